@@ -1,0 +1,136 @@
+/**
+ * The contract between operator, node agent and inference server: names, paths, ports, environment.
+ * Owns every string that two of these processes must agree on; holds no logic. A value here is part of the upgrade
+ * contract: a new operator must still understand pods, nodes and volumes made by the release before it.
+ */
+
+/** API group and version of every kind. */
+export const GROUP = 'slm.dev';
+export const VERSION = 'v1alpha1';
+export const API_VERSION = `${GROUP}/${VERSION}` as const;
+
+/** Labels and annotations that the operator writes. */
+export const labels = {
+  deployment: 'slm.dev/deployment',
+  revision: 'slm.dev/revision',
+  model: 'slm.dev/model',
+  name: 'app.kubernetes.io/name',
+  instance: 'app.kubernetes.io/instance',
+  component: 'app.kubernetes.io/component',
+  managedBy: 'app.kubernetes.io/managed-by',
+} as const;
+export const annotations = {
+  /** On a ReplicaSet: digest of the model revision that its pods mount. */
+  modelDigest: 'slm.dev/model-digest',
+  /** On a ReplicaSet: hash of everything but the image, so that a new default image alone is no new revision. */
+  settingsHash: 'slm.dev/settings-hash',
+  /** On a ReplicaSet: monotonically growing number, as `kubectl rollout history` counts. */
+  revisionNumber: 'slm.dev/revision-number',
+} as const;
+export const MANAGED_BY = 'slm-operator';
+
+/** CSI: the node agent is this driver; inline ephemeral volumes only. */
+export const csi = {
+  driver: 'models.slm.dev',
+  /** volumeAttributes: `digest` is the revision's digest, `model` is `namespace/name` for messages only. */
+  attributes: { digest: 'digest', model: 'model' },
+} as const;
+
+/** Where things lie inside a serving pod. */
+export const pod = {
+  container: 'server',
+  modelVolume: 'model',
+  modelPath: '/model',
+  apiKeysVolume: 'api-keys',
+  apiKeysPath: '/etc/slm/api-keys',
+  /** uid and gid of the server; the image's USER is the same. */
+  user: 65532,
+} as const;
+
+/** Ports of the inference server: both serve every API; 11434 as Ollama has it, 8080 as Foundry Local has it. */
+export const ports = { ollama: 11434, openai: 8080 } as const;
+
+/** HTTP paths of the inference server that the operator and the kubelet rely on. */
+export const serverPaths = { healthz: '/healthz', readyz: '/readyz', metrics: '/metrics' } as const;
+
+/**
+ * Environment of the inference server. All optional but MODEL_PATH; numbers are decimal strings.
+ * Unknown `SLM_*` variables are refused at start, so a typo never passes in silence.
+ */
+export const serverEnv = {
+  /** File (GGUF) or folder (ONNX) to serve. */
+  modelPath: 'SLM_MODEL_PATH',
+  /** Digest of the revision, shown in /api/tags and /readyz. */
+  modelDigest: 'SLM_MODEL_DIGEST',
+  /** JSON array of names that clients may use in `model`; the first is the canonical one. */
+  servedNames: 'SLM_SERVED_NAMES',
+  /** Tokens of context for each parallel request. Default: min(model's own, 4096). */
+  contextLength: 'SLM_CONTEXT_LENGTH',
+  /** Requests decoded at the same time (llama.cpp: n_seq_max). Default 4. */
+  parallelRequests: 'SLM_PARALLEL_REQUESTS',
+  /** Tokens in one decode batch (llama.cpp: n_batch). Default 512. */
+  batchSize: 'SLM_BATCH_SIZE',
+  /** CPU threads. Default: floor of the cgroup's CPU limit, at least 1. */
+  threads: 'SLM_THREADS',
+  /** Auto, Enabled or Disabled. */
+  flashAttention: 'SLM_FLASH_ATTENTION',
+  /** F16 or Q8_0 or Q4_0: type of the KV cache. */
+  kvCacheType: 'SLM_KV_CACHE_TYPE',
+  /** Requests that may wait for a slot before 429. Default 64. */
+  maxQueue: 'SLM_MAX_QUEUE',
+  /** APIKey or None. */
+  auth: 'SLM_AUTH',
+  /** Folder with one API key a file; re-read when it changes. */
+  apiKeysDir: 'SLM_API_KEYS_DIR',
+  /** Seconds that running requests get after SIGTERM. Default 30. */
+  drainTimeoutSeconds: 'SLM_DRAIN_TIMEOUT_SECONDS',
+  host: 'SLM_HOST',
+  /** Port of the Ollama listener, default 11434; 0 picks a free one. */
+  port: 'SLM_PORT',
+  /** Port of the OpenAI listener, default 8080; 0 picks a free one, `none` leaves it out. */
+  openaiPort: 'SLM_OPENAI_PORT',
+  /** llama-cpp, onnx or fake (tests). Default: told by the file. */
+  engine: 'SLM_ENGINE',
+  logLevel: 'SLM_LOG_LEVEL',
+} as const;
+
+/** The download broker: the operator's HTTPS service that hands a node's agent what one download needs. */
+export const broker = {
+  port: 9443,
+  /** Audience of the projected ServiceAccount token that an agent presents. */
+  audience: 'slm-operator',
+  /** POST {digest} → {@link DownloadGrant}. */
+  path: '/v1/grants',
+  /** ConfigMap beside the operator with the broker's CA under `ca.crt`. */
+  caConfigMap: 'slm-operator-ca',
+} as const;
+
+/** What an agent sends to the broker. The node's name is never in it: it comes from the token. */
+export interface DownloadGrantRequest {
+  readonly digest: string;
+}
+
+/** What one download needs. Lives in memory only; never logged, never stored. */
+export interface DownloadGrant {
+  readonly files: readonly {
+    readonly path: string;
+    readonly url: string;
+    /** Sent with the request to `url` and dropped when a redirect leaves its origin. */
+    readonly headers: Readonly<Record<string, string>>;
+  }[];
+  /** PEM bundle to trust besides the system's, or absent. */
+  readonly caBundle?: string;
+  /** RFC 3339; ask again afterwards. */
+  readonly expiresAt: string;
+}
+
+/** Folders on a node, under one host directory (chart value `agent.hostPath`, default /var/lib/slm). */
+export const store = {
+  root: '/var/lib/slm',
+  /** blobs/sha256/<hex>: verified files, content-addressed. */
+  blobs: 'blobs/sha256',
+  /** partial/<hex>: bytes so far of a file that is not verified yet. */
+  partial: 'partial',
+  /** models/<hex of the revision's digest>/<path>: hard links to blobs; what pods mount. */
+  models: 'models',
+} as const;
