@@ -9,7 +9,11 @@ import { fileURLToPath } from 'node:url';
 const root = path.dirname(path.dirname(fileURLToPath(import.meta.url)));
 const lock = path.join(root, 'package-lock.json');
 const stamp = path.join(root, 'node_modules', '.slm-operator-installed');
-const wanted = createHash('sha256').update(readFileSync(lock)).update(process.platform).update(process.arch).digest('hex');
+const wanted = createHash('sha256')
+  .update(readFileSync(lock))
+  .update(process.platform)
+  .update(process.arch)
+  .digest('hex');
 
 if (!existsSync(stamp) || readFileSync(stamp, 'utf8') !== wanted) {
   const started = Date.now();
@@ -17,7 +21,9 @@ if (!existsSync(stamp) || readFileSync(stamp, 'utf8') !== wanted) {
   const env = { ...process.env, ONNXRUNTIME_NODE_INSTALL: 'skip', ONNXRUNTIME_NODE_INSTALL_CUDA: 'skip' };
   const npm = spawnSync('npm', ['ci', '--loglevel=error'], { cwd: root, stdio: 'inherit', env });
   if (npm.error || npm.status !== 0) {
-    console.error(`npm ci failed${npm.error ? `: ${npm.error.message}` : ''}. Check the network or registry above and run the command again.`);
+    console.error(
+      `npm ci failed${npm.error ? `: ${npm.error.message}` : ''}. Check the network or registry above and run the command again.`,
+    );
     process.exit(npm.status || 1);
   }
   mkdirSync(path.dirname(stamp), { recursive: true });
@@ -30,7 +36,9 @@ const pinned = path.join(root, 'node_modules', '.bin', 'node');
 const node = existsSync(pinned) ? pinned : process.execPath;
 const major = Number(spawnSync(node, ['-p', 'process.versions.node.split(".")[0]'], { encoding: 'utf8' }).stdout);
 if (!(major >= 24)) {
-  console.error(`Node ${process.version} cannot run this, and no pinned Node came with the packages: install Node 24 or later.`);
+  console.error(
+    `Node ${process.version} cannot run this, and no pinned Node came with the packages: install Node 24 or later.`,
+  );
   process.exit(1);
 }
 const child = spawnSync(node, ['--disable-warning=ExperimentalWarning', ...process.argv.slice(2)], {
