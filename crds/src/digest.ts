@@ -1,0 +1,30 @@
+/** How a revision gets its digest. Pure, and the same in operator and agent. */
+import { createHash } from 'node:crypto';
+import type { ModelFile } from './common.ts';
+
+/**
+ * Digest of a revision: SHA-256 over one line `HEX  PATH\n` for each file, sorted by path in code-unit order. That is what
+ * `sha256sum FILES | LC_ALL=C sort -k2 | sha256sum` prints.
+ */
+export function revisionDigest(files: readonly Pick<ModelFile, 'path' | 'digest'>[]): string {
+  const hash = createHash('sha256');
+  for (const file of [...files].sort((a, b) => (a.path < b.path ? -1 : a.path > b.path ? 1 : 0))) {
+    hash.update(`${hexOf(file.digest)}  ${file.path}\n`);
+  }
+  return `sha256:${hash.digest('hex')}`;
+}
+
+/** The hex part of `sha256:HEX`. */
+export function hexOf(digest: string): string {
+  return digest.slice(digest.indexOf(':') + 1);
+}
+
+/** Name of a revision: first ten hex digits of its digest. */
+export function revisionName(digest: string): string {
+  return hexOf(digest).slice(0, 10);
+}
+
+/** Address of a file at a source: `{path}` replaced by the path, percent-encoded part by part. */
+export function fileUrl(template: string, path: string): string {
+  return template.replace('{path}', path.split('/').map(encodeURIComponent).join('/'));
+}

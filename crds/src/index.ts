@@ -1,0 +1,9 @@
+/** The API of slm-operator: kinds, their types, and the contract between its processes. */
+export * from './common.ts';
+export * from './contract.ts';
+export * from './digest.ts';
+export * from './kinds.ts';
+export * from './reasons.ts';
+export * from './slm-deployment.ts';
+export * from './slm-model.ts';
+export * from './slm-node-cache.ts';

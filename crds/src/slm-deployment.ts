@@ -1,0 +1,374 @@
+/** SLMDeployment: how a model is served. */
+import type { Static } from 'typebox';
+import { conditions, digest, type ObjectMeta, secretRef, tolerations } from './common.ts';
+import {
+  boolean,
+  integer,
+  intOrPercent,
+  list,
+  mapOf,
+  object,
+  optional,
+  passThrough,
+  text,
+  time,
+  word,
+} from './schema.ts';
+import { SLMModelSpec } from './slm-model.ts';
+
+/** A Kubernetes quantity such as `500m` or `2Gi`, or a plain number. */
+function quantity(description: string) {
+  return intOrQuantity(description);
+}
+
+function intOrQuantity(description: string) {
+  const schema = intOrPercent({ description });
+  return Object.assign({}, schema, { pattern: '^[0-9]+(\\.[0-9]+)?(m|k|Ki|M|Mi|G|Gi|T|Ti)?$' }) as typeof schema;
+}
+
+const resourceList = (description: string) => mapOf(quantity('Amount.'), { max: 16, description });
+
+export const Engine = object(
+  {
+    contextLength: optional(
+      integer({
+        minimum: 128,
+        maximum: 1048576,
+        description:
+          'Tokens of context for each parallel request (llama.cpp: n_ctx per sequence). Default: the smaller of the model’s own and 4096.',
+      }),
+    ),
+    parallelRequests: optional(
+      integer({
+        minimum: 1,
+        maximum: 64,
+        description: 'Requests decoded together; more wait in the queue. Default 4.',
+      }),
+    ),
+    batchSize: optional(
+      integer({ minimum: 32, maximum: 8192, description: 'Tokens in one decode (llama.cpp: n_batch). Default 512.' }),
+    ),
+    threads: optional(
+      integer({
+        minimum: 1,
+        maximum: 256,
+        description: 'CPU threads. Default: the CPU limit rounded down, else the cores of the node.',
+      }),
+    ),
+    flashAttention: optional(
+      word(['Auto', 'Enabled', 'Disabled'], { description: 'llama.cpp’s flash attention. Default Auto.' }),
+    ),
+    kvCache: optional(
+      object(
+        {
+          type: optional(word(['F16', 'Q8_0', 'Q4_0'], { description: 'Type of the KV cache. Default F16.' })),
+        },
+        { description: 'The KV cache.' },
+      ),
+    ),
+    maxQueue: optional(
+      integer({ minimum: 0, maximum: 10000, description: 'Requests that may wait for a slot before 429. Default 64.' }),
+    ),
+  },
+  { description: 'Settings of the engine, in llama.cpp’s words.' },
+);
+export type Engine = Static<typeof Engine>;
+
+export const SLMDeploymentSpec = object(
+  {
+    modelRef: optional(
+      object(
+        {
+          name: text({
+            max: 63,
+            min: 1,
+            description: 'Name of an SLMModel in the same namespace. It may be created later.',
+          }),
+        },
+        { description: 'The model to serve.' },
+      ),
+    ),
+    model: optional(
+      object(
+        {
+          uri: SLMModelSpec.properties.source.properties.uri,
+          files: SLMModelSpec.properties.source.properties.files,
+          digest: optional(digest('sha256:HEX of the file; needed for https://.')),
+          secretRef: optional(secretRef),
+        },
+        {
+          description:
+            'The model to serve, written in place: makes an SLMModel of this deployment’s name, owned by it.',
+          rules: [
+            {
+              rule: "!self.uri.startsWith('http://')",
+              message: 'an http:// source needs an SLMModel with source.insecure: true and spec.modelRef here',
+            },
+            {
+              rule: "!self.uri.startsWith('https://') || has(self.digest)",
+              message: 'an https:// uri needs model.digest: sha256:HEX (what sha256sum prints for the file)',
+            },
+          ],
+        },
+      ),
+    ),
+    servedNames: optional(
+      list(
+        text({
+          max: 128,
+          min: 1,
+          pattern: '^[A-Za-z0-9][A-Za-z0-9._:/@-]*$',
+          description: 'A name such as phi4:mini.',
+        }),
+        {
+          max: 16,
+          min: 1,
+          set: true,
+          description: 'Names that clients use in "model". Default: the name of this deployment and that of the model.',
+        },
+      ),
+    ),
+    replicas: optional(integer({ minimum: 0, maximum: 10000, description: 'Number of pods. Default 1.' })),
+    engine: optional(Engine),
+    resources: optional(
+      object(
+        {
+          requests: optional(resourceList('What is reserved.')),
+          limits: optional(resourceList('What is allowed.')),
+        },
+        {
+          description:
+            'Resources of the server container. Default: memory request and limit from the model’s size and the KV cache, 500m CPU requested.',
+        },
+      ),
+    ),
+    auth: optional(
+      object(
+        {
+          type: optional(word(['APIKey', 'None'], { description: 'Default APIKey.' })),
+          secretRef: optional(secretRef),
+        },
+        {
+          description:
+            'Who may ask. APIKey without secretRef makes a Secret NAME-api-keys with two keys; every value of the Secret is a valid key, and a change needs no restart.',
+          rules: [
+            {
+              rule: "!has(self.secretRef) || !has(self.type) || self.type == 'APIKey'",
+              message: 'auth.secretRef is for auth.type: APIKey',
+            },
+          ],
+        },
+      ),
+    ),
+    service: optional(
+      object(
+        {
+          type: optional(word(['ClusterIP', 'NodePort', 'LoadBalancer'], { description: 'Default ClusterIP.' })),
+          annotations: optional(
+            mapOf(text({ max: 1024, description: 'Value.' }), { max: 32, description: 'Annotations of the Service.' }),
+          ),
+        },
+        { description: 'The Service in front of the pods.' },
+      ),
+    ),
+    isolation: optional(
+      object(
+        {
+          denyEgress: optional(
+            boolean({ description: 'A NetworkPolicy lets the pods send nothing out. Default true.' }),
+          ),
+        },
+        { description: 'What the network lets through, where the cluster enforces NetworkPolicy.' },
+      ),
+    ),
+    strategy: optional(
+      object(
+        {
+          type: optional(word(['Rolling'], { description: 'Default Rolling; the only one in this release.' })),
+          maxSurge: optional(
+            intOrPercent({ description: 'Pods above replicas while rolling, rounded up. Default 1.' }),
+          ),
+          maxUnavailable: optional(
+            intOrPercent({ description: 'Pods below replicas while rolling, rounded down. Default 0.' }),
+          ),
+          progressDeadlineSeconds: optional(
+            integer({
+              minimum: 10,
+              maximum: 86400,
+              description:
+                'Without progress for so long a rollout is Stalled; the clock stands still while bytes download. Default 600.',
+            }),
+          ),
+          drainTimeoutSeconds: optional(
+            integer({
+              minimum: 0,
+              maximum: 3600,
+              description: 'Time that running requests get when a pod ends. Default 60.',
+            }),
+          ),
+        },
+        {
+          description: 'How a new revision comes.',
+          rules: [
+            {
+              rule: "!(has(self.maxSurge) && has(self.maxUnavailable)) || !((type(self.maxSurge) == int ? self.maxSurge == 0 : self.maxSurge == '0%') && (type(self.maxUnavailable) == int ? self.maxUnavailable == 0 : self.maxUnavailable == '0%'))",
+              message: 'maxSurge and maxUnavailable are both 0, so no pod could ever be replaced: raise one',
+            },
+            {
+              rule: "!(has(self.maxSurge) && !has(self.maxUnavailable)) || !(type(self.maxSurge) == int ? self.maxSurge == 0 : self.maxSurge == '0%')",
+              message:
+                'maxSurge is 0 and maxUnavailable (default 0) too, so no pod could ever be replaced: set maxUnavailable to 1 or more',
+            },
+          ],
+        },
+      ),
+    ),
+    revisionHistoryLimit: optional(
+      integer({ minimum: 0, maximum: 100, description: 'Old ReplicaSets that are kept at size 0. Default 3.' }),
+    ),
+    paused: optional(
+      boolean({ description: 'Stop rolling where it is; size changes are still honoured. Default false.' }),
+    ),
+    podTemplate: optional(
+      object(
+        {
+          metadata: optional(
+            object(
+              {
+                labels: optional(
+                  mapOf(text({ max: 63, description: 'Value.' }), {
+                    max: 32,
+                    description: 'Labels to add; not slm.dev/ or app.kubernetes.io/ ones.',
+                  }),
+                ),
+                annotations: optional(
+                  mapOf(text({ max: 4096, description: 'Value.' }), { max: 32, description: 'Annotations to add.' }),
+                ),
+              },
+              {
+                description: 'Labels and annotations for the pods.',
+                rules: [
+                  {
+                    rule: "!has(self.labels) || self.labels.all(k, !k.startsWith('slm.dev/') && !k.startsWith('app.kubernetes.io/'))",
+                    message: 'labels under slm.dev/ and app.kubernetes.io/ belong to the operator; use another prefix',
+                  },
+                ],
+              },
+            ),
+          ),
+          spec: optional(
+            object(
+              {
+                nodeSelector: optional(
+                  mapOf(text({ max: 63, description: 'Value of the label.' }), {
+                    max: 32,
+                    description: 'Labels that a node must have.',
+                  }),
+                ),
+                tolerations: optional(tolerations),
+                priorityClassName: optional(text({ max: 253, min: 1, description: 'PriorityClass of the pods.' })),
+                imagePullSecrets: optional(
+                  list(secretRef, { max: 8, atomic: true, description: 'Secrets for pulling the server image.' }),
+                ),
+                topologySpreadConstraints: optional(
+                  passThrough<object[]>({
+                    type: 'array',
+                    max: 8,
+                    description: 'As in a pod. Default: spread over nodes where possible.',
+                  }),
+                ),
+              },
+              { description: 'Where the pods may run.' },
+            ),
+          ),
+        },
+        { description: 'Additions to the pods.' },
+      ),
+    ),
+    image: optional(
+      text({
+        max: 512,
+        min: 1,
+        description:
+          'Server image. Default: the operator’s when a revision is made; a newer operator alone changes no running revision.',
+      }),
+    ),
+  },
+  {
+    description: 'How a model is served.',
+    rules: [
+      {
+        rule: 'has(self.modelRef) != has(self.model)',
+        message: 'give exactly one of spec.modelRef (an SLMModel by name) and spec.model (a source written in place)',
+      },
+    ],
+  },
+);
+export type SLMDeploymentSpec = Static<typeof SLMDeploymentSpec>;
+
+export const BlockedBy = object(
+  {
+    reason: text({ max: 128, description: 'One word.' }),
+    message: text({ max: 1024, description: 'What is missing and what to do.' }),
+    since: time({ description: 'Since when.' }),
+  },
+  { description: 'Something that the deployment waits for.' },
+);
+export type BlockedBy = Static<typeof BlockedBy>;
+
+export const SLMDeploymentStatus = object(
+  {
+    observedGeneration: optional(integer({ minimum: 0, description: 'The spec that this status speaks of.' })),
+    conditions: optional(conditions),
+    replicas: optional(integer({ minimum: 0, description: 'Pods that exist.' })),
+    updatedReplicas: optional(integer({ minimum: 0, description: 'Pods of the update revision.' })),
+    readyReplicas: optional(
+      integer({ minimum: 0, description: 'Pods that are ready: verified, loaded, one token generated.' }),
+    ),
+    availableReplicas: optional(integer({ minimum: 0, description: 'Pods that are available.' })),
+    selector: optional(
+      text({ max: 512, description: 'Label selector of the pods, for kubectl scale and autoscalers.' }),
+    ),
+    modelName: optional(text({ max: 253, description: 'Name of the SLMModel.' })),
+    currentRevision: optional(text({ max: 63, description: 'Revision that all pods had when a rollout last ended.' })),
+    updateRevision: optional(text({ max: 63, description: 'Revision that the spec asks for.' })),
+    readyText: optional(text({ max: 32, description: 'READY/WANTED for the REPLICAS column.' })),
+    statusText: optional(text({ max: 256, description: 'For the STATUS column: what it waits for, or what it does.' })),
+    blockedBy: optional(list(BlockedBy, { max: 16, keys: ['reason'], description: 'What it waits for.' })),
+    endpoints: optional(
+      object(
+        {
+          ollama: text({ max: 512, description: 'Base address for Ollama clients.' }),
+          openai: text({ max: 512, description: 'Base address for OpenAI clients.' }),
+        },
+        { description: 'Where clients inside the cluster connect.' },
+      ),
+    ),
+    apiKeySecret: optional(text({ max: 253, description: 'Secret that holds the API keys.' })),
+    rollout: optional(
+      object(
+        {
+          phase: word(['Idle', 'WaitingForModel', 'Progressing', 'Paused', 'Stalled'], {
+            description: 'Where the rollout is.',
+          }),
+          message: optional(text({ max: 1024, description: 'What it does now.' })),
+          lastProgressTime: optional(
+            time({ description: 'When a pod last came or went as planned; the deadline counts from here.' }),
+          ),
+        },
+        { description: 'The rollout.' },
+      ),
+    ),
+  },
+  { description: 'What is.' },
+);
+export type SLMDeploymentStatus = Static<typeof SLMDeploymentStatus>;
+
+/** A served model. */
+export interface SLMDeployment {
+  readonly apiVersion: string;
+  readonly kind: 'SLMDeployment';
+  readonly metadata: ObjectMeta;
+  readonly spec: SLMDeploymentSpec;
+  readonly status?: SLMDeploymentStatus;
+}

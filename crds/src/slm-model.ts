@@ -1,0 +1,279 @@
+/** SLMModel: what the bytes are, how they are checked and where they are pulled ahead of use. */
+import type { Static } from 'typebox';
+import { conditions, digest, ModelFile, ModelSource, type ObjectMeta, secretRef, tolerations } from './common.ts';
+import { boolean, integer, list, mapOf, object, optional, text, time, word } from './schema.ts';
+
+const source = object(
+  {
+    uri: text({
+      max: 1024,
+      min: 8,
+      description:
+        'Where the weights are: hf://ORG/REPO[@REVISION][/FILE] or https://HOST/FILE. A branch or tag is resolved once to a commit; a changed uri makes a new revision.',
+      rules: [
+        {
+          rule: "self.startsWith('https://') || self.startsWith('http://') || self.startsWith('hf://')",
+          message: 'must start with hf:// or https://; this release pulls from no other kind of source',
+        },
+        {
+          rule: "!self.startsWith('hf://') || self.matches('^hf://[A-Za-z0-9][A-Za-z0-9._-]*/[A-Za-z0-9][A-Za-z0-9._-]*(@[A-Za-z0-9][A-Za-z0-9._-]*)?(/[^@?#]+)?$')",
+          message: 'must be hf://ORG/REPO, hf://ORG/REPO@REVISION or either with /FILE after it',
+        },
+        {
+          rule: "self.startsWith('hf://') || self.matches('^https?://[^/@?#]+/[^#]*[^/#]$')",
+          message:
+            'must name one file, as in https://host/folder/model.gguf, without user, password or #fragment; credentials go into source.secretRef',
+        },
+        { rule: "!self.contains('/../') && !self.endsWith('/..')", message: 'must not contain ..' },
+      ],
+    }),
+    files: optional(
+      list(
+        text({
+          max: 256,
+          min: 1,
+          description: 'Glob such as *.gguf or onnx/**.',
+          rules: [
+            {
+              rule: "!self.contains('..') && !self.startsWith('/')",
+              message: 'must be a path inside the repository, without .. or a leading /',
+            },
+          ],
+        }),
+        {
+          max: 64,
+          set: true,
+          description: 'Which files of a hf:// repository to take. Default: the only .gguf file there is.',
+        },
+      ),
+    ),
+    secretRef: optional(secretRef),
+    endpoint: optional(
+      text({
+        max: 512,
+        pattern: '^https?://[^/@?#]+(/[^?#]*)?$',
+        description:
+          'Base address of a mirror that speaks the Hugging Face Hub API, for hf:// sources. Default: the operator configuration, https://huggingface.co.',
+      }),
+    ),
+    insecure: optional(
+      boolean({ description: 'Allow http:// in uri or endpoint. The digest is still checked. Default false.' }),
+    ),
+    caBundleRef: optional(
+      object(
+        {
+          kind: word(['ConfigMap', 'Secret'], { description: 'Kind of the object.' }),
+          name: text({ max: 253, min: 1, description: 'Its name, in the same namespace.' }),
+          key: optional(text({ max: 253, min: 1, description: 'Key with the PEM bundle. Default ca.crt.' })),
+        },
+        { description: 'Certificate authorities to trust for this source, besides the public ones.' },
+      ),
+    ),
+  },
+  {
+    description: 'Where the weights come from.',
+    rules: [
+      {
+        rule: "!self.uri.startsWith('http://') || (has(self.insecure) && self.insecure)",
+        message: 'an http:// uri needs source.insecure: true; write https:// where the server has it',
+      },
+      {
+        rule: "!has(self.endpoint) || !self.endpoint.startsWith('http://') || (has(self.insecure) && self.insecure)",
+        message: 'an http:// endpoint needs source.insecure: true; write https:// where the server has it',
+      },
+      {
+        rule: "!has(self.endpoint) || self.uri.startsWith('hf://')",
+        message: 'source.endpoint is for hf:// sources; for others put the host into source.uri',
+      },
+      {
+        rule: "!has(self.files) || self.uri.startsWith('hf://')",
+        message: 'source.files is for hf:// repositories; an https:// uri names one file itself',
+      },
+      {
+        rule: "!has(self.files) || !self.uri.matches('^hf://[^/]+/[^/]+/.+')",
+        message: 'give either a file in source.uri or globs in source.files, not both',
+      },
+    ],
+  },
+);
+
+export const SLMModelSpec = object(
+  {
+    source,
+    integrity: optional(
+      object(
+        {
+          digest: optional(
+            digest(
+              'sha256:HEX that the source must have: of the file where there is one file, of the revision (status.latestRevision.digest) where there are several.',
+            ),
+          ),
+        },
+        { description: 'How the bytes are checked.' },
+      ),
+    ),
+    prePull: optional(
+      object(
+        {
+          policy: optional(
+            word(['OnDemand', 'Nodes', 'None'], {
+              description:
+                'OnDemand (default): to the nodes where a deployment of this model may run. Nodes: to every node that matches, used or not. None: to a node when the first pod mounts it there.',
+            }),
+          ),
+          nodeSelector: optional(
+            mapOf(text({ max: 63, description: 'Value of the label.' }), {
+              max: 32,
+              description: 'Labels of the nodes for policy Nodes. Default: all nodes.',
+            }),
+          ),
+          tolerations: optional(tolerations),
+        },
+        {
+          description: 'Where the bytes are pulled before a pod needs them.',
+          rules: [
+            {
+              rule: "!has(self.nodeSelector) || (has(self.policy) && self.policy == 'Nodes')",
+              message:
+                'prePull.nodeSelector needs prePull.policy: Nodes; with OnDemand the deployments decide the nodes',
+            },
+            {
+              rule: "!has(self.tolerations) || (has(self.policy) && self.policy == 'Nodes')",
+              message:
+                'prePull.tolerations needs prePull.policy: Nodes; with OnDemand the deployments decide the nodes',
+            },
+          ],
+        },
+      ),
+    ),
+    suspend: optional(boolean({ description: 'Stop resolving and pulling; what is cached stays. Default false.' })),
+  },
+  {
+    description: 'What the weights are.',
+    rules: [
+      {
+        rule: "!self.source.uri.startsWith('http') || (has(self.integrity) && has(self.integrity.digest))",
+        message:
+          'an https:// source needs integrity.digest: sha256:HEX (what sha256sum prints for the file), because the server could change the file at any time',
+      },
+    ],
+  },
+);
+export type SLMModelSpec = Static<typeof SLMModelSpec>;
+
+const revisionFields = {
+  name: text({ max: 63, description: 'First ten hex digits of the digest.' }),
+  digest: digest('SHA-256 over the list of files, one line "HEX  PATH" each, sorted by path.'),
+  sourceRevision: optional(text({ max: 256, description: 'Commit that a branch or tag was resolved to.' })),
+  size: integer({ minimum: 0, description: 'Bytes of all files.' }),
+  resolvedAt: time({ description: 'When it was resolved.' }),
+};
+
+export const ModelRevision = object(
+  {
+    ...revisionFields,
+    files: list(ModelFile, { max: 256, keys: ['path'], description: 'The files.' }),
+    sources: list(ModelSource, { max: 8, atomic: true, description: 'Where they are to be had, in order.' }),
+    usedBy: optional(
+      list(text({ max: 253, description: 'Name of an SLMDeployment.' }), {
+        max: 64,
+        atomic: true,
+        description: 'Deployments in this namespace that serve it.',
+      }),
+    ),
+  },
+  { description: 'Bytes that never change.' },
+);
+export type ModelRevision = Static<typeof ModelRevision>;
+
+export const ModelMetadata = object(
+  {
+    format: word(['GGUF', 'ONNX'], { description: 'Told by the magic bytes.' }),
+    architecture: optional(text({ max: 64, description: 'For example llama.' })),
+    parameters: optional(integer({ minimum: 0, description: 'Number of weights.' })),
+    parametersText: optional(text({ max: 16, description: 'The same for people, for example 135M.' })),
+    quantization: optional(text({ max: 32, description: 'For example Q4_K_M.' })),
+    contextLength: optional(integer({ minimum: 0, description: 'Tokens that the model was trained for.' })),
+    layers: optional(integer({ minimum: 0, description: 'Transformer blocks.' })),
+    license: optional(text({ max: 256, description: 'As the file says.' })),
+    hasChatTemplate: optional(boolean({ description: 'Whether the file carries a chat template.' })),
+  },
+  { description: 'What the header of the file says.' },
+);
+export type ModelMetadata = Static<typeof ModelMetadata>;
+
+export const ModelFailure = object(
+  {
+    node: text({ max: 253, description: 'Name of the node.' }),
+    reason: text({ max: 128, description: 'One word.' }),
+    message: text({ max: 1024, description: 'What went wrong and what to do.' }),
+    attempts: integer({ minimum: 0, description: 'How often it was tried.' }),
+    nextRetryTime: optional(time({ description: 'When it is tried again; absent when only a change of spec helps.' })),
+  },
+  { description: 'A node that cannot hold the model now.' },
+);
+export type ModelFailure = Static<typeof ModelFailure>;
+
+export const SLMModelStatus = object(
+  {
+    observedGeneration: optional(integer({ minimum: 0, description: 'The spec that this status speaks of.' })),
+    conditions: optional(conditions),
+    resolvedSource: optional(
+      text({ max: 64, description: 'Hash of the source fields that latestRevision was resolved from.' }),
+    ),
+    latestRevision: optional(object(revisionFields, { description: 'The revision that deployments move to.' })),
+    revisions: optional(
+      list(ModelRevision, {
+        max: 10,
+        keys: ['name'],
+        description: 'The latest revision and older ones still of use, newest first.',
+      }),
+    ),
+    metadata: optional(ModelMetadata),
+    estimate: optional(
+      object(
+        {
+          weights: integer({ minimum: 0, description: 'Bytes of the weights.' }),
+          kvCachePer1kTokens: optional(
+            integer({ minimum: 0, description: 'Bytes of KV cache for 1024 tokens at f16.' }),
+          ),
+        },
+        { description: 'Memory that serving takes, from the header.' },
+      ),
+    ),
+    cache: optional(
+      object(
+        {
+          desiredNodes: integer({ minimum: 0, description: 'Nodes that are to hold the latest revision.' }),
+          readyNodes: integer({ minimum: 0, description: 'Nodes that hold it, verified.' }),
+          downloadingNodes: integer({ minimum: 0, description: 'Nodes that are pulling it.' }),
+          failedNodes: integer({ minimum: 0, description: 'Nodes that cannot.' }),
+          bytesDone: integer({ minimum: 0, description: 'Bytes there, over all nodes.' }),
+          bytesTotal: integer({ minimum: 0, description: 'Bytes wanted, over all nodes.' }),
+          percent: integer({ minimum: 0, maximum: 100, description: 'bytesDone of bytesTotal.' }),
+          bytesPerSecond: integer({ minimum: 0, description: 'Sum over the nodes that are pulling.' }),
+          secondsLeft: optional(
+            integer({ minimum: 0, description: 'Until the slowest node is done, at the present rates.' }),
+          ),
+          nodes: text({ max: 32, description: 'READY/DESIRED for the CACHED column.' }),
+          progress: text({ max: 64, description: 'For the PROGRESS column, for example "62% 41 MB/s 12s".' }),
+        },
+        { description: 'How far the nodes are.' },
+      ),
+    ),
+    failures: optional(
+      list(ModelFailure, { max: 32, keys: ['node'], description: 'Nodes that failed, the first 32.' }),
+    ),
+  },
+  { description: 'What is.' },
+);
+export type SLMModelStatus = Static<typeof SLMModelStatus>;
+
+/** A model. */
+export interface SLMModel {
+  readonly apiVersion: string;
+  readonly kind: 'SLMModel';
+  readonly metadata: ObjectMeta;
+  readonly spec: SLMModelSpec;
+  readonly status?: SLMModelStatus;
+}
