@@ -1,0 +1,14 @@
+/**
+ * Public API of the controller runtime. See README.md beside it.
+ */
+export * from './apply.ts';
+export * from './clock.ts';
+export * from './conditions.ts';
+export * from './controller.ts';
+export * from './events.ts';
+export * from './finalizers.ts';
+export * from './log.ts';
+export * from './manager.ts';
+export * from './metrics.ts';
+export * from './outcome.ts';
+export { deepFreeze, type Indexer, type Store, type StoreEvent, type StoreHandler } from './store.ts';
