@@ -1,0 +1,109 @@
+/**
+ * `npm test [TIER ...]`: runs the tiers in order (static, unit, apiserver, cluster) and ends with one line
+ * `N passed, N failed[, N skipped]`. Owns the order and the counting; the tests themselves stand beside their sources.
+ */
+import { spawn } from 'node:child_process';
+import { mkdtemp, readFile, rm } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import path from 'node:path';
+import { repoRoot } from './cache.ts';
+import { whyNoControlPlane, whyNoLocalCluster } from './requirements.ts';
+
+interface Count {
+  passed: number;
+  failed: number;
+  skipped: number;
+}
+
+const bin = (name: string) => path.join(repoRoot, 'node_modules', '.bin', name);
+
+/** Runs a command with its output on ours; resolves to the exit code. */
+function run(command: string, args: readonly string[]): Promise<number> {
+  return new Promise((resolve, reject) => {
+    const child = spawn(command, args, { cwd: repoRoot, stdio: ['ignore', 'inherit', 'inherit'] });
+    child.once('error', reject);
+    child.once('exit', (code, signal) => resolve(code ?? (signal ? 1 : 0)));
+  });
+}
+
+async function staticTier(): Promise<Count> {
+  const checks: [name: string, command: string, args: string[]][] = [
+    ['types', bin('tsc'), ['-p', 'tsconfig.json']],
+    ['lint', bin('oxlint'), ['--type-aware', '--quiet']],
+    ['format', bin('biome'), ['ci', '--reporter=summary', '.']],
+    ['generated files', process.execPath, ['crds/src/generate.ts', '--check']],
+  ];
+  const count: Count = { passed: 0, failed: 0, skipped: 0 };
+  for (const [name, command, args] of checks) {
+    const ok = (await run(command, args)) === 0;
+    console.log(`${ok ? 'ok' : 'FAILED'}: ${name}`);
+    count[ok ? 'passed' : 'failed']++;
+  }
+  return count;
+}
+
+async function vitestTier(project: string): Promise<Count> {
+  const folder = await mkdtemp(path.join(tmpdir(), 'slm-test-'));
+  const report = path.join(folder, 'report.json');
+  try {
+    const code = await run(bin('vitest'), [
+      'run',
+      '--config',
+      'test/vitest.config.ts',
+      '--project',
+      project,
+      '--reporter=default',
+      '--reporter=json',
+      `--outputFile.json=${report}`,
+    ]);
+    const text = await readFile(report, 'utf8').catch(() => undefined);
+    if (text === undefined) return { passed: 0, failed: 1, skipped: 0 };
+    const result = JSON.parse(text) as Record<'numPassedTests' | 'numFailedTests' | 'numPendingTests', number>;
+    // A file that cannot be loaded, or an error outside every test, fails the run without failing a test.
+    const unseen = code !== 0 && result.numFailedTests === 0 ? 1 : 0;
+    return { passed: result.numPassedTests, failed: result.numFailedTests + unseen, skipped: result.numPendingTests };
+  } finally {
+    await rm(folder, { recursive: true, force: true });
+  }
+}
+
+interface Tier {
+  readonly name: string;
+  readonly run: () => Promise<Count>;
+  /** One sentence when this machine cannot run the tier. */
+  readonly whyNot: () => Promise<string | undefined>;
+}
+
+const tiers: readonly Tier[] = [
+  { name: 'static', run: staticTier, whyNot: async () => undefined },
+  { name: 'unit', run: () => vitestTier('unit'), whyNot: async () => undefined },
+  { name: 'apiserver', run: () => vitestTier('apiserver'), whyNot: whyNoControlPlane },
+  { name: 'cluster', run: () => vitestTier('cluster'), whyNot: whyNoLocalCluster },
+];
+
+const asked = process.argv.slice(2);
+const unknown = asked.filter((name) => !tiers.some((tier) => tier.name === name));
+if (unknown.length > 0) {
+  console.error(`no tier ${unknown.join(', ')}: give ${tiers.map((tier) => tier.name).join(', ')}, or nothing for all`);
+  process.exit(2);
+}
+
+const total: Count = { passed: 0, failed: 0, skipped: 0 };
+for (const tier of tiers) {
+  if (asked.length > 0 && !asked.includes(tier.name)) continue;
+  const whyNot = await tier.whyNot();
+  if (whyNot) {
+    console.log(`== ${tier.name}: skipped, ${whyNot}`);
+    total.skipped++;
+    continue;
+  }
+  console.log(`== ${tier.name}`);
+  const started = Date.now();
+  const count = await tier.run();
+  for (const key of ['passed', 'failed', 'skipped'] as const) total[key] += count[key];
+  console.log(
+    `== ${tier.name}: ${count.passed} passed, ${count.failed} failed, ${count.skipped} skipped in ${Math.round((Date.now() - started) / 1000)} s`,
+  );
+}
+console.log(`${total.passed} passed, ${total.failed} failed${total.skipped > 0 ? `, ${total.skipped} skipped` : ''}`);
+process.exit(total.failed > 0 ? 1 : 0);
