@@ -32,7 +32,7 @@ export interface ProgressOutput {
 
 const standardError: ProgressOutput = {
   write: (text) => void process.stderr.write(text),
-  isTerminal: process.stderr.isTTY === true,
+  isTerminal: process.stderr.isTTY,
   now: () => performance.now(),
   columns: () => process.stderr.columns || 80,
 };

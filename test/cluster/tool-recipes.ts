@@ -6,7 +6,14 @@
 /** Kubernetes' version, as `tools/hyperkube/go.mod` pins it. */
 export const KUBERNETES_VERSION = 'v1.37.2';
 
-const HYPERKUBE = ['kube-apiserver', 'kube-controller-manager', 'kube-scheduler', 'kubelet', 'kube-proxy', 'kubectl'];
+const HYPERKUBE = [
+  'kube-apiserver',
+  'kube-controller-manager',
+  'kube-scheduler',
+  'kubelet',
+  'kube-proxy',
+  'kubectl',
+] as const;
 
 /** Everything that {@link ToolName} can name, by the recipe that makes it. */
 export const BINARIES = {

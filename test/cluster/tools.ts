@@ -96,8 +96,7 @@ async function build(recipe: Recipe, target: string, progress: Progress, count: 
       await (recipe.language === 'go'
         ? compileGo(recipe, compilation, source, path.join(output, compilation.output), step, laterCost)
         : compileC(compilation, source, path.join(output, compilation.output)));
-    for (const link of recipe.links ?? [])
-      await symlink(recipe.compilations[0]?.output ?? '', path.join(output, link));
+    for (const link of recipe.links ?? []) await symlink(recipe.compilations[0]?.output ?? '', path.join(output, link));
     await rename(output, target).catch((error: NodeJS.ErrnoException) => {
       // Another run finished the same thing first; its result is as good as ours.
       if (error.code !== 'ENOTEMPTY' && error.code !== 'EEXIST') throw error;
@@ -126,11 +125,7 @@ async function compileGo(
   const total = listed.stdout.split('\n').length;
   let compiled = 0;
   const result = await tryCommand(
-    // A build leaves the machine usable; -v names each package as it is compiled, and leaves out what the cache has.
-    [
-      ...['nice', '-n', '5', 'go', 'build', '-v', '-trimpath', '-buildvcs=false', ...flags],
-      ...['-ldflags', ['-s -w', ldflags].filter(Boolean).join(' '), '-o', output, source],
-    ],
+    goBuild([...flags, '-ldflags', ['-s -w', ldflags].filter(Boolean).join(' '), '-o', output, source]),
     {
       cwd,
       env,
@@ -147,6 +142,11 @@ async function compileGo(
     throw new Error(
       `go build of ${recipe.name} failed; run the command again when the network or disk is back:\n${lastLines(result.stderr)}`,
     );
+}
+
+/** Leaves the machine usable; `-v` names each package as it is compiled, but for those that the cache has. */
+function goBuild(args: readonly string[]): string[] {
+  return ['nice', '-n', '5', 'go', 'build', '-v', '-trimpath', '-buildvcs=false', ...args];
 }
 
 async function compileC({ source }: Compilation, cwd: string, output: string): Promise<void> {
