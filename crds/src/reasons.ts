@@ -57,6 +57,7 @@ export const reasons = {
   RolloutComplete: 'All pods run the newest revision.',
   APIKeySecretNotFound: 'auth.secretRef names a Secret that is not there.',
   ChildConflict: 'An object of a needed name exists and belongs to somebody else.',
+  WriteRefused: 'The API server refuses an object that is needed.',
   // events
   RevisionResolved: 'A source was resolved to a new revision.',
   PullProgress: 'A quarter more of the bytes is on the nodes.',

@@ -1,0 +1,4 @@
+/** Plans and their execution. */
+export * from './execute.ts';
+export * from './plan.ts';
+export * from './refusal.ts';
