@@ -2,7 +2,7 @@
  * Builders for the part of JSON Schema that Kubernetes calls structural. Owns the mapping TypeBox → CRD; knows no kind.
  * Every string, list and map has a bound, because the API server adds up what a CEL rule could cost in the worst case.
  */
-import Type, { type Static, type TObject, type TOptional, type TProperties, type TSchema, type TUnsafe } from 'typebox';
+import { type Static, type TObject, type TOptional, type TProperties, type TSchema, type TUnsafe, Type } from 'typebox';
 
 /** A CEL rule of the API server. `message` says what to write instead. */
 export interface CelRule {

@@ -5,6 +5,7 @@
  */
 import type { TestProject } from 'vitest/node';
 import { startControlPlane } from './control-plane.ts';
+import { installCrds } from './crds.ts';
 
 declare module 'vitest' {
   export interface ProvidedContext {
@@ -15,6 +16,7 @@ declare module 'vitest' {
 
 export default async function setup(project: TestProject): Promise<() => Promise<void>> {
   const controlPlane = await startControlPlane({ controllerManager: true });
+  await installCrds(controlPlane.kubeconfig);
   process.env['SLM_TEST_KUBECONFIG'] = controlPlane.kubeconfig;
   project.provide('kubeconfig', controlPlane.kubeconfig);
   return () => controlPlane.stop();

@@ -1,0 +1,148 @@
+/** What the real API server says to good and bad objects: the sentences that a user reads after `kubectl apply`. */
+import { installCrds, type RawApi, rawApi } from '@slm-operator/test/envtest/crds';
+import { afterAll, beforeAll, describe, expect, inject, it } from 'vitest';
+
+const digest = `sha256:${'a'.repeat(64)}`;
+let api: RawApi;
+
+beforeAll(async () => {
+  await installCrds(inject('kubeconfig'));
+  api = await rawApi(inject('kubeconfig'));
+});
+afterAll(() => api[Symbol.asyncDispose]());
+
+/** The verdict on an object: 'accepted', or the causes that the API server gives. */
+async function verdict(kind: 'SLMModel' | 'SLMDeployment', spec: unknown, name = 'x'): Promise<string> {
+  const { status, body } = await api.call(
+    'POST',
+    `/apis/slm.dev/v1alpha1/namespaces/default/${kind.toLowerCase()}s?dryRun=All&fieldValidation=Strict`,
+    { apiVersion: 'slm.dev/v1alpha1', kind, metadata: { name }, spec },
+  );
+  if (status < 300) return 'accepted';
+  const causes = (body['details'] as { causes?: { field: string; message: string }[] } | undefined)?.causes;
+  return causes
+    ? causes.map((cause) => `${cause.field}: ${cause.message.replace(/^Invalid value: /, '')}`).join('; ')
+    : String(body['message']);
+}
+
+const hf = { uri: 'hf://org/repo/model.gguf' };
+
+describe('an SLMModel', () => {
+  it.each<[sentence: string, spec: unknown, verdict: string | RegExp]>([
+    ['from a hub repository', { source: hf }, 'accepted'],
+    ['from a hub repository at a tag', { source: { uri: 'hf://org/repo@v1.0' } }, 'accepted'],
+    ['from https with a digest', { source: { uri: 'https://h/m.gguf' }, integrity: { digest } }, 'accepted'],
+    [
+      'from https without a digest',
+      { source: { uri: 'https://h/m.gguf' } },
+      /an https:\/\/ source needs integrity.digest: sha256:HEX/,
+    ],
+    [
+      'with a digest of the wrong form',
+      { source: hf, integrity: { digest: 'sha256:abc' } },
+      /spec.integrity.digest: .*should match/,
+    ],
+    ['from a scheme that is not there', { source: { uri: 'ftp://h/m.gguf' } }, /must start with hf:\/\/ or https:\/\//],
+    ['from a hub name without a repository', { source: { uri: 'hf://orgonly' } }, /must be hf:\/\/ORG\/REPO/],
+    [
+      'from https that names a folder',
+      { source: { uri: 'https://h/folder/' }, integrity: { digest } },
+      /must name one file/,
+    ],
+    [
+      'from https with a password in it',
+      { source: { uri: 'https://u:p@h/m.gguf' }, integrity: { digest } },
+      /credentials go into source.secretRef/,
+    ],
+    [
+      'from http without saying so',
+      { source: { uri: 'http://h/m.gguf' }, integrity: { digest } },
+      /needs source.insecure: true/,
+    ],
+    ['from http, saying so', { source: { uri: 'http://h/m.gguf', insecure: true }, integrity: { digest } }, 'accepted'],
+    [
+      'with an http endpoint',
+      { source: { ...hf, endpoint: 'http://mirror' } },
+      /http:\/\/ endpoint needs source.insecure: true/,
+    ],
+    [
+      'with an endpoint for https',
+      { source: { uri: 'https://h/m.gguf', endpoint: 'https://e' }, integrity: { digest } },
+      /endpoint is for hf:\/\/ sources/,
+    ],
+    [
+      'with globs for https',
+      { source: { uri: 'https://h/m.gguf', files: ['*'] }, integrity: { digest } },
+      /files is for hf:\/\/ repositories/,
+    ],
+    ['with globs and a file', { source: { ...hf, files: ['*'] } }, /either a file in source.uri or globs/],
+    ['with a glob that climbs out', { source: { uri: 'hf://org/repo', files: ['../x'] } }, /without \.\. or a leading/],
+    [
+      'with a node selector on demand',
+      { source: hf, prePull: { nodeSelector: { a: 'b' } } },
+      /nodeSelector needs prePull.policy: Nodes/,
+    ],
+    ['with a field that does not exist', { source: hf, hardware: 'npu' }, /unknown field "spec.hardware"/],
+  ])('%s', async (_sentence, spec, expected) => {
+    const said = await verdict('SLMModel', spec);
+    expect(said).toEqual(typeof expected === 'string' ? expected : expect.stringMatching(expected));
+  });
+});
+
+describe('an SLMDeployment', () => {
+  const modelRef = { name: 'm' };
+  it.each<[sentence: string, spec: unknown, verdict: string | RegExp, name?: string]>([
+    ['of a model by name', { modelRef }, 'accepted'],
+    ['of a model in place', { model: { uri: 'hf://org/repo/m.gguf' } }, 'accepted'],
+    ['with both', { modelRef, model: { uri: 'hf://org/repo' } }, /exactly one of spec.modelRef .* and spec.model/],
+    ['with neither', { replicas: 1 }, /exactly one of spec.modelRef .* and spec.model/],
+    [
+      'of an https model in place without a digest',
+      { model: { uri: 'https://h/m.gguf' } },
+      /needs model.digest: sha256:HEX/,
+    ],
+    [
+      'with no room to roll',
+      { modelRef, strategy: { maxSurge: 0, maxUnavailable: 0 } },
+      /no pod could ever be replaced: raise one/,
+    ],
+    ['with no room to roll, by default', { modelRef, strategy: { maxSurge: '0%' } }, /set maxUnavailable to 1 or more/],
+    ['with room below', { modelRef, strategy: { maxSurge: 0, maxUnavailable: '50%' } }, 'accepted'],
+    [
+      'with labels of the operator',
+      { modelRef, podTemplate: { metadata: { labels: { 'slm.dev/x': 'y' } } } },
+      /belong to the operator/,
+    ],
+    [
+      'with a key secret and no auth',
+      { modelRef, auth: { type: 'None', secretRef: { name: 's' } } },
+      /auth.secretRef is for auth.type: APIKey/,
+    ],
+    ['with fewer than no replicas', { modelRef, replicas: -1 }, /greater than or equal to 0/],
+    ['with a field of a later release', { modelRef, hardware: { preferred: 'npu' } }, /unknown field "spec.hardware"/],
+    ['with a name that is too long', { modelRef }, /46 characters at most/, 'x'.repeat(47)],
+    ['with a name that no Service can have', { modelRef }, /must begin with a letter/, '1chat'],
+  ])('%s', async (_sentence, spec, expected, name) => {
+    const said = await verdict('SLMDeployment', spec, name);
+    expect(said).toEqual(typeof expected === 'string' ? expected : expect.stringMatching(expected));
+  });
+
+  it('scales through the scale subresource', async () => {
+    const url = '/apis/slm.dev/v1alpha1/namespaces/default/slmdeployments';
+    const object = {
+      apiVersion: 'slm.dev/v1alpha1',
+      kind: 'SLMDeployment',
+      metadata: { name: 'scaled' },
+      spec: { modelRef },
+    };
+    expect((await api.call('POST', url, object)).status).toBe(201);
+    const scaled = await api.call(
+      'PATCH',
+      `${url}/scaled/scale`,
+      { spec: { replicas: 3 } },
+      'application/merge-patch+json',
+    );
+    expect(scaled.body['spec']).toEqual({ replicas: 3 });
+    await api.call('DELETE', `${url}/scaled`);
+  });
+});

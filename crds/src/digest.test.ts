@@ -1,0 +1,49 @@
+import { execFileSync } from 'node:child_process';
+import { createHash } from 'node:crypto';
+import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import path from 'node:path';
+import { describe, expect, it } from 'vitest';
+import { fileUrl, revisionDigest, revisionName } from './digest.ts';
+
+const digestOf = (text: string) => `sha256:${createHash('sha256').update(text).digest('hex')}`;
+
+describe('revisionDigest', () => {
+  it('is what sha256sum prints for the sorted list of files', () => {
+    const folder = mkdtempSync(path.join(tmpdir(), 'slm-digest-'));
+    try {
+      const names = ['model.gguf', 'Config.json', 'tokenizer.json'];
+      for (const name of names) writeFileSync(path.join(folder, name), name);
+      const shell = execFileSync('sh', ['-c', 'sha256sum * | LC_ALL=C sort -k2 | sha256sum'], {
+        cwd: folder,
+        encoding: 'utf8',
+      });
+      expect(revisionDigest(names.map((name) => ({ path: name, digest: digestOf(name) })))).toBe(
+        `sha256:${shell.slice(0, 64)}`,
+      );
+    } finally {
+      rmSync(folder, { recursive: true });
+    }
+  });
+
+  it('does not depend on the order in which files are given', () => {
+    const a = { path: 'a', digest: digestOf('a') };
+    const b = { path: 'b', digest: digestOf('b') };
+    expect(revisionDigest([a, b])).toBe(revisionDigest([b, a]));
+  });
+
+  it('names a revision by its first ten digits', () => {
+    expect(revisionName('sha256:b179c9523d0e6a0f')).toBe('b179c9523d');
+  });
+});
+
+describe('fileUrl', () => {
+  it('puts the path where the template says, encoded part by part', () => {
+    expect(fileUrl('https://h/r/resolve/c/{path}', 'onnx/model 1.onnx')).toBe(
+      'https://h/r/resolve/c/onnx/model%201.onnx',
+    );
+  });
+  it('leaves an address without {path} alone', () => {
+    expect(fileUrl('https://h/model.gguf?x=1', 'model.gguf')).toBe('https://h/model.gguf?x=1');
+  });
+});
