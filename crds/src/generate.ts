@@ -1,33 +1,37 @@
 /**
- * Writes crds/generated/*.yaml and the chart's copy. `--check` writes nothing and exits 1 when a file differs, which is how
- * CI sees a schema that was changed without its YAML.
+ * Writes what is made from the schemas: crds/generated/*.yaml, the chart's copy, and docs/spec/api.md. `--check` writes
+ * nothing and exits 1 when a file differs, which is how CI sees a schema that was changed without them.
  */
 import { mkdir, readFile, writeFile } from 'node:fs/promises';
 import path from 'node:path';
 import { stringify } from 'yaml';
 import { GROUP } from './contract.ts';
 import { kinds, makeCrd } from './kinds.ts';
+import { makeReference } from './reference.ts';
 
 const root = path.resolve(import.meta.dirname, '../..');
 const check = process.argv.includes('--check');
-const header = '# Generated from crds/src by `npm run generate`; do not edit.\n';
+
+const files = new Map<string, string>([['docs/spec/api.md', makeReference()]]);
+for (const kind of kinds) {
+  const yaml = stringify(makeCrd(kind), { lineWidth: 0, aliasDuplicateObjects: false });
+  const text = `# Generated from crds/src by \`npm run generate\`; do not edit.\n${yaml}`;
+  for (const folder of ['crds/generated', 'charts/slm-operator/files/crds']) {
+    files.set(`${folder}/${GROUP}_${kind.plural}.yaml`, text);
+  }
+}
 
 let stale = 0;
-for (const kind of kinds) {
-  const body = stringify(makeCrd(kind), { lineWidth: 0, aliasDuplicateObjects: false });
-  const name = `${GROUP}_${kind.plural}.yaml`;
-  for (const folder of ['crds/generated', 'charts/slm-operator/files/crds']) {
-    const file = path.join(root, folder, name);
-    const before = await readFile(file, 'utf8').catch(() => '');
-    if (before === header + body) continue;
-    stale++;
-    if (check) {
-      console.error(`${path.relative(root, file)} is not what crds/src says: run npm run generate and commit it`);
-      continue;
-    }
-    await mkdir(path.dirname(file), { recursive: true });
-    await writeFile(file, header + body);
-    console.log(`wrote ${path.relative(root, file)}`);
+for (const [name, text] of files) {
+  const file = path.join(root, name);
+  if ((await readFile(file, 'utf8').catch(() => '')) === text) continue;
+  stale++;
+  if (check) {
+    console.error(`${name} is not what crds/src says: run npm run generate and commit it`);
+    continue;
   }
+  await mkdir(path.dirname(file), { recursive: true });
+  await writeFile(file, text);
+  console.log(`wrote ${name}`);
 }
 if (check && stale > 0) process.exit(1);
