@@ -1,25 +1,36 @@
-/** Carries out a plan. */
+/**
+ * Carries out a plan: creates, applies, patches, removes, one status write, events; in that order, up to the first failure.
+ * Owns the rule that an object of somebody else is never touched. Decides nothing else.
+ */
 
 import type { KubeClient } from '../kube/client.ts';
-import type { KubeObject as AnyObject, ResourceType } from '../kube/resource.ts';
-import type { Applier } from '../runtime/apply.ts';
+import { isAlreadyExists, isNotFound } from '../kube/errors.ts';
+import { type KubeObject as AnyObject, controllerOf, type ResourceType } from '../kube/resource.ts';
+import { type Applier, makeApplier } from '../runtime/apply.ts';
 import type { EventRecorder } from '../runtime/events.ts';
-import type { ObjectRef, Outcome, Plan } from './plan.ts';
-import type { Refusal } from './refusal.ts';
+import { resourceTypeOf } from './kinds.ts';
+import { type KubeObject, type ObjectRef, type Outcome, type Plan, refTo, waiting } from './plan.ts';
+import { type Refusal, RefusedError, refusalOf } from './refusal.ts';
 
 /** The one field manager of everything that the operator applies; part of the upgrade contract. */
 export const FIELD_MANAGER = 'slm-operator';
 
+/**
+ * Milliseconds until a refused write is tried again. Quotas, policies and objects of others are not watched, so only
+ * asking again tells that they changed; half a minute is what a person who just repaired it is willing to wait.
+ */
+export const REFUSED_RETRY_MS = 30_000;
+
 export interface ExecuteOptions<T extends AnyObject & { readonly status?: unknown }> {
   readonly client: KubeClient;
-  readonly recorder: EventRecorder;
+  readonly recorder: Pick<EventRecorder, 'record'>;
   /** Default: one made of `client` and {@link FIELD_MANAGER}. */
   readonly applier?: Applier | undefined;
   /** Kind of the owner. */
   readonly type: ResourceType<T>;
   /** The object that was planned for, as it was read. */
-  readonly owner: T;
-  readonly plan: Plan<NonNullable<T['status']>>;
+  readonly owner: NoInfer<T>;
+  readonly plan: Plan<NonNullable<NoInfer<T>['status']>>;
   /** The live child from a store. Undefined: not there, or not known; then the server is asked before anything is made. */
   readonly live?: ((ref: ObjectRef) => AnyObject | undefined) | undefined;
   /**
@@ -39,6 +50,139 @@ export interface Executed {
   readonly refusal?: Refusal | undefined;
 }
 
-export declare function executePlan<T extends AnyObject & { readonly status?: unknown }>(
+/**
+ * Carries out `plan`. Rejects with what a write rejected with, unless that is a refusal and `refusedStatus` is given.
+ * Whatever was planned after a failed write is left for the next run.
+ */
+export async function executePlan<T extends AnyObject & { readonly status?: unknown }>(
   options: ExecuteOptions<T>,
-): Promise<Executed>;
+): Promise<Executed> {
+  const { client, recorder, type, owner, plan, signal } = options;
+  const applier = options.applier ?? makeApplier({ client, fieldManager: FIELD_MANAGER });
+  const run: Run = { client, applier, live: options.live ?? (() => undefined), signal, writes: 0 };
+
+  let refusal: Refusal | undefined;
+  try {
+    for (const object of plan.create ?? []) await createOnce(run, object);
+    for (const object of plan.apply) await applyOwned(run, object);
+    for (const intent of plan.patch ?? []) await patch(run, intent);
+    for (const ref of plan.remove) await remove(run, ref);
+  } catch (error) {
+    refusal = error instanceof RefusedError ? error.refusal : undefined;
+    if (refusal === undefined || options.refusedStatus === undefined) throw error;
+  }
+
+  const status = refusal === undefined ? plan.status : options.refusedStatus?.(refusal);
+  if (status !== undefined) {
+    const result = await applier.writeStatusIfChanged(type, owner, status, { signal });
+    if (result?.written === true) run.writes++;
+  }
+  if (refusal !== undefined) {
+    return { outcome: waiting(refusal.reason, refusal.message, REFUSED_RETRY_MS), writes: run.writes, refusal };
+  }
+  for (const event of plan.events) recorder.record(type, owner, event);
+  return { outcome: plan.outcome, writes: run.writes };
+}
+
+interface Run {
+  readonly client: KubeClient;
+  readonly applier: Applier;
+  readonly live: (ref: ObjectRef) => AnyObject | undefined;
+  readonly signal: AbortSignal | undefined;
+  writes: number;
+}
+
+/** Turns an answer that no retry will change into a {@link RefusedError}. */
+async function lifting<R>(target: ObjectRef, write: () => Promise<R>): Promise<R> {
+  try {
+    return await write();
+  } catch (error) {
+    const refusal = refusalOf(error, target);
+    if (refusal === undefined || error instanceof RefusedError) throw error;
+    throw new RefusedError(refusal, error);
+  }
+}
+
+async function createOnce(run: Run, object: KubeObject): Promise<void> {
+  const type = resourceTypeOf(object);
+  const ref = refTo(object);
+  await lifting(ref, async () => {
+    try {
+      run.writes++;
+      await run.client.create(type, object, { fieldManager: FIELD_MANAGER, signal: run.signal });
+    } catch (error) {
+      if (!isAlreadyExists(error)) throw error;
+      const existing = await run.client.find(type, object.metadata, { signal: run.signal });
+      if (existing !== undefined) refuseForeign(object, existing);
+    }
+  });
+}
+
+async function applyOwned(run: Run, object: KubeObject): Promise<void> {
+  const type = resourceTypeOf(object);
+  const ref = refTo(object);
+  await lifting(ref, async () => {
+    // A store holds only what carries our labels, so an object that it lacks may still be there and be somebody else's.
+    const stored = run.live(ref);
+    const live = stored ?? (await run.client.find(type, object.metadata, { signal: run.signal }));
+    if (live !== undefined) refuseForeign(object, live);
+    // Without force the server itself refuses to take fields of an object that came between the question and the write.
+    const result = await run.applier.apply(type, object, live, { force: live !== undefined, signal: run.signal });
+    if (result.written) run.writes++;
+  });
+}
+
+async function patch(run: Run, intent: NonNullable<Plan['patch']>[number]): Promise<void> {
+  const { target } = intent;
+  const { uid, resourceVersion } = target;
+  const metadata = {
+    ...(uid === undefined ? {} : { uid }),
+    ...(resourceVersion === undefined ? {} : { resourceVersion }),
+  };
+  const body = { ...intent.patch, metadata: { ...(intent.patch['metadata'] as object | undefined), ...metadata } };
+  await lifting(target, async () => {
+    run.writes++;
+    await run.client.patch(resourceTypeOf(target), placeOf(target), 'merge', body, {
+      fieldManager: FIELD_MANAGER,
+      signal: run.signal,
+    });
+  });
+}
+
+async function remove(run: Run, target: ObjectRef): Promise<void> {
+  await lifting(target, async () => {
+    try {
+      run.writes++;
+      await run.client.delete(resourceTypeOf(target), placeOf(target), {
+        preconditions: { uid: target.uid, resourceVersion: target.resourceVersion },
+        propagationPolicy: 'Background',
+        signal: run.signal,
+      });
+    } catch (error) {
+      if (!isNotFound(error)) throw error;
+    }
+  });
+}
+
+function placeOf(ref: ObjectRef): { name: string; namespace?: string } {
+  return ref.namespace === undefined ? { name: ref.name } : { name: ref.name, namespace: ref.namespace };
+}
+
+/** Throws unless the live object has the controller that the desired one names. Objects without one are shared: no check. */
+function refuseForeign(desired: KubeObject, live: AnyObject): void {
+  const mine = controllerOf(desired);
+  if (mine === undefined) return;
+  const theirs = controllerOf(live);
+  if (theirs?.uid === mine.uid) return;
+  const what = `${desired.kind} ${desired.metadata.name}`;
+  const whose = `${mine.kind} ${mine.name}`;
+  let message: string;
+  if (theirs === undefined) {
+    message = `${what} exists and does not belong to ${whose}; it is left as it is: delete or rename it, or choose another name for ${whose}`;
+  } else if (theirs.kind === mine.kind && theirs.name === mine.name) {
+    message = `${what} belongs to an earlier ${whose} and is still being deleted; waiting until it is gone`;
+  } else {
+    message = `${what} exists and belongs to ${theirs.kind} ${theirs.name}; it is left as it is: choose another name for ${whose}`;
+  }
+  throw new RefusedError({ reason: 'ChildConflict', message, target: refTo(desired) });
+}
