@@ -1,5 +1,21 @@
+/**
+ * Writes that happen only when there is something to write: server-side apply, status, delete. Owns the memory of what
+ * was applied last; decides nothing about what should be.
+ *
+ * When is a write skipped? After each apply we remember two fingerprints: of what we asked for, and of what the server
+ * made of exactly those fields (it fills in defaults, spells `1000m` as `1`, drops empty maps). Later, the same request
+ * against a live object whose same fields still look the same needs no write. Nothing is compared with a schema, so
+ * nothing has to be known about defaults.
+ *
+ * Limits: the memory is this process's own, so after a restart each object gets one apply, which changes nothing when
+ * nothing changed (no new resource version, no event). In a list whose items carry an identity (`name`, `type`, …)
+ * foreign items and the order are not ours and not noticed; any other list counts as a whole. Fields that we do not
+ * apply are never looked at.
+ */
+import { createHash } from 'node:crypto';
 import type { CallOptions, KubeClient } from '../kube/client.ts';
-import type { KubeObject, ResourceType } from '../kube/resource.ts';
+import { isNotFound } from '../kube/errors.ts';
+import { type KubeObject, keyOf, type ObjectMeta, type ResourceType, refOf, resourceName } from '../kube/resource.ts';
 
 /** Result of a write that may have been unnecessary. */
 export interface ApplyResult<T> {
@@ -9,29 +25,36 @@ export interface ApplyResult<T> {
 }
 
 export interface ApplierOptions {
-  readonly client: KubeClient;
+  readonly client: Pick<KubeClient, 'apply' | 'applyStatus' | 'delete'>;
   /** Stable over releases: the server removes what this manager applied before and leaves out now. */
   readonly fieldManager: string;
+  /** Objects remembered; the one not asked for the longest goes first. Default 50 000. */
+  readonly memory?: number | undefined;
 }
 
-/**
- * Server-side apply that writes only when there is something to write.
- */
+export interface ApplyCallOptions extends CallOptions {
+  /** Take fields from other managers. Default true: a controller's fields are its own. */
+  readonly force?: boolean | undefined;
+}
+
+export interface DeleteCallOptions extends CallOptions {
+  readonly propagationPolicy?: 'Background' | 'Foreground' | 'Orphan' | undefined;
+}
+
 export interface Applier {
   /**
-   * Makes the object hold `desired`, which must name apiVersion, kind and metadata.
+   * Makes the object hold `desired`; apiVersion and kind are filled in from the type.
    * @param live the object from the store, or undefined when the store has none (then it always writes)
-   * @param options.force take fields from other managers. Default true: a controller's fields are its own.
    */
   apply<T extends KubeObject>(
     type: ResourceType<T>,
     desired: KubeObject,
     live: NoInfer<T> | undefined,
-    options?: CallOptions & { readonly force?: boolean | undefined },
+    options?: ApplyCallOptions,
   ): Promise<ApplyResult<T>>;
   /**
-   * Makes the object's status exactly `status` (as far as this manager owns it); no write when it is so already.
-   * Answers undefined when the object is gone meanwhile: there is nobody left to tell.
+   * Makes the object's status exactly `status`, as far as this manager owns it; no write when it is so already.
+   * Answers undefined when the object is gone or another of the same name stands in its place: nobody is left to tell.
    */
   writeStatusIfChanged<T extends KubeObject & { readonly status?: unknown }>(
     type: ResourceType<T>,
@@ -39,12 +62,172 @@ export interface Applier {
     status: NonNullable<NoInfer<T>['status']>,
     options?: CallOptions,
   ): Promise<ApplyResult<T> | undefined>;
-  /** Deletes this very object (uid precondition); no error when it is already gone. */
-  delete<T extends KubeObject>(
-    type: ResourceType<T>,
-    live: NoInfer<T>,
-    options?: CallOptions & { readonly propagationPolicy?: 'Background' | 'Foreground' | 'Orphan' | undefined },
-  ): Promise<void>;
+  /** Deletes this very object (uid precondition). Answers false when it was already gone. */
+  delete<T extends KubeObject>(type: ResourceType<T>, live: NoInfer<T>, options?: DeleteCallOptions): Promise<boolean>;
 }
 
-export declare function makeApplier(options: ApplierOptions): Applier;
+export function makeApplier(options: ApplierOptions): Applier {
+  return new RememberingApplier(options);
+}
+
+interface Applied {
+  readonly uid: string | undefined;
+  /** Of the request. */
+  readonly asked: string;
+  /** Of the requested fields in the server's answer. */
+  readonly got: string;
+  /** The version that the store had when we wrote. While it still has that one, it merely has not caught up. */
+  readonly base: string | undefined;
+}
+
+class RememberingApplier implements Applier {
+  readonly #client: ApplierOptions['client'];
+  readonly #fieldManager: string;
+  readonly #limit: number;
+  readonly #applied = new Map<string, Applied>();
+
+  constructor(options: ApplierOptions) {
+    this.#client = options.client;
+    this.#fieldManager = options.fieldManager;
+    this.#limit = options.memory ?? 50_000;
+  }
+
+  async apply<T extends KubeObject>(
+    type: ResourceType<T>,
+    desired: KubeObject,
+    live: T | undefined,
+    options: ApplyCallOptions = {},
+  ): Promise<ApplyResult<T>> {
+    const id = `${resourceName(type)} ${keyOf(desired)}`;
+    if (live !== undefined && this.#holds(id, desired, live)) return { object: live, written: false };
+    const object = await this.#client.apply<T>(type, desired, {
+      force: true,
+      ...options,
+      fieldManager: this.#fieldManager,
+    });
+    this.#remember(id, desired, object, live);
+    return { object, written: true };
+  }
+
+  async writeStatusIfChanged<T extends KubeObject & { readonly status?: unknown }>(
+    type: ResourceType<T>,
+    live: T,
+    status: NonNullable<T['status']>,
+    options: CallOptions = {},
+  ): Promise<ApplyResult<T> | undefined> {
+    const { name, namespace } = refOf(live);
+    const id = `${resourceName(type)}/status ${keyOf(live)}`;
+    const uid = live.metadata?.uid;
+    // The uid makes the server refuse when the object was deleted and made again: its status is not this one's.
+    const metadata: ObjectMeta = {
+      name,
+      ...(namespace === undefined ? {} : { namespace }),
+      ...(uid === undefined ? {} : { uid }),
+    };
+    const desired = { metadata, status };
+    if (stableJson(live.status) === stableJson(status)) return { object: live, written: false };
+    if (this.#holds(id, desired, live)) return { object: live, written: false };
+    let object: T;
+    try {
+      object = await this.#client.applyStatus<T>(type, desired, {
+        ...options,
+        force: true,
+        fieldManager: this.#fieldManager,
+      });
+    } catch (error) {
+      if (isNotFound(error)) return undefined;
+      throw error;
+    }
+    this.#remember(id, desired, object, live);
+    return { object, written: true };
+  }
+
+  async delete<T extends KubeObject>(
+    type: ResourceType<T>,
+    live: T,
+    options: DeleteCallOptions = {},
+  ): Promise<boolean> {
+    const id = keyOf(live);
+    this.#applied.delete(`${resourceName(type)} ${id}`);
+    this.#applied.delete(`${resourceName(type)}/status ${id}`);
+    try {
+      await this.#client.delete(type, refOf(live), { ...options, preconditions: { uid: live.metadata?.uid } });
+      return true;
+    } catch (error) {
+      if (isNotFound(error)) return false;
+      throw error;
+    }
+  }
+
+  #holds(id: string, desired: KubeObject, live: KubeObject): boolean {
+    const before = this.#applied.get(id);
+    if (before === undefined || before.uid !== live.metadata?.uid || before.asked !== fingerprint(desired))
+      return false;
+    const same = before.base === live.metadata?.resourceVersion || before.got === fingerprint(project(live, desired));
+    if (same) {
+      // Moves it to the young end.
+      this.#applied.delete(id);
+      this.#applied.set(id, before);
+    }
+    return same;
+  }
+
+  #remember(id: string, desired: KubeObject, object: KubeObject, live: KubeObject | undefined): void {
+    this.#applied.delete(id);
+    this.#applied.set(id, {
+      uid: object.metadata?.uid,
+      asked: fingerprint(desired),
+      got: fingerprint(project(object, desired)),
+      base: live?.metadata?.resourceVersion,
+    });
+    const [oldest] = this.#applied.keys();
+    if (this.#applied.size > this.#limit && oldest !== undefined) this.#applied.delete(oldest);
+  }
+}
+
+/** Fields that tell items of a list apart, most telling first. */
+const IDENTITIES = ['name', 'key', 'type', 'uid', 'mountPath', 'containerPort', 'port', 'ip', 'topologyKey'] as const;
+
+/** The part of `live` that `desired` speaks about, in a form that compares. Exported for tests. */
+export function project(live: unknown, desired: unknown): unknown {
+  if (Array.isArray(desired)) return projectList(live, desired);
+  if (!isRecord(desired) || !isRecord(live)) return live;
+  const result: Record<string, unknown> = {};
+  for (const [name, value] of Object.entries(desired)) {
+    if (value !== undefined) result[name] = project(live[name], value);
+  }
+  return result;
+}
+
+function projectList(live: unknown, desired: readonly unknown[]): unknown {
+  if (!Array.isArray(live) || desired.length === 0 || !desired.every(isRecord)) return live;
+  const identity = IDENTITIES.find((field) => {
+    const values = desired.map((item) => item[field]);
+    return (
+      values.every((value) => typeof value === 'string' || typeof value === 'number') &&
+      new Set(values).size === values.length
+    );
+  });
+  if (identity === undefined) return live;
+  return desired.map((item) => {
+    const twins = live.filter((other) => isRecord(other) && other[identity] === item[identity]);
+    return twins.length === 1 ? project(twins[0], item) : twins;
+  });
+}
+
+function isRecord(value: unknown): value is Record<string, unknown> {
+  return typeof value === 'object' && value !== null && !Array.isArray(value);
+}
+
+function fingerprint(value: unknown): string {
+  return createHash('sha1').update(stableJson(value)).digest('base64');
+}
+
+/** JSON with sorted keys; what JSON leaves out is left out. Exported for tests. */
+export function stableJson(value: unknown): string {
+  return (
+    JSON.stringify(value, (_key, inner: unknown) =>
+      isRecord(inner) ? Object.fromEntries(Object.entries(inner).sort(([a], [b]) => (a < b ? -1 : 1))) : inner,
+    ) ?? 'null'
+  );
+}

@@ -70,9 +70,15 @@ export interface ControllerOptions {
     | undefined;
 }
 
-/** A checked declaration; give it to `manager.add`. */
-export interface Controller extends Required<Omit<ControllerOptions, 'backoff' | 'onOutcome'>> {
+/** A checked declaration with its defaults filled in; give it to `manager.add`. */
+export interface Controller {
+  readonly name: string;
+  readonly sources: readonly Source[];
+  readonly reconcile: ControllerOptions['reconcile'];
+  readonly concurrency: number;
+  readonly reconcileTimeoutMs: number;
   readonly backoff: { readonly baseMs: number; readonly maxMs: number };
+  readonly needsLeader: boolean;
   readonly onOutcome: NonNullable<ControllerOptions['onOutcome']>;
 }
 

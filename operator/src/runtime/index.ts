@@ -7,6 +7,8 @@ export * from './conditions.ts';
 export * from './controller.ts';
 export * from './events.ts';
 export * from './finalizers.ts';
+export { type Check, type Endpoint } from './http-servers.ts';
+export { type LeaderElectionOptions, LeadershipLostError } from './leader-election.ts';
 export * from './log.ts';
 export * from './manager.ts';
 export * from './metrics.ts';
