@@ -20,7 +20,7 @@ export interface CommandOptions {
   readonly signal?: AbortSignal;
 }
 
-/** Runs a program and returns its exit code and output, whatever the code is. Throws when it cannot be started. */
+/** Runs a program and returns its exit code and output, whatever the code is; 127 when there is no such program. */
 export async function tryCommand(command: readonly string[], options: CommandOptions = {}): Promise<CommandResult> {
   const [program, ...args] = command;
   if (!program) throw new Error('an empty command');
@@ -45,7 +45,11 @@ export async function tryCommand(command: readonly string[], options: CommandOpt
   child.stdin.on('error', () => undefined);
   child.stdin.end(options.input ?? '');
   const code = await new Promise<number>((resolve, reject) => {
-    child.on('error', reject);
+    child.on('error', (error: NodeJS.ErrnoException) => {
+      if (error.code !== 'ENOENT') return reject(error);
+      stderr += `there is no program "${program}"\n`;
+      resolve(127);
+    });
     child.on('close', (exitCode, signal) => resolve(exitCode ?? (signal ? 128 : 1)));
   });
   return { code, stdout, stderr };

@@ -7,7 +7,7 @@ import { mkdtemp, rm } from 'node:fs/promises';
 import { createServer } from 'node:net';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
-import { makeReadyCheck } from '../cluster/api-health.ts';
+import { makeApiReader } from '../cluster/api-reader.ts';
 import { isInstalled } from '../cluster/command.ts';
 import {
   apiServerArguments,
@@ -89,7 +89,7 @@ export async function startControlPlane(options: ControlPlaneOptions = {}): Prom
   const log = (name: string) => path.join(folder, `${name}.log`);
   const run = (name: string, command: readonly string[]) =>
     startDaemon({ owner: folder, name, command: [...tether, ...command], log: log(name) });
-  const isReady = await makeReadyCheck(files.kubeconfig);
+  const api = await makeApiReader(files.kubeconfig);
 
   const startApiServer = async () => {
     const own = {
@@ -100,7 +100,7 @@ export async function startControlPlane(options: ControlPlaneOptions = {}): Prom
       ...options.apiServerFlags,
     };
     run('kube-apiserver', [tools['kube-apiserver'], ...apiServerArguments(settings), ...flags(own)]);
-    await waitUntil(isReady, {
+    await waitUntil(() => api.isReady(), {
       what: 'the API server',
       timeoutMs: READY_TIMEOUT_MS,
       failed: () =>

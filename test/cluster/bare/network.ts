@@ -1,0 +1,104 @@
+/**
+ * Owns the network between the machine and the nodes: one bridge, one cable for each node, routes. Writes no firewall rule and
+ * opens no way out: nodes have no default route, so nothing in a pod reaches anything outside.
+ */
+import { runCommand, tryCommand } from '../command.ts';
+import { waitUntil } from '../daemons.ts';
+import { UserError } from '../errors.ts';
+import type { Changes } from './changes.ts';
+import { type Instance, MAX_NODES, type NodePlace, placeNode } from './instance.ts';
+
+/** Makes the bridge with its address and routes. Does nothing where it stands already. */
+export async function makeNetwork(instance: Instance, changes: Changes): Promise<void> {
+  const { bridge, hostAddress, podRange, serviceRange } = instance;
+  if (await linkExists(bridge)) {
+    if (changes.hasLink(bridge)) return;
+    throw new UserError(
+      `A network link "${bridge}" exists and is not ours: delete it with "ip link delete ${bridge}" if nothing needs it, or choose another place with SLM_CLUSTER=NAME.`,
+    );
+  }
+  await refuseTakenRanges(instance);
+  changes.record({ kind: 'link', name: bridge });
+  await runCommand(['ip', 'link', 'add', bridge, 'type', 'bridge']);
+  await runCommand(['ip', 'address', 'add', `${hostAddress}/24`, 'dev', bridge]);
+  await runCommand(['ip', 'link', 'set', bridge, 'up']);
+  for (const place of allPlaces(instance))
+    await runCommand(['ip', 'route', 'add', place.podRange, 'via', place.address, 'dev', bridge]);
+  // Nothing for these ranges may leave the machine by its own default route.
+  for (const range of [podRange, serviceRange]) {
+    const route = ['unreachable', range, 'metric', '9999'];
+    changes.record({ kind: 'route', route });
+    await runCommand(['ip', 'route', 'replace', ...route]);
+  }
+}
+
+/** Lays the cable to a node whose first process is `pid`; there its end is called eth0. */
+export async function plugNode(instance: Instance, place: NodePlace, pid: number, changes: Changes): Promise<void> {
+  changes.record({ kind: 'link', name: place.link });
+  const peer = ['type', 'veth', 'peer', 'name', 'eth0', 'netns', String(pid)];
+  await runCommand(['ip', 'link', 'add', place.link, ...peer]);
+  await runCommand(['ip', 'link', 'set', place.link, 'master', instance.bridge, 'up']);
+}
+
+/** Takes the cable out: what the node had open stays open on the other side, as when its power fails. */
+export async function unplugNode(place: NodePlace): Promise<void> {
+  await tryCommand(['ip', 'link', 'set', place.link, 'down']);
+}
+
+/** Waits until the kernel has taken the cable of a dead node away, so that a new one can be laid. */
+export async function removeCable(place: NodePlace): Promise<void> {
+  await tryCommand(['ip', 'link', 'delete', place.link]);
+  await waitUntil(async () => !(await linkExists(place.link)), {
+    what: `the link ${place.link} to go`,
+    timeoutMs: 10_000,
+  });
+}
+
+/** The routes that a node needs to the pods of all others. Static, so that a node that joins later changes none. */
+export function nodeRoutes(instance: Instance, place: NodePlace): string[] {
+  return allPlaces(instance)
+    .filter((other) => other.index !== place.index)
+    .map((other) => `${other.podRange} via ${other.address}`);
+}
+
+/** Whether two IPv4 ranges in CIDR notation share an address. */
+export function rangesOverlap(a: string, b: string): boolean {
+  const [first, second] = [parseRange(a), parseRange(b)];
+  const bits = Math.min(first.bits, second.bits);
+  return bits === 0 || first.address >>> (32 - bits) === second.address >>> (32 - bits);
+}
+
+function parseRange(range: string): { address: number; bits: number } {
+  const [address = '', bits = '32'] = range.split('/');
+  return {
+    address: address.split('.').reduce((sum, part) => sum * 256 + Number(part), 0),
+    bits: Number(bits),
+  };
+}
+
+function allPlaces(instance: Instance): NodePlace[] {
+  return Array.from({ length: MAX_NODES }, (_, index) => placeNode(instance, index + 1));
+}
+
+async function refuseTakenRanges(instance: Instance): Promise<void> {
+  const routes = JSON.parse(await runCommand(['ip', '-json', '-4', 'route', 'show'])) as {
+    dst: string;
+    dev?: string;
+    type?: string;
+  }[];
+  for (const { dst, dev, type } of routes) {
+    // An unreachable route is our own, from a run that was killed.
+    if (dst === 'default' || type === 'unreachable') continue;
+    const ours = [instance.nodeRange, instance.podRange, instance.serviceRange].find((range) =>
+      rangesOverlap(range, dst),
+    );
+    if (ours)
+      throw new UserError(
+        `This machine already routes ${dst} (${dev ?? 'no device'}), which the cluster needs as ${ours}: choose another place with SLM_CLUSTER=NAME.`,
+      );
+  }
+}
+
+async function linkExists(name: string): Promise<boolean> {
+  return (await tryCommand(['ip', 'link', 'show', name])).code === 0;
+}

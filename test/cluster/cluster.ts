@@ -1,0 +1,89 @@
+/**
+ * Owns the one interface under which tests, demo and benchmarks see a Kubernetes cluster, whoever provides it, and the
+ * choice of the provider.
+ */
+import { openBareCluster, upBareCluster } from './bare/bare.ts';
+import type { NodeService } from './bare/node.ts';
+import type { CommandResult } from './command.ts';
+import type { Progress } from './progress.ts';
+
+/** Who makes the nodes: our own processes, or kind in a Docker engine. */
+export type ProviderName = 'bare' | 'kind';
+
+/** How kubectl or helm is run. */
+export interface ClientOptions {
+  /** Text for its standard input. */
+  readonly input?: string;
+  /** Return the result whatever the exit code is, instead of throwing when it is not 0. Default false. */
+  readonly allowFailure?: boolean;
+}
+
+/** A running cluster. */
+export interface Cluster {
+  /** `bare`, `kind`, or `existing` for one that was there before us. */
+  readonly provider: ProviderName | 'existing';
+  /** Path of a kubeconfig with all rights. */
+  readonly kubeconfig: string;
+  /** Folder with kubectl and helm, for a shell's PATH. */
+  readonly binFolder: string;
+  /** Names of the nodes that run pods, as kubectl shows them. */
+  readonly nodeNames: readonly string[];
+  /** Runs kubectl; resolves to its standard output. Throws with what it said when it fails. */
+  kubectl(args: readonly string[], options?: ClientOptions): Promise<string>;
+  /** Runs helm; resolves to its standard output. Throws with what it said when it fails. */
+  helm(args: readonly string[], options?: ClientOptions): Promise<string>;
+  /** Brings image archives (OCI or Docker) to every node that lacks them. */
+  loadImages(archives: readonly string[]): Promise<void>;
+  /**
+   * Control over a node.
+   * @throws UserError when there is no such node or the provider has no power over it
+   */
+  node(name: string): ClusterNode;
+  /** Control over the API server; for bare and kind. */
+  readonly apiServer: {
+    /** Kills it: connections break and new ones are refused. What runs on the nodes goes on. */
+    stop(): Promise<void>;
+    /** Starts it again; resolves when it is ready. */
+    start(): Promise<void>;
+  };
+  /** Ends the cluster. Images stay on disk for the next `up`, unless `purge` is set. */
+  down(options?: { readonly purge?: boolean }): Promise<void>;
+}
+
+/** Control over one node. */
+export interface ClusterNode {
+  readonly name: string;
+  /** Power failure: everything on it ends at once, connections to it hang. */
+  kill(): Promise<void>;
+  /** Power back; resolves when the node is Ready, by news from after the start. */
+  start(): Promise<void>;
+  /** Stops a service and keeps it stopped; containers go on. */
+  hold(service: NodeService): Promise<void>;
+  /** Lets a held service run again. */
+  release(service: NodeService): Promise<void>;
+  /** Runs a command on the node, outside of any pod. */
+  exec(command: readonly string[], input?: string): Promise<CommandResult>;
+}
+
+/** What `upCluster` is asked for. */
+export interface UpOptions {
+  /** Default 3. A cluster that runs already keeps the nodes it has, and gets those that lack. */
+  readonly nodes?: number;
+  /** Default: kind where a Docker engine answers, else bare. */
+  readonly provider?: ProviderName;
+  /** Fake nodes that join beside the real ones. Default 0. */
+  readonly kwok?: number;
+  /** Seconds of silence after which a node counts as NotReady. Default 8, and 40 with fake nodes. Bare only. */
+  readonly nodeGraceSeconds?: number;
+  readonly progress: Progress;
+}
+
+/** Brings a cluster up, or joins the one that runs. Resolves when its nodes are Ready and its DNS answers. */
+export async function upCluster(options: UpOptions): Promise<Cluster> {
+  return upBareCluster(options);
+}
+
+/** The cluster that runs, or undefined. Starts nothing. */
+export async function openCluster(progress: Progress): Promise<Cluster | undefined> {
+  return openBareCluster(progress);
+}
