@@ -79,9 +79,14 @@ export function isAlreadyExists(error: unknown): error is ApiError {
   return hasStatus(error, 409) && error.reason === 'AlreadyExists';
 }
 
-/** 422, or 400 with a reason that says that the object itself is wrong (strict field validation). */
+/**
+ * The object itself is wrong, and stays wrong however often it is sent: 422, 400 from strict field validation, and the
+ * 500 with which servers refuse to apply a field that their schema lacks.
+ */
 export function isInvalid(error: unknown): error is ApiError {
-  return hasStatus(error, 422) || (hasStatus(error, 400) && error.reason === 'BadRequest');
+  if (!(error instanceof ApiError)) return false;
+  if (error.status === 422 || (error.status === 400 && error.reason === 'BadRequest')) return true;
+  return error.status === 500 && error.message.includes('failed to create typed patch object');
 }
 
 /** 403: RBAC or an admission policy refused. */

@@ -39,6 +39,8 @@ export interface KubeClientOptions {
   readonly userAgent: string;
   /** Default field manager of writes. Default: the user agent up to the first slash. */
   readonly fieldManager?: string | undefined;
+  /** Default of `CallOptions.timeoutMs`. Default 30 000. */
+  readonly timeoutMs?: number | undefined;
   /** Called for every HTTP request, retries too. Must not throw. */
   readonly onRequest?: ((record: RequestRecord) => void) | undefined;
 }
@@ -71,6 +73,7 @@ class HttpKubeClient implements KubeClient {
   readonly #transport: Transport;
   readonly #userAgent: string;
   readonly #fieldManager: string;
+  readonly #timeoutMs: number;
   readonly #onRequest: (record: RequestRecord) => void;
 
   constructor(options: KubeClientOptions) {
@@ -79,6 +82,7 @@ class HttpKubeClient implements KubeClient {
     this.#transport = makeTransport(options.access);
     this.#userAgent = options.userAgent;
     this.#fieldManager = options.fieldManager ?? options.userAgent.replace(/\/.*$/, '');
+    this.#timeoutMs = options.timeoutMs ?? CALL_TIMEOUT_MS;
     this.#onRequest = options.onRequest ?? (() => undefined);
   }
 
@@ -290,7 +294,7 @@ class HttpKubeClient implements KubeClient {
   }
 
   async #attempt<T>(request: RawRequest): Promise<T> {
-    const response = await this.#send({ ...request, bodyTimeoutMs: request.timeoutMs ?? CALL_TIMEOUT_MS });
+    const response = await this.#send({ ...request, bodyTimeoutMs: request.timeoutMs ?? this.#timeoutMs });
     let text: string;
     try {
       text = await response.body.text();
@@ -323,7 +327,7 @@ class HttpKubeClient implements KubeClient {
         },
         body: request.body === undefined ? undefined : JSON.stringify(request.body),
         signal: request.signal,
-        headersTimeoutMs: request.timeoutMs ?? CALL_TIMEOUT_MS,
+        headersTimeoutMs: request.timeoutMs ?? this.#timeoutMs,
         bodyTimeoutMs: request.bodyTimeoutMs,
       });
     } catch (error) {
