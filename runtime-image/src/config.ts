@@ -1,0 +1,167 @@
+/**
+ * The server's settings, all from the environment. Owns names, defaults and bounds; reads no file.
+ * An unknown `SLM_*` variable is refused, because a misspelt setting would otherwise pass in silence.
+ */
+import { ports, serverEnv } from '@slm-operator/crds/contract';
+import { StartupError } from './failures.ts';
+
+export interface Config {
+  readonly modelPath: string;
+  /** Digest of the revision, `sha256:<hex>`; undefined when run by hand. */
+  readonly modelDigest: string | undefined;
+  /** Names that clients may use; the first is the canonical one. */
+  readonly servedNames: readonly [string, ...string[]];
+  /** Undefined: min(the model's own, 4096). */
+  readonly contextLength: number | undefined;
+  readonly parallelRequests: number;
+  readonly batchSize: number;
+  /** Undefined: the cgroup's CPU limit decides. */
+  readonly threads: number | undefined;
+  readonly flashAttention: (typeof FLASH_ATTENTION)[number];
+  readonly kvCacheType: (typeof KV_CACHE_TYPES)[number];
+  readonly maxQueue: number;
+  readonly auth: (typeof AUTH)[number];
+  readonly apiKeysDir: string | undefined;
+  readonly drainTimeoutSeconds: number;
+  /** Undefined: every address, IPv6 and IPv4. */
+  readonly host: string | undefined;
+  readonly port: number;
+  /** Undefined: no second listener. */
+  readonly openaiPort: number | undefined;
+  /** Undefined: the file decides. */
+  readonly engine: (typeof ENGINES)[number] | undefined;
+  readonly logLevel: (typeof LOG_LEVELS)[number];
+}
+
+const FLASH_ATTENTION = ['Auto', 'Enabled', 'Disabled'] as const;
+const KV_CACHE_TYPES = ['F16', 'Q8_0', 'Q4_0'] as const;
+const AUTH = ['APIKey', 'None'] as const;
+const ENGINES = ['llama-cpp', 'onnx', 'fake'] as const;
+const LOG_LEVELS = ['trace', 'debug', 'info', 'warn', 'error', 'fatal', 'silent'] as const;
+
+/** Kubernetes gives pods such variables for every Service of the namespace; one named `slm-…` looks like ours. */
+const SERVICE_LINK = /_SERVICE_(HOST|PORT(_.+)?)$|_PORT(_\d+_(TCP|UDP|SCTP)(_(PROTO|PORT|ADDR))?)?$/;
+
+/**
+ * Reads the settings.
+ * @throws StartupError (InvalidConfiguration) with one sentence for each thing to change.
+ */
+export function readConfig(env: Readonly<Record<string, string | undefined>>): Config {
+  const problems = unknownNames(env);
+  const text = (name: string) => {
+    const value = env[name]?.trim();
+    return value === undefined || value === '' ? undefined : value;
+  };
+  const integer = (name: string, min: number, max: number): number | undefined => {
+    const value = text(name);
+    if (value === undefined) return undefined;
+    const number = /^\d+$/.test(value) ? Number(value) : Number.NaN;
+    if (number >= min && number <= max) return number;
+    const hint = value.includes('://') ? ' (a Service link of Kubernetes: set enableServiceLinks: false)' : '';
+    problems.push(`${name}=${value} must be a whole number from ${min} to ${max}${hint}.`);
+    return undefined;
+  };
+  const choice = <T extends string>(name: string, values: readonly T[]): T | undefined => {
+    const value = text(name);
+    if (value === undefined) return undefined;
+    const found = values.find((one) => one.toLowerCase() === value.toLowerCase());
+    if (found === undefined) problems.push(`${name}=${value} must be one of ${values.join(', ')}.`);
+    return found;
+  };
+
+  const modelPath = text(serverEnv.modelPath);
+  if (modelPath === undefined)
+    problems.push(`${serverEnv.modelPath} is missing: set it to a GGUF file or to the folder that holds it.`);
+  const parallelRequests = integer(serverEnv.parallelRequests, 1, 256) ?? 4;
+  const batchSize = integer(serverEnv.batchSize, 1, 65_536) ?? 512;
+  if (batchSize < parallelRequests)
+    problems.push(
+      `${serverEnv.batchSize}=${batchSize} must be at least ${serverEnv.parallelRequests}=${parallelRequests}: each running request needs one token of every batch.`,
+    );
+  const apiKeysDir = text(serverEnv.apiKeysDir);
+  const auth = choice(serverEnv.auth, AUTH) ?? (apiKeysDir === undefined ? 'None' : 'APIKey');
+  if (auth === 'APIKey' && apiKeysDir === undefined)
+    problems.push(`${serverEnv.auth}=APIKey needs ${serverEnv.apiKeysDir}: the folder with one key a file.`);
+  const openaiPort =
+    text(serverEnv.openaiPort)?.toLowerCase() === 'none'
+      ? undefined
+      : (integer(serverEnv.openaiPort, 0, 65_535) ?? ports.openai);
+  const port = integer(serverEnv.port, 0, 65_535) ?? ports.ollama;
+  if (openaiPort !== undefined && openaiPort === port && port !== 0)
+    problems.push(`${serverEnv.port} and ${serverEnv.openaiPort} are both ${port}: set the second to another or none.`);
+
+  const config: Config = {
+    modelPath: modelPath ?? '',
+    modelDigest: text(serverEnv.modelDigest),
+    servedNames: servedNames(text(serverEnv.servedNames), modelPath ?? '', problems),
+    contextLength: integer(serverEnv.contextLength, 16, 16_777_216),
+    parallelRequests,
+    batchSize,
+    threads: integer(serverEnv.threads, 1, 1024),
+    flashAttention: choice(serverEnv.flashAttention, FLASH_ATTENTION) ?? 'Auto',
+    kvCacheType: choice(serverEnv.kvCacheType, KV_CACHE_TYPES) ?? 'F16',
+    maxQueue: integer(serverEnv.maxQueue, 0, 100_000) ?? 64,
+    auth,
+    apiKeysDir,
+    drainTimeoutSeconds: integer(serverEnv.drainTimeoutSeconds, 0, 86_400) ?? 30,
+    host: text(serverEnv.host),
+    port,
+    openaiPort,
+    engine: choice(serverEnv.engine, ENGINES),
+    logLevel: choice(serverEnv.logLevel, LOG_LEVELS) ?? 'info',
+  };
+  if (problems.length > 0) throw new StartupError('InvalidConfiguration', problems.join(' '));
+  return config;
+}
+
+/** Without names of its own a model is called like its file. */
+function servedNames(value: string | undefined, modelPath: string, problems: string[]): [string, ...string[]] {
+  const fallback =
+    modelPath
+      .replace(/\/+$/, '')
+      .split('/')
+      .at(-1)
+      ?.replace(/\.gguf$/i, '') || 'model';
+  if (value === undefined) return [fallback];
+  let names: unknown;
+  try {
+    names = JSON.parse(value);
+  } catch {
+    names = undefined;
+  }
+  if (Array.isArray(names) && names.every((name) => typeof name === 'string' && name.trim() !== '')) {
+    const [first, ...rest] = names as string[];
+    if (first !== undefined) return [first, ...rest];
+  }
+  problems.push(`${serverEnv.servedNames} must be a JSON array of names, such as ["chat","smollm2"].`);
+  return [fallback];
+}
+
+function unknownNames(env: Readonly<Record<string, string | undefined>>): string[] {
+  const known = Object.values(serverEnv) as string[];
+  return Object.keys(env)
+    .filter((name) => name.startsWith('SLM_') && !known.includes(name) && !SERVICE_LINK.test(name))
+    .sort()
+    .map((name) => {
+      const nearest = known
+        .map((candidate) => ({ candidate, distance: editDistance(name, candidate) }))
+        .reduce((best, one) => (one.distance < best.distance ? one : best));
+      return nearest.distance <= Math.max(3, name.length / 3)
+        ? `${name} is not a setting: did you mean ${nearest.candidate}?`
+        : `${name} is not a setting: remove it; the settings are ${known.join(', ')}.`;
+    });
+}
+
+/** Insertions, deletions and replacements between two names. */
+function editDistance(a: string, b: string): number {
+  let row = Array.from({ length: b.length + 1 }, (_, index) => index);
+  for (let i = 1; i <= a.length; i++) {
+    const next = [i];
+    for (let j = 1; j <= b.length; j++)
+      next.push(
+        Math.min((row[j] ?? 0) + 1, (next[j - 1] ?? 0) + 1, (row[j - 1] ?? 0) + (a[i - 1] === b[j - 1] ? 0 : 1)),
+      );
+    row = next;
+  }
+  return row[b.length] ?? 0;
+}

@@ -1,0 +1,217 @@
+/**
+ * A deterministic engine for tests: it answers `You said: …` with the last message, byte by byte, through the real
+ * scheduler. Its decoder keeps what every slot was given and refuses what a real one would silently get wrong.
+ */
+import type { BatchItem, Decoder, SamplingParams, Token, TokenSampler } from '../scheduling/decoder.ts';
+import { BatchedEngine } from './batched-engine.ts';
+import type { Engine } from './engine.ts';
+
+/** Bytes are tokens; these come after them. */
+const END = 256;
+const BEGIN = 257;
+const ROLES = ['system', 'user', 'assistant'] as const;
+const roleToken = (role: (typeof ROLES)[number]) => 258 + ROLES.indexOf(role);
+const SPECIAL: readonly (readonly [string, Token])[] = [
+  ['<|end|>', END],
+  ['<|begin|>', BEGIN],
+  ...ROLES.map((role) => [`<|${role}|>`, roleToken(role)] as const),
+];
+const TEMPLATE =
+  '{% for message in messages %}<|{{ message.role }}|>{{ message.content }}<|end|>{% endfor %}' +
+  '{% if add_generation_prompt %}<|assistant|>{% endif %}';
+
+/** Decides the next token from everything before it. */
+export type NextToken = (tokens: readonly Token[], params: SamplingParams) => Token;
+
+interface FakeSampler extends TokenSampler {
+  readonly params: SamplingParams;
+  disposed: boolean;
+}
+
+export interface FakeDecoderOptions {
+  readonly slots: number;
+  readonly contextLength: number;
+  readonly batchSize: number;
+  readonly next: NextToken;
+  /** Awaited in each batch: tests hold or fail the decoder with it. */
+  readonly beforeDecode?: (items: readonly BatchItem[]) => Promise<void> | void;
+}
+
+/** Keeps each slot's tokens and checks every call. */
+export class FakeDecoder implements Decoder<FakeSampler> {
+  readonly slots: number;
+  readonly contextLength: number;
+  readonly batchSize: number;
+  readonly contents: Token[][];
+  /** Samplers that nobody disposed. */
+  liveSamplers = 0;
+  readonly #options: FakeDecoderOptions;
+  #last: readonly BatchItem[] = [];
+  #busy = false;
+
+  constructor(options: FakeDecoderOptions) {
+    this.#options = options;
+    this.slots = options.slots;
+    this.contextLength = options.contextLength;
+    this.batchSize = options.batchSize;
+    this.contents = Array.from({ length: options.slots }, () => []);
+  }
+
+  createSampler(params: SamplingParams): FakeSampler {
+    this.liveSamplers++;
+    const sampler: FakeSampler = {
+      params,
+      disposed: false,
+      dispose: () => {
+        if (sampler.disposed) throw new Error('a sampler was disposed twice');
+        sampler.disposed = true;
+        this.liveSamplers--;
+      },
+    };
+    return sampler;
+  }
+
+  async decode(items: readonly BatchItem[]): Promise<void> {
+    await this.#alone(async () => {
+      const total = items.reduce((sum, item) => sum + item.tokens.length, 0);
+      if (total === 0 || total > this.batchSize) throw new Error(`a batch of ${total} tokens`);
+      items.forEach((item, index) => {
+        if (index > 0 && (items[index - 1]?.slot ?? 0) >= item.slot) throw new Error('a batch is not sorted by slot');
+        const content = this.#content(item.slot);
+        if (item.position !== content.length)
+          throw new Error(`slot ${item.slot} holds ${content.length} tokens and was written at ${item.position}`);
+        if (content.length + item.tokens.length > this.contextLength)
+          throw new Error('a slot was written over its end');
+      });
+      await this.#options.beforeDecode?.(items);
+      for (const item of items) this.#content(item.slot).push(...item.tokens);
+      this.#last = items;
+    });
+  }
+
+  async sample(picks: readonly { readonly item: number; readonly sampler: FakeSampler }[]): Promise<readonly Token[]> {
+    return this.#alone(() =>
+      Promise.resolve(
+        picks.map(({ item, sampler }) => {
+          const decoded = this.#last[item];
+          if (!decoded?.sampled) throw new Error('sampled where no logits were asked for');
+          if (sampler.disposed) throw new Error('sampled with a disposed sampler');
+          return this.#options.next(this.#content(decoded.slot), sampler.params);
+        }),
+      ),
+    );
+  }
+
+  truncate(slot: number, length: number): number {
+    if (this.#busy) throw new Error('a slot was cut while a batch was computed');
+    const content = this.#content(slot);
+    content.length = Math.min(content.length, length);
+    return content.length;
+  }
+
+  async copy(from: number, to: number): Promise<void> {
+    await this.#alone(() => {
+      this.contents[to] = this.#content(from).slice();
+      return Promise.resolve();
+    });
+  }
+
+  async #alone<T>(work: () => Promise<T>): Promise<T> {
+    if (this.#busy) throw new Error('two calls at once');
+    this.#busy = true;
+    try {
+      return await work();
+    } finally {
+      this.#busy = false;
+    }
+  }
+
+  #content(slot: number): Token[] {
+    const content = this.contents[slot];
+    if (!content) throw new Error(`there is no slot ${slot}`);
+    return content;
+  }
+}
+
+export interface FakeEngineOptions {
+  /** Default 512. */
+  readonly contextLength?: number;
+  /** Default 2. */
+  readonly parallelRequests?: number;
+  /** Default 64. */
+  readonly batchSize?: number;
+  /** Default 64. */
+  readonly maxQueue?: number;
+  /** Default: one that has a template. */
+  readonly chatTemplate?: string | null;
+  readonly beforeDecode?: FakeDecoderOptions['beforeDecode'];
+}
+
+/** @returns an engine that answers at once. */
+export function createFakeEngine(options: FakeEngineOptions = {}): Engine {
+  const contextLength = options.contextLength ?? 512;
+  const parallelRequests = options.parallelRequests ?? 2;
+  const batchSize = Math.max(options.batchSize ?? 64, parallelRequests);
+  const chatTemplate = options.chatTemplate === undefined ? TEMPLATE : options.chatTemplate;
+  const decoder = new FakeDecoder({
+    slots: parallelRequests,
+    contextLength,
+    batchSize,
+    next: echo,
+    ...(options.beforeDecode ? { beforeDecode: options.beforeDecode } : {}),
+  });
+  return new BatchedEngine({
+    info: {
+      engine: 'fake',
+      device: 'cpu',
+      backend: 'fake 1',
+      threads: 1,
+      contextLength,
+      parallelRequests,
+      batchSize,
+      model: {
+        format: 'gguf',
+        architecture: 'fake',
+        parameters: 135_000_000,
+        quantization: 'Q4_1',
+        size: 1000,
+        trainedContextLength: 8192,
+        embeddingLength: 64,
+        vocabularySize: 258 + ROLES.length,
+        ...(chatTemplate === null ? {} : { chatTemplate }),
+        bosToken: '<|begin|>',
+        eosToken: '<|end|>',
+      },
+    },
+    decoder,
+    vocabulary: { tokenize, detokenize, isEndOfGeneration: (token) => token === END, beginning: [BEGIN] },
+    maxQueue: options.maxQueue ?? 64,
+    dispose: () => Promise.resolve(),
+  });
+}
+
+function tokenize(text: string, special: boolean): Token[] {
+  if (!special) return [...Buffer.from(text)];
+  const tokens: Token[] = [];
+  for (const piece of text.split(/(<\|[a-z]+\|>)/)) {
+    const known = SPECIAL.find(([name]) => name === piece);
+    if (known) tokens.push(known[1]);
+    else tokens.push(...Buffer.from(piece));
+  }
+  return tokens;
+}
+
+function detokenize(tokens: readonly Token[]): string {
+  return Buffer.from(tokens.filter((token) => token < 256)).toString();
+}
+
+/** Says back what stands between the last two role tokens; goes through the alphabet where there are none. */
+function echo(tokens: readonly Token[]): Token {
+  const answerAt = tokens.lastIndexOf(roleToken('assistant'));
+  if (answerAt < 0) return tokens.length % 16 === 0 ? END : 97 + (tokens.length % 26);
+  let from = answerAt - 1;
+  while (from >= 0 && (tokens[from] ?? 0) < 258) from--;
+  const said = tokens.slice(from + 1, answerAt).filter((token) => token < 256);
+  const answer = [...Buffer.from('You said: '), ...said];
+  return answer[tokens.length - answerAt - 1] ?? END;
+}

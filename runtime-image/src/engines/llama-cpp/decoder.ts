@@ -1,0 +1,70 @@
+/**
+ * The scheduler's decoder over llama.cpp's context. Thin: batches in, tokens out; every decision is the scheduler's.
+ */
+import type { BatchItem, Decoder, SamplingParams, Token, TokenSampler } from '../../scheduling/decoder.ts';
+import type { AddonSampler, NativeModel } from './binding.ts';
+
+interface NativeSampler extends TokenSampler {
+  readonly native: AddonSampler;
+}
+
+const NO_LOGITS = new Uint32Array(0);
+
+export class LlamaCppDecoder implements Decoder<NativeSampler> {
+  readonly slots: number;
+  readonly contextLength: number;
+  readonly batchSize: number;
+  readonly #model: NativeModel;
+  /** Where the logits of each item of the last batch are; -1 for none. */
+  #logits: number[] = [];
+
+  constructor(model: NativeModel, slots: number, batchSize: number) {
+    this.#model = model;
+    this.slots = slots;
+    this.contextLength = model.contextLength;
+    this.batchSize = batchSize;
+  }
+
+  createSampler(params: SamplingParams, history: readonly Token[]): NativeSampler {
+    const native = this.#model.createSampler(params, history);
+    return { native, dispose: () => native.dispose() };
+  }
+
+  async decode(items: readonly BatchItem[]): Promise<void> {
+    const { context } = this.#model;
+    context.initBatch(items.reduce((sum, item) => sum + item.tokens.length, 0));
+    this.#logits = items.map((item) => {
+      const wanted = item.sampled ? Uint32Array.of(item.tokens.length - 1) : NO_LOGITS;
+      return context.addToBatch(item.slot, item.position, Uint32Array.from(item.tokens), wanted)[0] ?? -1;
+    });
+    await context.decodeBatch();
+  }
+
+  async sample(
+    picks: readonly { readonly item: number; readonly sampler: NativeSampler }[],
+  ): Promise<readonly Token[]> {
+    return Promise.all(
+      picks.map(async ({ item, sampler }) => {
+        const token = await this.#model.context.sampleToken(this.#logits[item] ?? -1, sampler.native);
+        if (token < 0) throw new Error('llama.cpp gave no token: the sampler left no candidate');
+        return token;
+      }),
+    );
+  }
+
+  truncate(slot: number, length: number): number {
+    const { context, slidingWindow } = this.#model;
+    if (context.removeTokenCellsFromSequence(slot, length, -1)) {
+      // Layers with a sliding window have forgotten what lies before it; such a prefix cannot be continued.
+      const oldest = context.getSequenceKvCacheMinPosition(slot);
+      if (slidingWindow === undefined || length === 0 || oldest <= Math.max(0, length - slidingWindow)) return length;
+    }
+    context.removeTokenCellsFromSequence(slot, 0, -1);
+    return 0;
+  }
+
+  async copy(from: number, to: number): Promise<void> {
+    this.truncate(to, 0);
+    await this.#model.context.copySequenceStateFromOtherSequence(to, from);
+  }
+}

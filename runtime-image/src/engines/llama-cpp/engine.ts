@@ -1,0 +1,86 @@
+/**
+ * Loads a GGUF file into an engine. Owns the order of the steps and the words for what can go wrong in them.
+ */
+import { StartupError } from '../../failures.ts';
+import { BatchedEngine } from '../batched-engine.ts';
+import type { Engine, LoadObserver } from '../engine.ts';
+import { BINDING_VERSION, loadNative, UnknownArchitectureError } from './binding.ts';
+import { LlamaCppDecoder } from './decoder.ts';
+import { checkGguf, explainLoadFailure, unsupportedArchitecture } from './model-file.ts';
+
+/** Tokens of context for each request when nobody says: enough for chats, and little memory. */
+const DEFAULT_CONTEXT = 4096;
+/** Lines of llama.cpp's log that are kept to explain a failed load. */
+const KEPT_LINES = 20;
+
+export interface LlamaCppOptions {
+  /** A GGUF file; of a split model the first. */
+  readonly file: string;
+  /** Undefined: min(the model's own, 4096). */
+  readonly contextLength: number | undefined;
+  readonly parallelRequests: number;
+  readonly batchSize: number;
+  readonly threads: number;
+  readonly flashAttention: 'Auto' | 'Enabled' | 'Disabled';
+  readonly kvCacheType: 'F16' | 'Q8_0' | 'Q4_0';
+  readonly maxQueue: number;
+}
+
+/**
+ * Loads the model; takes a fraction of a second for a hundred megabytes that are in the page cache.
+ * @throws StartupError
+ */
+export async function loadLlamaCpp(options: LlamaCppOptions, observer: LoadObserver): Promise<Engine> {
+  const { size } = await checkGguf(options.file);
+  const log: string[] = [];
+  const native = await loadNative({
+    modelPath: options.file,
+    threads: options.threads,
+    parallelRequests: options.parallelRequests,
+    batchSize: options.batchSize,
+    flashAttention: options.flashAttention,
+    kvCacheType: options.kvCacheType,
+    contextLength: (trained) => contextLength(options.contextLength, trained),
+    observer: {
+      progress: (fraction) => observer.progress(fraction),
+      log: (level, message) => {
+        if (level === 'error' || level === 'warn') log.push(message);
+        if (log.length > KEPT_LINES) log.shift();
+        observer.log(level, message);
+      },
+    },
+  }).catch((error: Error) => {
+    if (error instanceof StartupError) throw error;
+    if (error instanceof UnknownArchitectureError)
+      throw unsupportedArchitecture(options.file.split('/').at(-1) ?? options.file, error.architecture);
+    throw explainLoadFailure(options.file, size, error, log);
+  });
+  const { chatTemplate, ...metadata } = native.metadata;
+  return new BatchedEngine({
+    info: {
+      engine: 'llama-cpp',
+      device: 'cpu',
+      backend: `node-llama-cpp ${BINDING_VERSION}`,
+      threads: options.threads,
+      contextLength: native.contextLength,
+      parallelRequests: options.parallelRequests,
+      batchSize: options.batchSize,
+      model: { format: 'gguf', size, ...metadata, ...(chatTemplate === undefined ? {} : { chatTemplate }) },
+    },
+    decoder: new LlamaCppDecoder(native, options.parallelRequests, options.batchSize),
+    vocabulary: native,
+    maxQueue: options.maxQueue,
+    dispose: () => native.dispose(),
+  });
+}
+
+function contextLength(wanted: number | undefined, trained: number): number {
+  if (wanted === undefined) return Math.min(trained, DEFAULT_CONTEXT);
+  if (wanted > trained)
+    throw new StartupError(
+      'ContextTooLong',
+      `a context of ${wanted} tokens is more than the ${trained} that the model was trained for: ` +
+        `set engine.contextLength to ${trained} or less.`,
+    );
+  return wanted;
+}

@@ -1,0 +1,73 @@
+/**
+ * Why the server cannot start, as a reason for programs and a sentence for people. Owns exit codes and the termination
+ * message; decides nothing about retries.
+ */
+import { closeSync, openSync, writeSync } from 'node:fs';
+
+/** Closed set; part of the contract with whoever reads the termination message. */
+export type StartupReason =
+  | 'InvalidConfiguration'
+  | 'ModelNotFound'
+  | 'ModelUnreadable'
+  | 'NotAModel'
+  | 'ModelTruncated'
+  | 'UnsupportedArchitecture'
+  | 'UnsupportedFormat'
+  | 'ContextTooLong'
+  | 'ModelLoadFailed'
+  | 'EngineMismatch'
+  | 'PortInUse';
+
+/** Exit codes: 2 for what the environment says, 3 for what the model is, 1 for the rest. */
+const EXIT_CODES: Partial<Record<StartupReason, number>> = {
+  InvalidConfiguration: 2,
+  ContextTooLong: 2,
+  ModelNotFound: 3,
+  ModelUnreadable: 3,
+  NotAModel: 3,
+  ModelTruncated: 3,
+  UnsupportedArchitecture: 3,
+  UnsupportedFormat: 3,
+};
+
+/** Ends the process with a clear sentence instead of a stack trace. */
+export class StartupError extends Error {
+  readonly reason: StartupReason;
+
+  constructor(reason: StartupReason, message: string, options?: ErrorOptions) {
+    super(message, options);
+    this.name = 'StartupError';
+    this.reason = reason;
+  }
+
+  get exitCode(): number {
+    return EXIT_CODES[this.reason] ?? 1;
+  }
+}
+
+/** Kubernetes shows at most this many bytes of it. */
+const LONGEST_MESSAGE = 4096;
+
+/**
+ * Leaves `{"reason","message"}` where the kubelet copies it into the container's status.
+ * Does nothing where that file does not exist already: outside a pod.
+ */
+export function writeTerminationMessage(
+  error: { reason: string; message: string },
+  file = '/dev/termination-log',
+): void {
+  let fd: number;
+  try {
+    fd = openSync(file, 'r+');
+  } catch {
+    return;
+  }
+  try {
+    const message = error.message.slice(0, LONGEST_MESSAGE - 200);
+    writeSync(fd, JSON.stringify({ reason: error.reason, message }));
+  } catch {
+    // The log line says the same; there is nowhere else to tell.
+  } finally {
+    closeSync(fd);
+  }
+}

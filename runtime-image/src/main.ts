@@ -1,0 +1,101 @@
+/**
+ * The server's entry. Starts the load first, because it takes longest, and the HTTP side while it runs.
+ */
+import { type Logger, pino } from 'pino';
+import { type Config, readConfig } from './config.ts';
+import { loadEngine } from './engines/select.ts';
+import { StartupError, writeTerminationMessage } from './failures.ts';
+import { Lifecycle } from './lifecycle.ts';
+import { warmUp } from './warm-up.ts';
+
+const started = performance.now();
+
+/** Steps of the load that are worth a log line. */
+const PROGRESS_STEP = 0.25;
+
+async function main(): Promise<void> {
+  const config = readConfig(process.env);
+  const log: Logger = pino({
+    level: config.logLevel,
+    base: null,
+    formatters: { level: (label) => ({ level: label }) },
+  });
+  const lifecycle = new Lifecycle();
+  const loading = load(config, lifecycle, log);
+  // Failing is awaited below; until then it must not count as unhandled.
+  loading.catch(() => undefined);
+
+  const [{ makeApp }, { listen }, { KeyStore }] = await Promise.all([
+    import('./server.ts'),
+    import('./listeners.ts'),
+    import('./plugins/auth.ts'),
+  ]);
+  const keys =
+    config.auth === 'APIKey' && config.apiKeysDir !== undefined ? new KeyStore(config.apiKeysDir, log) : undefined;
+  await keys?.open();
+  const app = makeApp({ lifecycle, servedNames: config.servedNames, modelDigest: config.modelDigest, keys, log });
+  const listeners = await listen(app, config.host, [
+    config.port,
+    ...(config.openaiPort === undefined ? [] : [config.openaiPort]),
+  ]);
+  log.info({ ports: listeners.ports, models: config.servedNames }, 'listening');
+
+  let stopping = false;
+  const stop = async (signal: NodeJS.Signals) => {
+    if (stopping) return;
+    stopping = true;
+    log.info({ signal }, 'stopping');
+    const { shutDown } = await import('./shutdown.ts');
+    const finished = await shutDown({ lifecycle, listeners, timeoutSeconds: config.drainTimeoutSeconds, log });
+    keys?.close();
+    log.info({ finished }, 'stopped');
+    process.exit(0);
+  };
+  process.on('SIGTERM', (signal) => void stop(signal));
+  process.on('SIGINT', (signal) => void stop(signal));
+
+  await loading;
+}
+
+async function load(config: Config, lifecycle: Lifecycle, log: Logger): Promise<void> {
+  let reported = 0;
+  const engine = await loadEngine(config, {
+    progress: (fraction) => {
+      lifecycle.progress = fraction;
+      if (fraction < reported + PROGRESS_STEP) return;
+      reported = fraction;
+      log.info({ progress: Math.round(fraction * 100) / 100 }, 'loading the model');
+    },
+    log: (level, message) => log[level]({ from: 'llama.cpp' }, message),
+  });
+  const tokensPerSecond = await warmUp(engine);
+  const problem = lifecycle.ready(engine, tokensPerSecond, new Date());
+  if (problem !== undefined) log.warn(problem);
+  const { model, ...info } = engine.info;
+  const { chatTemplate, ...facts } = model;
+  log.info(
+    {
+      ...info,
+      ...facts,
+      hasChatTemplate: chatTemplate !== undefined,
+      tokensPerSecond: Math.round(tokensPerSecond * 10) / 10,
+      startMs: Math.round(performance.now() - started),
+    },
+    'ready',
+  );
+}
+
+main().catch((error: unknown) => {
+  const known = error instanceof StartupError;
+  const message = error instanceof Error ? error.message : String(error);
+  const reason = known ? error.reason : 'InternalError';
+  // One line, and written before the process ends: whoever looks for the cause finds it last in the log.
+  const detail = known ? {} : { stack: error instanceof Error ? error.stack : undefined };
+  process.stdout.write(
+    `${JSON.stringify({ level: 'fatal', time: Date.now(), reason, msg: message, ...detail })}\n`,
+    () => {
+      writeTerminationMessage({ reason, message });
+      process.exit(known ? error.exitCode : 1);
+    },
+  );
+});

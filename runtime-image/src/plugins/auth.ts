@@ -1,0 +1,111 @@
+/**
+ * API keys: read from a folder with one key a file (a mounted Secret), re-read when it changes, compared in constant
+ * time. Keys live here as digests only and are never logged.
+ */
+import { createHash, timingSafeEqual } from 'node:crypto';
+import { type FSWatcher, watch } from 'node:fs';
+import { readdir, readFile } from 'node:fs/promises';
+import path from 'node:path';
+import type { FastifyBaseLogger, FastifyInstance, FastifyRequest } from 'fastify';
+import { ApiError } from '../api-error.ts';
+import { isOperations } from '../routes/operations.ts';
+
+/** How often the folder is read again besides when the kernel tells of a change, in milliseconds. */
+const POLL = 10_000;
+
+interface Key {
+  /** The file's name; good for logs. */
+  readonly name: string;
+  readonly digest: Buffer;
+}
+
+export class KeyStore {
+  readonly #folder: string;
+  readonly #log: FastifyBaseLogger;
+  #keys: readonly Key[] = [];
+  #watcher: FSWatcher | undefined;
+  #timer: NodeJS.Timeout | undefined;
+
+  constructor(folder: string, log: FastifyBaseLogger) {
+    this.#folder = folder;
+    this.#log = log;
+  }
+
+  /** Reads the keys and goes on watching. A folder without keys is served too: it refuses everybody. */
+  async open(): Promise<void> {
+    await this.reload();
+    try {
+      // The kubelet swaps the symlink `..data`: a rename in this folder, whatever changed inside.
+      this.#watcher = watch(this.#folder, { persistent: false }, () => void this.reload());
+      this.#watcher.on('error', () => this.#watcher?.close());
+    } catch {
+      // Some file systems cannot be watched; the timer below is enough.
+    }
+    this.#timer = setInterval(() => void this.reload(), POLL).unref();
+  }
+
+  close(): void {
+    this.#watcher?.close();
+    clearInterval(this.#timer);
+  }
+
+  /** Reads the folder again; keeps the old keys when it cannot be read in the middle of a swap. */
+  async reload(): Promise<void> {
+    try {
+      const names = (await readdir(this.#folder)).filter((name) => !name.startsWith('.')).sort();
+      const texts = await Promise.all(names.map((name) => readFile(path.join(this.#folder, name), 'utf8')));
+      const keys = names.flatMap((name, index) => {
+        const text = texts[index]?.trim() ?? '';
+        return text === '' ? [] : [{ name, digest: digestOf(text) }];
+      });
+      const changed =
+        keys.length !== this.#keys.length ||
+        keys.some(
+          (key, index) => this.#keys[index]?.name !== key.name || !this.#keys[index]?.digest.equals(key.digest),
+        );
+      this.#keys = keys;
+      if (!changed) return;
+      const report = { keys: keys.map((key) => key.name) };
+      if (keys.length === 0) this.#log.warn(report, 'there are no API keys: every request is refused');
+      else this.#log.info(report, 'API keys read');
+    } catch (error) {
+      this.#log.warn({ code: (error as NodeJS.ErrnoException).code }, 'API keys cannot be read; the known ones stay');
+    }
+  }
+
+  /** @returns the name of the key, or undefined for a wrong one */
+  find(presented: string): string | undefined {
+    const digest = digestOf(presented);
+    let found: string | undefined;
+    // Every key is compared, so the time tells neither which matched nor how many there are to the left.
+    for (const key of this.#keys) if (timingSafeEqual(key.digest, digest)) found = key.name;
+    return found;
+  }
+}
+
+/** Refuses API requests without a known key. */
+export function registerAuth(app: FastifyInstance, keys: KeyStore): void {
+  app.addHook('onRequest', async (request, reply) => {
+    if (isOperations(request)) return;
+    const presented = presentedKey(request);
+    if (presented !== undefined && keys.find(presented) !== undefined) return;
+    reply.header('www-authenticate', 'Bearer');
+    throw new ApiError(
+      401,
+      presented === undefined
+        ? 'an API key is missing: send the header "Authorization: Bearer KEY"; the key is in the Secret of the SLMDeployment'
+        : 'the API key is not valid: take a current one from the Secret of the SLMDeployment',
+      { code: 'invalid_api_key' },
+    );
+  });
+}
+
+function presentedKey(request: FastifyRequest): string | undefined {
+  const bearer = /^Bearer +(.+)$/i.exec(request.headers.authorization ?? '')?.[1];
+  const header = request.headers['x-api-key'];
+  return (bearer ?? (typeof header === 'string' ? header : undefined))?.trim();
+}
+
+function digestOf(text: string): Buffer {
+  return createHash('sha256').update(text).digest();
+}

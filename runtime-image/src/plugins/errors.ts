@@ -1,0 +1,67 @@
+/**
+ * Turns every error into the body that the API in question would send. Owns the mapping; a stack trace or a prompt
+ * never leaves in an answer.
+ */
+import type { FastifyInstance, FastifyRequest } from 'fastify';
+import { ApiError } from '../api-error.ts';
+import { PromptTooLongError } from '../engines/engine.ts';
+import { QueueFullError } from '../scheduling/queue.ts';
+
+export function registerErrors(app: FastifyInstance): void {
+  app.setErrorHandler((thrown, request, reply) => {
+    const error = toApiError(thrown);
+    if (error.status >= 500 && !(thrown instanceof ApiError)) request.log.error({ err: thrown }, 'request failed');
+    if (error.details.retryAfter !== undefined) reply.header('retry-after', error.details.retryAfter);
+    return reply.code(error.status).send(errorBody(request, error));
+  });
+  app.setNotFoundHandler((request) => {
+    throw new ApiError(404, `there is no ${request.method} ${request.url.split('?', 1)[0]} here`, {
+      code: 'unknown_url',
+    });
+  });
+}
+
+/** Any thrown value as an error that a client may see. */
+export function toApiError(thrown: unknown): ApiError {
+  if (thrown instanceof ApiError) return thrown;
+  if (thrown instanceof QueueFullError)
+    return new ApiError(429, thrown.message, { code: 'rate_limit_exceeded', retryAfter: thrown.retryAfterSeconds });
+  if (thrown instanceof PromptTooLongError)
+    return new ApiError(400, thrown.message, { code: 'context_length_exceeded', param: 'messages' });
+  // Fastify's own: a body that is no JSON, too large, and the like.
+  const { statusCode, message } = thrown as { statusCode?: number; message?: string };
+  if (statusCode !== undefined && statusCode >= 400 && statusCode < 500)
+    return new ApiError(statusCode, message ?? 'the request is not valid');
+  return new ApiError(500, 'the server failed to answer; its log says why', { code: 'internal_error' });
+}
+
+/** The body for an error in the shape of the API that the request was meant for. */
+export function errorBody(request: FastifyRequest, error: ApiError): unknown {
+  return isOpenAi(request) ? openAiError(error) : ollamaError(error);
+}
+
+export function openAiError(error: ApiError): unknown {
+  return {
+    error: {
+      message: error.message,
+      type: openAiType(error.status),
+      param: error.details.param ?? null,
+      code: error.details.code ?? null,
+    },
+  };
+}
+
+export function ollamaError(error: ApiError): unknown {
+  return { error: error.message };
+}
+
+export function isOpenAi(request: FastifyRequest): boolean {
+  return request.url.startsWith('/v1/') || request.url === '/v1';
+}
+
+function openAiType(status: number): string {
+  if (status === 401) return 'authentication_error';
+  if (status === 403) return 'permission_error';
+  if (status === 429) return 'rate_limit_error';
+  return status >= 500 ? 'server_error' : 'invalid_request_error';
+}

@@ -1,0 +1,122 @@
+/**
+ * Ollama's options and other settings to our terms. What cannot be honoured is refused by name, unless its value asks
+ * for what happens anyway.
+ */
+import { ApiError } from '../../api-error.ts';
+import type { EngineInfo, SamplingParams } from '../../engines/engine.ts';
+import { checkBody } from '../../schemas/check.ts';
+import { Options } from '../../schemas/ollama.ts';
+import { seedOf } from '../answer.ts';
+
+/** Ollama's documented defaults. */
+const DEFAULTS = { temperature: 0.8, topK: 40, topP: 0.9, minP: 0, repeatPenalty: 1.1, repeatLastN: 64 };
+
+export interface OllamaSettings {
+  readonly sampling: SamplingParams;
+  readonly maxTokens: number;
+  readonly stop: readonly string[];
+}
+
+/** @throws ApiError (400) naming the option and what to do */
+export function settingsOf(sent: unknown, info: EngineInfo): OllamaSettings {
+  const options: Options = inOptions(() => checkBody(Options, sent ?? {}));
+  const unknown = Object.keys(options).find((name) => !(name in Options.properties));
+  if (unknown !== undefined)
+    throw new ApiError(400, `options.${unknown} is not an option: check its spelling`, { param: `options.${unknown}` });
+  refuse(options, info);
+  const predict = options.num_predict ?? -1;
+  if (predict === 0) throw new ApiError(400, 'options.num_predict must be at least 1, or -1 for as many as fit');
+  return {
+    maxTokens: predict < 0 ? Number.POSITIVE_INFINITY : predict,
+    stop: typeof options.stop === 'string' ? [options.stop] : (options.stop ?? []),
+    sampling: {
+      temperature: options.temperature ?? DEFAULTS.temperature,
+      topK: options.top_k ?? DEFAULTS.topK,
+      topP: options.top_p ?? DEFAULTS.topP,
+      minP: options.min_p ?? DEFAULTS.minP,
+      seed: seedOf(options.seed),
+      repeatPenalty: options.repeat_penalty ?? DEFAULTS.repeatPenalty,
+      repeatLastN: options.repeat_last_n ?? DEFAULTS.repeatLastN,
+      presencePenalty: options.presence_penalty ?? 0,
+      frequencyPenalty: options.frequency_penalty ?? 0,
+      logitBias: [],
+    },
+  };
+}
+
+/** What Ollama's API has beside options and this server does not, yet. */
+export function refuseUnsupported(body: Readonly<Record<string, unknown>>, model: string): void {
+  const given = (name: string) => {
+    const value = body[name];
+    const nothing =
+      value === undefined || value === null || value === '' || (Array.isArray(value) && value.length === 0);
+    return !nothing;
+  };
+  const fail = (param: string, message: string) => {
+    throw new ApiError(400, message, { param });
+  };
+  if (given('tools')) fail('tools', `${model} does not support tools: leave tools out`);
+  if (given('images')) fail('images', `${model} reads text only: leave images out`);
+  if (given('format')) fail('format', 'structured output is not supported yet: leave format out');
+  if (given('suffix')) fail('suffix', `${model} does not support insert: leave suffix out`);
+  if (given('template')) fail('template', "the model's own template is used: leave template out, or send raw: true");
+  if (given('think') && body['think'] !== false) fail('think', `${model} does not support thinking: leave think out`);
+  if (body['truncate'] === true)
+    fail('truncate', 'a prompt that does not fit is refused, never cut: leave truncate out');
+  if (body['shift'] === true) fail('shift', 'an answer that fills the context ends there: leave shift out');
+  if (body['logprobs'] === true || Number(body['top_logprobs'] ?? 0) > 0)
+    fail('logprobs', 'logprobs are not supported yet: leave them out');
+  const messages = body['messages'];
+  if (Array.isArray(messages))
+    for (const message of messages as Readonly<Record<string, unknown>>[]) {
+      if (message['role'] === 'tool' || (Array.isArray(message['tool_calls']) && message['tool_calls'].length > 0))
+        fail('messages', `${model} does not support tools: leave tool messages out`);
+      if (Array.isArray(message['images']) && message['images'].length > 0)
+        fail('messages', `${model} reads text only: leave images out`);
+    }
+}
+
+function refuse(options: Options, info: EngineInfo): void {
+  if (options.num_ctx !== undefined && options.num_ctx > info.contextLength)
+    throw new ApiError(
+      400,
+      `options.num_ctx is ${options.num_ctx} and this server's context holds ${info.contextLength}: ` +
+        'lower it, or raise spec.engine.contextLength of the SLMDeployment',
+      { param: 'options.num_ctx' },
+    );
+  /** Values that ask for what happens anyway, and who decides otherwise. */
+  const fixed: readonly (readonly [keyof Options, readonly unknown[], string])[] = [
+    ['typical_p', [0, 1], 'typical sampling is not supported'],
+    ['tfs_z', [1], 'tail-free sampling is not supported'],
+    ['mirostat', [0], 'mirostat is not supported'],
+    ['penalize_newline', [true], 'newlines are penalised like every token'],
+    ['num_batch', [info.batchSize], 'the SLMDeployment sets it (spec.engine.batchSize)'],
+    ['num_thread', [0, info.threads], 'the SLMDeployment sets it (spec.engine.threads)'],
+    ['num_gpu', [0], 'this server computes on the CPU'],
+    ['main_gpu', [0], 'this server computes on the CPU'],
+    ['numa', [false], 'it is not supported'],
+    ['low_vram', [false], 'this server computes on the CPU'],
+    ['f16_kv', [true], 'the SLMDeployment sets it (spec.engine.kvCache)'],
+    ['logits_all', [false], 'it is not supported'],
+    ['vocab_only', [false], 'it is not supported'],
+    ['use_mmap', [true], 'the model is always mapped'],
+    ['use_mlock', [false], 'it is not supported'],
+  ];
+  for (const [name, harmless, why] of fixed) {
+    const value = options[name];
+    if (value !== undefined && !harmless.includes(value))
+      throw new ApiError(400, `options.${name} cannot be ${String(value)}: ${why}; leave it out`, {
+        param: `options.${name}`,
+      });
+  }
+}
+
+/** Errors name an option as the client wrote it. */
+function inOptions<T>(check: () => T): T {
+  try {
+    return check();
+  } catch (error) {
+    if (!(error instanceof ApiError) || error.details.param === undefined) throw error;
+    throw new ApiError(error.status, `options.${error.message}`, { ...error.details });
+  }
+}

@@ -1,0 +1,83 @@
+/**
+ * Probes and metrics: what the kubelet, Prometheus and the operator read. They need no key and answer while draining.
+ */
+import { serverPaths } from '@slm-operator/crds/contract';
+import type { FastifyInstance, FastifyRequest } from 'fastify';
+import type { Lifecycle, LoadedModel } from '../lifecycle.ts';
+import type { Metrics } from '../plugins/metrics.ts';
+
+/** A batch that takes longer than this will not end: even one CPU at its slowest decodes a chunk in less. */
+const STUCK_MS = 120_000;
+
+const PATHS: readonly string[] = Object.values(serverPaths);
+
+/** Whether a request is for the routes of this file. */
+export function isOperations(request: FastifyRequest): boolean {
+  return PATHS.includes(request.routeOptions.url ?? '');
+}
+
+/** What /readyz says once the server is ready. */
+export interface ReadyReport {
+  readonly status: 'ready';
+  readonly model: string;
+  readonly digest: string | null;
+  readonly engine: string;
+  readonly device: string;
+  readonly backend: string;
+  readonly threads: number;
+  readonly contextLength: number;
+  readonly parallelRequests: number;
+  /** Of one stream, measured in the warm-up. */
+  readonly tokensPerSecond: number;
+}
+
+export interface OperationsOptions {
+  readonly lifecycle: Lifecycle;
+  readonly metrics: Metrics;
+  /** The canonical name. */
+  readonly model: string;
+  readonly modelDigest: string | undefined;
+}
+
+export function registerOperations(app: FastifyInstance, options: OperationsOptions): void {
+  const { lifecycle, metrics } = options;
+
+  app.get(serverPaths.healthz, async (_request, reply) => {
+    const stats = lifecycle.loaded?.engine.stats;
+    if (stats?.broken) return reply.code(503).send({ status: 'broken', message: stats.broken.message });
+    if (stats && stats.stepAgeMs > STUCK_MS)
+      return reply
+        .code(503)
+        .send({ status: 'stuck', message: `one batch has been computing for ${Math.round(stats.stepAgeMs / 1000)} s` });
+    return { status: 'ok' };
+  });
+
+  app.get(serverPaths.readyz, async (_request, reply) => {
+    const { loaded, phase } = lifecycle;
+    if (phase === 'draining') return reply.code(503).send({ status: 'draining', running: lifecycle.running });
+    if (phase === 'loading' || !loaded)
+      return reply.code(503).send({ status: 'loading', progress: Math.round(lifecycle.progress * 100) / 100 });
+    return report(loaded, options);
+  });
+
+  app.get(serverPaths.metrics, async (_request, reply) => {
+    reply.type(metrics.registry.contentType);
+    return metrics.registry.metrics();
+  });
+}
+
+function report(loaded: LoadedModel, options: OperationsOptions): ReadyReport {
+  const { info } = loaded.engine;
+  return {
+    status: 'ready',
+    model: options.model,
+    digest: options.modelDigest ?? null,
+    engine: info.engine,
+    device: info.device,
+    backend: info.backend,
+    threads: info.threads,
+    contextLength: info.contextLength,
+    parallelRequests: info.parallelRequests,
+    tokensPerSecond: Math.round(loaded.tokensPerSecond * 10) / 10,
+  };
+}

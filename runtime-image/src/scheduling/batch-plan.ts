@@ -1,0 +1,49 @@
+/**
+ * What goes into the next batch. Pure policy: every running stream gets its token first, prompts share what is left in
+ * order of arrival.
+ */
+
+/** What the plan sees of a running request. */
+export interface ActiveRequest {
+  readonly slot: number;
+  /** Growing number given on submission. */
+  readonly arrival: number;
+  /** Tokens of the prompt that are not computed yet; 0 once the request generates. */
+  readonly promptLeft: number;
+}
+
+export interface PlannedItem {
+  readonly slot: number;
+  /** Tokens to compute. */
+  readonly count: number;
+  /** Whether this ends the prompt or is a generated token: then the next token is sampled after it. */
+  readonly sampled: boolean;
+}
+
+export interface BatchLimits {
+  /** Tokens in a batch. */
+  readonly batchSize: number;
+  /** Tokens of prompts in a batch. */
+  readonly prefillChunk: number;
+}
+
+/**
+ * Plans one batch, sorted by slot: llama.cpp puts neighbouring sequences of growing ids into one graph run and starts a
+ * new run at each step back.
+ */
+export function planBatch(active: readonly ActiveRequest[], limits: BatchLimits): PlannedItem[] {
+  const generating = active.filter((request) => request.promptLeft === 0);
+  const items: PlannedItem[] = generating
+    .slice(0, limits.batchSize)
+    .map((request) => ({ slot: request.slot, count: 1, sampled: true }));
+
+  let left = Math.min(limits.batchSize - items.length, Math.max(1, limits.prefillChunk));
+  const prompts = active.filter((request) => request.promptLeft > 0).sort((a, b) => a.arrival - b.arrival);
+  for (const request of prompts) {
+    if (left <= 0) break;
+    const count = Math.min(left, request.promptLeft);
+    items.push({ slot: request.slot, count, sampled: count === request.promptLeft });
+    left -= count;
+  }
+  return items.sort((a, b) => a.slot - b.slot);
+}

@@ -1,0 +1,40 @@
+/**
+ * How many prompt tokens go into one batch. Pure policy: long enough chunks to be efficient, short enough that neither
+ * a running stream nor a client that hangs up waits long.
+ */
+
+/** Smaller chunks lose more to the fixed cost of a batch than they win in response. */
+const SMALLEST = 32;
+/** Chunk before anything was measured. */
+const FIRST = 64;
+/** Longest pause in running streams that a prompt may cause, in milliseconds: a quarter of a second reads as a hitch. */
+const STREAMING_BUDGET = 250;
+/** Longest time until an abort is noticed when nobody else waits, in milliseconds. */
+const IDLE_BUDGET = 500;
+/** Weight of a new measurement: half of the estimate renews itself in about three batches. */
+const WEIGHT = 0.2;
+
+/** Running estimate of how fast prompts are computed. */
+export interface PrefillSpeed {
+  /** Tokens per millisecond; undefined before the first measurement. */
+  readonly tokensPerMs?: number;
+}
+
+/** @returns the estimate after a batch of `tokens` tokens took `ms` milliseconds; small batches teach nothing. */
+export function learnSpeed(speed: PrefillSpeed, tokens: number, ms: number): PrefillSpeed {
+  if (tokens < SMALLEST || ms <= 0) return speed;
+  const measured = tokens / ms;
+  const before = speed.tokensPerMs;
+  return { tokensPerMs: before === undefined ? measured : before + WEIGHT * (measured - before) };
+}
+
+/**
+ * @param streaming whether somebody's stream is running and would pause
+ * @returns tokens, a multiple of 32 and at most `batchSize`
+ */
+export function prefillChunk(speed: PrefillSpeed, streaming: boolean, batchSize: number): number {
+  const wanted =
+    speed.tokensPerMs === undefined ? FIRST : speed.tokensPerMs * (streaming ? STREAMING_BUDGET : IDLE_BUDGET);
+  const rounded = Math.max(SMALLEST, Math.floor(wanted / SMALLEST) * SMALLEST);
+  return Math.min(rounded, batchSize);
+}

@@ -1,0 +1,70 @@
+/**
+ * What the scheduler needs from an engine: a fixed number of slots with a key-value cache each, one batch decoded at a
+ * time, tokens sampled from its logits. Owns the types only; every engine brings its own implementation.
+ */
+
+/** Index into the model's vocabulary. */
+export type Token = number;
+
+/** How the next token is picked. Every field is set: defaults belong to the APIs, which differ in them. */
+export interface SamplingParams {
+  /** 0 always takes the likeliest token. */
+  readonly temperature: number;
+  /** 0 looks at the whole vocabulary. */
+  readonly topK: number;
+  /** 1 switches it off. */
+  readonly topP: number;
+  /** 0 switches it off. */
+  readonly minP: number;
+  /** Unsigned 32-bit integer; the same seed and prompt give the same answer. */
+  readonly seed: number;
+  /** 1 switches it off. */
+  readonly repeatPenalty: number;
+  /** Tokens that the penalties look back on; 0 switches them off, -1 takes the whole context. */
+  readonly repeatLastN: number;
+  /** 0 switches it off. */
+  readonly presencePenalty: number;
+  /** 0 switches it off. */
+  readonly frequencyPenalty: number;
+  /** Added to a token's logit before anything else. */
+  readonly logitBias: readonly (readonly [token: Token, bias: number])[];
+}
+
+/** Tokens of one slot in a batch. */
+export interface BatchItem {
+  readonly slot: number;
+  /** Position of the first token in the slot's context. */
+  readonly position: number;
+  readonly tokens: readonly Token[];
+  /** Whether a token will be sampled after the last of `tokens`. */
+  readonly sampled: boolean;
+}
+
+/** Random state and penalties of one generation. */
+export interface TokenSampler {
+  dispose(): void;
+}
+
+/** One model context with its slots. Calls never overlap: the scheduler awaits each before the next. */
+export interface Decoder<Sampler extends TokenSampler = TokenSampler> {
+  /** Sequences that can be decoded together. */
+  readonly slots: number;
+  /** Tokens that each slot holds. */
+  readonly contextLength: number;
+  /** Tokens in one batch; at least `slots`. */
+  readonly batchSize: number;
+
+  /** `history` is the prompt: the penalties start from its tail. */
+  createSampler(params: SamplingParams, history: readonly Token[]): Sampler;
+  /** Computes one batch. Items come sorted by slot, at most one for each slot. */
+  decode(items: readonly BatchItem[]): Promise<void>;
+  /** Samples after the last decoded batch; `item` is an index into it. Results come in the order of `picks`. */
+  sample(picks: readonly { readonly item: number; readonly sampler: Sampler }[]): Promise<readonly Token[]>;
+  /**
+   * Drops everything of a slot from position `length` on.
+   * @returns the length that is left: less than `length` where the model's memory cannot be cut (recurrent models).
+   */
+  truncate(slot: number, length: number): number;
+  /** Replaces the content of slot `to` by a copy of that of slot `from`. */
+  copy(from: number, to: number): Promise<void>;
+}

@@ -1,0 +1,349 @@
+/**
+ * Continuous batching: takes requests, gives them slots, decodes batches until each is done. Owns the loop and the
+ * bookkeeping of what every slot holds; knows tokens only, no text and no HTTP.
+ */
+import { planBatch } from './batch-plan.ts';
+import { learnSpeed, type PrefillSpeed, prefillChunk } from './chunk-size.ts';
+import type { BatchItem, Decoder, SamplingParams, Token, TokenSampler } from './decoder.ts';
+import { AdmissionQueue } from './queue.ts';
+import { chooseSlot } from './slots.ts';
+
+/** Why a generation ended. */
+export type FinishReason = 'stop' | 'length' | 'aborted';
+
+/** What became of a request; times in milliseconds. */
+export interface JobResult {
+  readonly reason: FinishReason;
+  readonly promptTokens: number;
+  /** Prompt tokens that were found in a slot and not computed again. */
+  readonly cachedTokens: number;
+  readonly completionTokens: number;
+  readonly queuedMs: number;
+  readonly promptMs: number;
+  readonly decodeMs: number;
+}
+
+/** Where a request's tokens go. None of these may throw. */
+export interface JobSink {
+  /** Called right after sampling, before the next batch starts: cheap work only. @returns true to end here. */
+  accept(token: Token): boolean;
+  /** Called while the next batch computes: sends what was accepted. */
+  flush(): void;
+  /** Called once, last. */
+  done(result: JobResult): void;
+  /** Called once, last, instead of `done`: the engine failed. */
+  failed(error: Error): void;
+}
+
+export interface JobRequest {
+  /** At least one token, fewer than the context holds. */
+  readonly prompt: readonly Token[];
+  /** Tokens to generate; Infinity for as many as the context holds. */
+  readonly maxTokens: number;
+  readonly sampling: SamplingParams;
+  readonly signal?: AbortSignal;
+  readonly sink: JobSink;
+}
+
+export interface SchedulerStats {
+  /** Requests that wait for a slot. */
+  readonly queued: number;
+  readonly slotsBusy: number;
+  readonly slotsTotal: number;
+  /** Milliseconds since the batch in progress began; 0 while idle. */
+  readonly stepAgeMs: number;
+  /** Why nothing can be decoded any more. */
+  readonly broken?: Error;
+}
+
+export interface SchedulerOptions {
+  /** Requests that may wait for a slot. */
+  readonly maxQueue: number;
+  readonly isEndOfGeneration: (token: Token) => boolean;
+  /** Milliseconds that never go back. */
+  readonly now: () => number;
+  /** Told of each decoded batch; for tests and metrics. */
+  readonly onBatch?: (items: readonly BatchItem[]) => void;
+}
+
+interface Slot {
+  readonly id: number;
+  tokens: Token[];
+  job: Job | undefined;
+  lastUsed: number;
+}
+
+interface Job extends JobRequest {
+  readonly arrival: number;
+  readonly submitted: number;
+  started: number;
+  firstToken: number;
+  sampler: TokenSampler | undefined;
+  cached: number;
+  /** Sampled and not decoded yet. */
+  next: Token | undefined;
+  generated: number;
+}
+
+export class Scheduler {
+  readonly #decoder: Decoder;
+  readonly #options: SchedulerOptions;
+  readonly #now: () => number;
+  readonly #slots: Slot[];
+  readonly #queue: AdmissionQueue<Job>;
+  #speed: PrefillSpeed = {};
+  #arrivals = 0;
+  #uses = 0;
+  #stepStarted = 0;
+  #outbox: (() => void)[] = [];
+  #wake: (() => void) | undefined;
+  #closed = false;
+  #broken: Error | undefined;
+  readonly #loop: Promise<void>;
+
+  constructor(decoder: Decoder, options: SchedulerOptions) {
+    if (decoder.batchSize < decoder.slots)
+      throw new Error(`a batch of ${decoder.batchSize} tokens is too small for ${decoder.slots} parallel requests`);
+    this.#decoder = decoder;
+    this.#options = options;
+    this.#now = options.now;
+    this.#queue = new AdmissionQueue(options.maxQueue);
+    this.#slots = Array.from({ length: decoder.slots }, (_, id) => ({ id, tokens: [], job: undefined, lastUsed: 0 }));
+    this.#loop = this.#run();
+  }
+
+  get stats(): SchedulerStats {
+    return {
+      queued: this.#queue.length,
+      slotsBusy: this.#slots.filter((slot) => slot.job).length,
+      slotsTotal: this.#slots.length,
+      stepAgeMs: this.#stepStarted === 0 ? 0 : this.#now() - this.#stepStarted,
+      ...(this.#broken ? { broken: this.#broken } : {}),
+    };
+  }
+
+  /**
+   * Takes a request; its sink hears of the rest.
+   * @throws QueueFullError when too many wait; Error when the scheduler is closed or broken.
+   */
+  submit(request: JobRequest): void {
+    if (this.#broken) throw this.#broken;
+    if (this.#closed) throw new Error('the engine is closed');
+    if (request.prompt.length === 0 || request.prompt.length >= this.#decoder.contextLength)
+      throw new Error(`a prompt of ${request.prompt.length} tokens cannot be scheduled`);
+    const free = this.#slots.filter((slot) => !slot.job).length;
+    const job: Job = {
+      ...request,
+      arrival: this.#arrivals++,
+      submitted: this.#now(),
+      started: 0,
+      firstToken: 0,
+      sampler: undefined,
+      cached: 0,
+      next: undefined,
+      generated: 0,
+    };
+    this.#queue.push(job, free, this.#slots.length);
+    request.signal?.addEventListener('abort', () => this.#wake?.(), { once: true });
+    this.#wake?.();
+  }
+
+  /** Aborts everything and waits until the decoder is no longer in use. */
+  async close(): Promise<void> {
+    this.#closed = true;
+    this.#wake?.();
+    await this.#loop;
+  }
+
+  async #run(): Promise<void> {
+    try {
+      for (;;) {
+        this.#reap();
+        await this.#admit();
+        if (!(await this.#step())) {
+          this.#sendOutbox();
+          if (this.#closed) return;
+          // Nothing runs between this check and the wait, so no wake-up is lost.
+          if (this.#queue.length > 0) continue;
+          await new Promise<void>((resolve) => {
+            this.#wake = resolve;
+          });
+          this.#wake = undefined;
+        }
+      }
+    } catch (error) {
+      // Only a defect or a dead native context gets here; the probes report it, and the kubelet restarts the container.
+      this.#broken = asError(error);
+      this.#stepStarted = 0;
+      this.#sendOutbox();
+      const jobs = [...this.#slots.map((slot) => slot.job), ...this.#queue.remove(() => true)];
+      for (const slot of this.#slots) slot.job = undefined;
+      for (const job of jobs) job?.sink.failed(this.#broken);
+    }
+  }
+
+  /** Lets aborted requests go, wherever they are. */
+  #reap(): void {
+    const leaves = (job: Job) => this.#closed || job.signal?.aborted === true;
+    for (const slot of this.#slots) if (slot.job && leaves(slot.job)) this.#finish(slot, slot.job, 'aborted');
+    for (const job of this.#queue.remove(leaves)) this.#outbox.push(() => job.sink.done(this.#result(job, 'aborted')));
+  }
+
+  async #admit(): Promise<void> {
+    for (;;) {
+      const job = this.#queue.first();
+      if (!job) return;
+      const views = this.#slots.map((slot) => ({ ...slot, busy: slot.job !== undefined }));
+      const choice = chooseSlot(views, job.prompt);
+      if (!choice) return;
+      const slot = this.#slot(choice.slot);
+      this.#queue.shift();
+      slot.job = job;
+      job.started = this.#now();
+      try {
+        if (choice.copyFrom !== undefined) {
+          const source = this.#slot(choice.copyFrom);
+          this.#sendOutbox();
+          await this.#decoder.copy(source.id, slot.id);
+          slot.tokens = source.tokens.slice();
+        }
+        const kept = this.#decoder.truncate(slot.id, choice.reuse);
+        slot.tokens.length = kept;
+        job.cached = kept;
+        job.sampler = this.#decoder.createSampler(job.sampling, job.prompt);
+      } catch (error) {
+        this.#fail(slot, asError(error));
+      }
+    }
+  }
+
+  /** Decodes one batch. @returns false when there is nothing to decode. */
+  async #step(): Promise<boolean> {
+    const active = this.#slots.filter((slot) => slot.job);
+    const plan = planBatch(
+      active.map((slot) => ({
+        slot: slot.id,
+        arrival: slot.job?.arrival ?? 0,
+        promptLeft: slot.job?.next === undefined ? (slot.job?.prompt.length ?? 0) - slot.tokens.length : 0,
+      })),
+      {
+        batchSize: this.#decoder.batchSize,
+        prefillChunk: prefillChunk(
+          this.#speed,
+          active.some((slot) => slot.job?.next !== undefined),
+          this.#decoder.batchSize,
+        ),
+      },
+    );
+    if (plan.length === 0) return false;
+
+    const items = plan.map((planned): BatchItem => {
+      const slot = this.#slot(planned.slot);
+      const position = slot.tokens.length;
+      const tokens =
+        slot.job?.next === undefined
+          ? (slot.job?.prompt.slice(position, position + planned.count) ?? [])
+          : [slot.job.next];
+      return { slot: planned.slot, position, tokens, sampled: planned.sampled };
+    });
+    const started = this.#now();
+    this.#stepStarted = started;
+    try {
+      const decoding = this.#decoder.decode(items);
+      // What the last batch brought goes out while the engine's threads compute this one.
+      this.#sendOutbox();
+      await decoding;
+    } catch (error) {
+      this.#failBatch(items, asError(error));
+      this.#stepStarted = 0;
+      return true;
+    }
+    const computed = items.reduce((sum, item) => sum + item.tokens.length, 0);
+    this.#speed = learnSpeed(this.#speed, computed, this.#now() - started);
+    for (const item of items) this.#slot(item.slot).tokens.push(...item.tokens);
+    this.#options.onBatch?.(items);
+
+    const picks = items.flatMap((item, index) => {
+      const sampler = item.sampled ? this.#slot(item.slot).job?.sampler : undefined;
+      return sampler ? [{ item: index, sampler, slot: this.#slot(item.slot) }] : [];
+    });
+    // Together: the engine's threads sample side by side, and no slot waits for another's turn.
+    const tokens = await this.#decoder.sample(picks);
+    picks.forEach((pick, index) => {
+      const token = tokens[index];
+      if (token !== undefined) this.#accept(pick.slot, token);
+    });
+    this.#stepStarted = 0;
+    return true;
+  }
+
+  #accept(slot: Slot, token: Token): void {
+    const job = slot.job;
+    if (!job) return;
+    if (job.firstToken === 0) job.firstToken = this.#now();
+    if (this.#options.isEndOfGeneration(token)) return this.#finish(slot, job, 'stop');
+    job.next = token;
+    job.generated++;
+    const stop = job.sink.accept(token);
+    if (stop) return this.#finish(slot, job, 'stop');
+    // A full context has no cell left for this token, so it is the last.
+    if (job.generated >= job.maxTokens || slot.tokens.length >= this.#decoder.contextLength)
+      return this.#finish(slot, job, 'length');
+    this.#outbox.push(() => job.sink.flush());
+  }
+
+  #finish(slot: Slot, job: Job, reason: FinishReason): void {
+    slot.job = undefined;
+    slot.lastUsed = ++this.#uses;
+    job.sampler?.dispose();
+    const result = this.#result(job, reason);
+    this.#queue.learnDuration((this.#now() - job.started) / 1000);
+    this.#outbox.push(() => job.sink.done(result));
+  }
+
+  #failBatch(items: readonly BatchItem[], error: Error): void {
+    for (const item of items) this.#fail(this.#slot(item.slot), error);
+  }
+
+  #fail(slot: Slot, error: Error): void {
+    const job = slot.job;
+    slot.job = undefined;
+    // Something may have been written half: nothing in this slot can be trusted.
+    this.#decoder.truncate(slot.id, 0);
+    slot.tokens = [];
+    job?.sampler?.dispose();
+    if (job) this.#outbox.push(() => job.sink.failed(error));
+  }
+
+  #result(job: Job, reason: FinishReason): JobResult {
+    const now = this.#now();
+    const started = job.started || now;
+    const first = job.firstToken || now;
+    return {
+      reason,
+      promptTokens: job.prompt.length,
+      cachedTokens: job.cached,
+      completionTokens: job.generated,
+      queuedMs: started - job.submitted,
+      promptMs: first - started,
+      decodeMs: now - first,
+    };
+  }
+
+  #sendOutbox(): void {
+    const letters = this.#outbox;
+    if (letters.length === 0) return;
+    this.#outbox = [];
+    for (const send of letters) send();
+  }
+
+  #slot(id: number): Slot {
+    const slot = this.#slots[id];
+    if (!slot) throw new Error(`there is no slot ${id}`);
+    return slot;
+  }
+}
+
+function asError(error: unknown): Error {
+  return error instanceof Error ? error : new Error(String(error));
+}

@@ -1,0 +1,64 @@
+/**
+ * The HTTP application: plugins and routes put together. Owns no listener and no model, so tests call it with inject().
+ */
+
+import fastify, { type FastifyBaseLogger, type FastifyInstance, LogController } from 'fastify';
+import type { Lifecycle } from './lifecycle.ts';
+import { type KeyStore, registerAuth } from './plugins/auth.ts';
+import { registerDrain } from './plugins/drain.ts';
+import { registerErrors } from './plugins/errors.ts';
+import { Metrics, registerMetrics } from './plugins/metrics.ts';
+import { registerOllamaModels } from './routes/ollama/models.ts';
+import { registerOllama } from './routes/ollama/routes.ts';
+import { registerOpenAi } from './routes/openai/routes.ts';
+import { registerOperations } from './routes/operations.ts';
+import { ServedModel } from './routes/served-model.ts';
+
+/** Bytes of a request body: a context of 128 Ki tokens is about half a megabyte of text. */
+const BODY_LIMIT = 4 * 1024 * 1024;
+/**
+ * How long an idle connection stays open, in milliseconds; longer than the 60 s of common proxies, so that they and not
+ * we close it and no request falls into the gap.
+ */
+const KEEP_ALIVE = 75_000;
+
+export interface AppOptions {
+  readonly lifecycle: Lifecycle;
+  readonly servedNames: readonly [string, ...string[]];
+  readonly modelDigest: string | undefined;
+  /** Undefined: nobody needs a key. */
+  readonly keys: KeyStore | undefined;
+  readonly log: FastifyBaseLogger;
+  /** Milliseconds since 1970. Default: Date.now. */
+  readonly now?: () => number;
+}
+
+/** Builds the application; it answers 503 until the lifecycle has a model. */
+export function makeApp(options: AppOptions): FastifyInstance {
+  const { lifecycle, log } = options;
+  const app = fastify({
+    loggerInstance: log,
+    logController: new LogController({ disableRequestLogging: true }),
+    bodyLimit: BODY_LIMIT,
+    keepAliveTimeout: KEEP_ALIVE,
+    // Closing waits for running streams; the drain decides how long.
+    forceCloseConnections: 'idle',
+    return503OnClosing: false,
+  });
+  // Ollama takes JSON whatever the content type says, and its documented curl calls send none.
+  app.removeAllContentTypeParsers();
+  app.addContentTypeParser('*', { parseAs: 'string' }, app.getDefaultJsonParser('error', 'error'));
+
+  const metrics = new Metrics(lifecycle);
+  const served = new ServedModel(options.servedNames, options.modelDigest);
+  const api = { lifecycle, metrics, served, now: options.now ?? Date.now };
+  registerErrors(app);
+  registerMetrics(app, metrics);
+  registerDrain(app, lifecycle);
+  if (options.keys) registerAuth(app, options.keys);
+  registerOperations(app, { lifecycle, metrics, model: served.names[0], modelDigest: served.digest });
+  registerOpenAi(app, api);
+  registerOllama(app, api);
+  registerOllamaModels(app, api);
+  return app;
+}

@@ -1,0 +1,39 @@
+/**
+ * The first tokens of a freshly loaded model: proof that it answers, and how fast. Readiness waits for this.
+ */
+import type { Engine } from './engines/engine.ts';
+
+/** One token proves that the model works; the others time the decoder without delaying the start much. */
+const TOKENS = 5;
+
+/**
+ * @returns tokens a second of one stream
+ * @throws Error when no token comes
+ */
+export async function warmUp(engine: Engine): Promise<number> {
+  const prompt = [...engine.beginning, ...engine.tokenize('Hello', false)];
+  const generation = engine.generate({
+    prompt,
+    maxTokens: TOKENS,
+    sampling: {
+      temperature: 0,
+      topK: 1,
+      topP: 1,
+      minP: 0,
+      seed: 0,
+      repeatPenalty: 1,
+      repeatLastN: 0,
+      presencePenalty: 0,
+      frequencyPenalty: 0,
+      logitBias: [],
+    },
+    stop: [],
+  });
+  for await (const part of generation) {
+    if (part.type !== 'end') continue;
+    // The first token belongs to the prompt's time; a model that ends at once has still produced one.
+    const decoded = part.completionTokens - 1;
+    return decoded > 0 && part.decodeMs > 0 ? (1000 * decoded) / part.decodeMs : 0;
+  }
+  throw new Error('the model produced no token');
+}
