@@ -1,0 +1,133 @@
+/**
+ * The CSI node service: a verified model appears read-only in a pod, and goes with it. Owns the order of checks and
+ * mounts; keeps no record of its own, because the kernel's list of mounts is the record.
+ */
+import { mkdir, rmdir } from 'node:fs/promises';
+import { type handleUnaryCall, type ServerUnaryCall, type sendUnaryData, status } from '@grpc/grpc-js';
+import type { Logger } from '../../runtime/log.ts';
+import type { BlobStore } from '../blob-store.ts';
+import { KeyedLock } from '../concurrency.ts';
+import { isMissing } from '../durable-files.ts';
+import { type Mounter, publishedMounts } from '../mounts.ts';
+import type { Puller } from '../puller.ts';
+import type { NodePublishVolumeRequest, NodeUnpublishVolumeRequest } from './descriptors.ts';
+import { checkNamespace, explainWait, readVolumeRequest, VolumeError, type VolumeRequest } from './volume-request.ts';
+
+/**
+ * How long one call waits for bytes before it answers how far they are. Well below the kubelet's two minutes; long enough
+ * that a small model is mounted by the first call, because the kubelet's pause between calls grows to two minutes.
+ */
+const WAIT_MS = 20_000;
+
+export interface NodeServiceOptions {
+  readonly nodeName: string;
+  readonly kubeletDir: string;
+  readonly store: Pick<BlobStore, 'pin' | 'check'>;
+  readonly puller: Pick<Puller, 'find' | 'waitFor' | 'repair' | 'reconcile'>;
+  readonly mounter: Mounter;
+  readonly log: Logger;
+  /** Default 20 000. */
+  readonly waitMs?: number | undefined;
+}
+
+/** The service's methods, ready for `server.addService(nodeService, …)`. */
+export function makeNodeService(options: NodeServiceOptions) {
+  const volumes = new KeyedLock();
+  const { log } = options;
+  return {
+    NodeGetInfo: unary(log, () => Promise.resolve({ nodeId: options.nodeName })),
+    NodeGetCapabilities: unary(log, () => Promise.resolve({})),
+    NodePublishVolume: unary<NodePublishVolumeRequest>(log, async (message, signal) => {
+      const request = readVolumeRequest(message, options.kubeletDir);
+      await volumes.run(request.targetPath, () => publish(options, request, signal));
+      return {};
+    }),
+    NodeUnpublishVolume: unary<NodeUnpublishVolumeRequest>(log, async ({ volumeId, targetPath }) => {
+      if (volumeId === '' || targetPath === '') {
+        throw new VolumeError(status.INVALID_ARGUMENT, 'volume_id and target_path must be set');
+      }
+      await volumes.run(targetPath, () => unpublish(options, targetPath));
+      return {};
+    }),
+  };
+}
+
+async function publish(options: NodeServiceOptions, request: VolumeRequest, signal: AbortSignal): Promise<void> {
+  const { puller, store, log } = options;
+  const known = puller.find(request.digest);
+  // Before any waiting: somebody who may not have it learns nothing of its progress either.
+  if (known !== undefined) checkNamespace(request, known);
+  const entry = await puller.waitFor(request.digest, options.waitMs ?? WAIT_MS, signal);
+  if (entry !== undefined) checkNamespace(request, entry);
+  if (entry?.state !== 'Ready') throw explainWait(request, entry);
+  if (!(await store.check(request.digest))) {
+    await puller.repair(request.digest);
+    throw new VolumeError(
+      status.UNAVAILABLE,
+      `model ${request.model}: files of it are missing on this node; it is pulled again`,
+    );
+  }
+  const pinned = store.pin(request.digest);
+  if (pinned === undefined) throw explainWait(request, undefined);
+  try {
+    await mount(options, pinned.path, request);
+  } finally {
+    pinned.release();
+  }
+  log.info({ digest: request.digest, model: request.model, pod: request.pod, target: request.targetPath }, 'mounted');
+}
+
+async function mount(options: NodeServiceOptions, source: string, request: VolumeRequest): Promise<void> {
+  const { mounter } = options;
+  const { targetPath, digest } = request;
+  const there = await mountsAt(options, targetPath);
+  const [only] = there;
+  if (there.length === 1 && only?.hex === digest.slice('sha256:'.length) && only.options.includes('ro')) return;
+  // Left half-made by a kill, or another revision in a volume that never changes its attributes: make it anew.
+  for (const _ of there) await mounter.unmount(targetPath);
+  await mkdir(targetPath, { recursive: true, mode: 0o750 });
+  await mounter.bindReadOnly(source, targetPath);
+}
+
+async function unpublish(options: NodeServiceOptions, targetPath: string): Promise<void> {
+  const { mounter, puller, log } = options;
+  const there = await mountsAt(options, targetPath);
+  for (const _ of there) await mounter.unmount(targetPath);
+  try {
+    // Never recursive: if something is still mounted here, its files are not ours to delete.
+    await rmdir(targetPath);
+  } catch (error) {
+    if (!isMissing(error)) throw error;
+  }
+  if (there.length === 0) return;
+  log.info({ target: targetPath }, 'unmounted');
+  // Not awaited: removing gigabytes is nothing that the pod's end should wait for. The puller reports its own errors.
+  void puller.reconcile();
+}
+
+async function mountsAt(options: NodeServiceOptions, targetPath: string) {
+  const mounts = publishedMounts(await options.mounter.list(), options.kubeletDir);
+  return mounts.filter((candidate) => candidate.target === targetPath);
+}
+
+/** A gRPC method out of an async function: errors become statuses, a cancelled call aborts the signal. */
+export function unary<Request>(
+  log: Logger,
+  handle: (request: Request, signal: AbortSignal) => Promise<object>,
+): handleUnaryCall<Request, object> {
+  return (call: ServerUnaryCall<Request, object>, answer: sendUnaryData<object>) => {
+    const abort = new AbortController();
+    call.on('cancelled', () => abort.abort(new VolumeError(status.CANCELLED, 'the kubelet cancelled the call')));
+    handle(call.request, abort.signal).then(
+      (response) => answer(null, response),
+      (error: unknown) => {
+        const failure =
+          error instanceof VolumeError
+            ? error
+            : new VolumeError(status.INTERNAL, error instanceof Error ? error.message : String(error));
+        log.warn({ method: call.getPath(), code: failure.code }, failure.message);
+        answer({ code: failure.code, details: failure.message });
+      },
+    );
+  };
+}
