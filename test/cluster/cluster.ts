@@ -2,10 +2,14 @@
  * Owns the one interface under which tests, demo and benchmarks see a Kubernetes cluster, whoever provides it, and the
  * choice of the provider.
  */
-import { openBareCluster, upBareCluster } from './bare/bare.ts';
+import { downBareCluster, isBareClusterRunning, openBareCluster, upBareCluster } from './bare/bare.ts';
 import type { NodeService } from './bare/node.ts';
+import { whyNoBareCluster } from './bare/requirements.ts';
 import type { CommandResult } from './command.ts';
+import { dockerAnswers, openKindCluster, upKindCluster } from './kind.ts';
 import type { Progress } from './progress.ts';
+
+export { existingCluster } from './existing.ts';
 
 /** Who makes the nodes: our own processes, or kind in a Docker engine. */
 export type ProviderName = 'bare' | 'kind';
@@ -80,10 +84,28 @@ export interface UpOptions {
 
 /** Brings a cluster up, or joins the one that runs. Resolves when its nodes are Ready and its DNS answers. */
 export async function upCluster(options: UpOptions): Promise<Cluster> {
-  return upBareCluster(options);
+  return (await chooseProvider(options.provider)) === 'kind' ? upKindCluster(options) : upBareCluster(options);
 }
 
 /** The cluster that runs, or undefined. Starts nothing. */
 export async function openCluster(progress: Progress): Promise<Cluster | undefined> {
-  return openBareCluster(progress);
+  return (await openBareCluster(progress)) ?? (await openKindCluster(progress));
+}
+
+/** Ends the cluster that runs, and clears away what is left of one whose `up` did not come to its end. */
+export async function downCluster(options: { readonly purge?: boolean; readonly progress: Progress }): Promise<void> {
+  await (await openKindCluster(options.progress))?.down();
+  await downBareCluster(options);
+}
+
+/** Why no cluster can be brought up here, as one sentence that says what to do; undefined when one can. */
+export async function whyNoCluster(provider?: ProviderName): Promise<string | undefined> {
+  return (await chooseProvider(provider)) === 'kind' ? undefined : whyNoBareCluster();
+}
+
+/** The provider that is asked for, else that of the cluster that runs, else kind where a Docker engine answers. */
+async function chooseProvider(asked?: ProviderName): Promise<ProviderName> {
+  if (asked) return asked;
+  if (isBareClusterRunning()) return 'bare';
+  return (await dockerAnswers()) ? 'kind' : 'bare';
 }

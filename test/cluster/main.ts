@@ -2,10 +2,12 @@
 import { spawn } from 'node:child_process';
 import path from 'node:path';
 import { parseArguments, type Request, USAGE } from './arguments.ts';
-import { bareProcesses, downBareCluster } from './bare/bare.ts';
-import { type Cluster, openCluster, upCluster } from './cluster.ts';
+import { bareProcesses } from './bare/bare.ts';
+import { type Cluster, downCluster, openCluster, upCluster } from './cluster.ts';
 import { UserError } from './errors.ts';
+import { FAKE_NODE_LABEL } from './kwok.ts';
 import { makeProgress } from './progress.ts';
+import { selfcheck } from './selfcheck.ts';
 
 const progress = makeProgress();
 
@@ -13,18 +15,18 @@ async function perform(request: Request): Promise<number> {
   switch (request.command) {
     case 'help':
       console.log(USAGE);
-      return 0;
+      break;
     case 'up': {
       const cluster = await upCluster({ ...request, progress });
       console.log(`\nThe cluster is up. Go on with plain kubectl in this shell:\n  ${envHint()}`);
-      console.log(`${await cluster.kubectl(['get', 'nodes', '-o', 'wide'])}`.trimEnd());
-      return 0;
+      console.log((await cluster.kubectl(['get', 'nodes', '-l', `!${FAKE_NODE_LABEL}`, '-o', 'wide'])).trimEnd());
+      break;
     }
     case 'down': {
       const step = progress.step('taking the cluster down');
-      await downBareCluster({ purge: request.purge });
+      await downCluster({ purge: request.purge, progress });
       step.done();
-      return 0;
+      break;
     }
     case 'status':
       return status();
@@ -32,34 +34,39 @@ async function perform(request: Request): Promise<number> {
       const cluster = await running();
       console.log(`export KUBECONFIG=${quote(cluster.kubeconfig)}`);
       console.log(`export PATH=${quote(cluster.binFolder)}:"$PATH"`);
-      return 0;
+      break;
     }
     case 'kubectl':
     case 'helm':
       return passOn(request.command, request.args);
     case 'load':
       await (await running()).loadImages(request.archives.map((archive) => path.resolve(archive)));
-      return 0;
+      break;
     case 'kill':
     case 'start': {
       const step = progress.step(`node ${request.node}: ${request.command}`);
       await (await running()).node(request.node)[request.command]();
       step.done();
-      return 0;
+      break;
     }
     case 'hold':
     case 'release':
       await (await running()).node(request.node)[request.command](request.service);
-      return 0;
+      break;
     case 'exec': {
       const result = await (await running()).node(request.node).exec(request.args);
       process.stdout.write(result.stdout);
       process.stderr.write(result.stderr);
       return result.code;
     }
-    case 'selfcheck':
-      return 1;
+    case 'selfcheck': {
+      const found = await selfcheck(progress);
+      for (const line of found) console.error(line);
+      console.log(found.length === 0 ? 'down leaves nothing behind' : `${found.length} things were left behind`);
+      return found.length === 0 ? 0 : 1;
+    }
   }
+  return 0;
 }
 
 async function running(): Promise<Cluster> {

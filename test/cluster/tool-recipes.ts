@@ -24,7 +24,8 @@ export const BINARIES = {
   runc: ['runc'],
   coredns: ['coredns'],
   pause: ['pause'],
-  kwok: ['kwok'],
+  probe: ['probe'],
+  kwok: ['kwok', 'kwok-stages'],
   kind: ['kind'],
   helm: ['helm'],
 } as const satisfies Record<string, readonly string[]>;
@@ -162,7 +163,10 @@ export const RECIPES: readonly Recipe[] = [
     name: 'kwok',
     folder: 'kwok',
     language: 'go',
-    compilations: [{ source: 'sigs.k8s.io/kwok/cmd/kwok', output: 'kwok' }],
+    compilations: [
+      { source: 'sigs.k8s.io/kwok/cmd/kwok', output: 'kwok' },
+      { source: '.', output: 'kwok-stages' },
+    ],
     cost: 126,
   },
   {
@@ -171,6 +175,13 @@ export const RECIPES: readonly Recipe[] = [
     language: 'go',
     compilations: [{ source: 'sigs.k8s.io/kind', output: 'kind' }],
     cost: 7,
+  },
+  {
+    name: 'probe',
+    folder: 'probe',
+    language: 'go',
+    compilations: [{ source: '.', output: 'probe' }],
+    cost: 15,
   },
   {
     name: 'pause',

@@ -97,8 +97,9 @@ export async function upBareCluster(options: UpOptions): Promise<Cluster> {
     step.update('cluster DNS');
     await startDns(context);
     step.done(`Ready, its DNS answers; state in ${instance.folder}`);
-    if (options.kwok) await ensureKwokNodes({ ...context, owner: instance.folder, count: options.kwok });
-    return makeCluster(context, record);
+    const cluster = makeCluster(context, record);
+    if (options.kwok) await ensureKwokNodes({ ...cluster, folder: instance.folder, count: options.kwok, progress });
+    return cluster;
   });
 }
 
@@ -122,6 +123,11 @@ export async function downBareCluster(options: { readonly purge?: boolean } = {}
     await removeState(instance);
   });
   if (options.purge) await rm(instance.folder, { recursive: true, force: true });
+}
+
+/** Whether anything of the chosen instance runs as a bare cluster. */
+export function isBareClusterRunning(): boolean {
+  return process.platform === 'linux' && isRunning(openInstance());
 }
 
 function isRunning(instance: Instance): boolean {

@@ -54,7 +54,7 @@ export function openChanges(folder: string): Changes {
     hasLink: (name) => changes.some((change) => change.kind === 'link' && change.name === name),
     record,
     async undo() {
-      for (const change of [...changes].reverse()) await undoChange(change, folder);
+      for (const change of changes.toReversed()) await undoChange(change, folder);
       rmSync(file, { force: true });
       changes = [];
     },

@@ -92,14 +92,12 @@ export function openNode(instance: Instance, place: NodePlace): NodeMachine {
         changes.record({ kind: 'cgroup', name: instance.cgroup });
         await makeControlGroup(instance.cgroup, place.name);
         const namespaces = ['--net', '--mount', '--pid', '--uts', '--ipc', '--mount-proc', '--propagation', 'private'];
-        const init = path.join(import.meta.dirname, 'node-init.sh');
+        const script = path.join(import.meta.dirname, 'node-init.sh');
+        const init = ['bash', script, place.name, place.folder, place.address, instance.serviceRange, tools];
         startDaemon({
           owner,
           name: mark,
-          command: [
-            ...['unshare', ...namespaces, '--fork', '--kill-child=KILL'],
-            ...['bash', init, place.name, place.folder, place.address, instance.serviceRange, tools],
-          ],
+          command: ['unshare', ...namespaces, '--fork', '--kill-child=KILL', ...init],
           log,
         });
         await waitUntil(() => pid() !== undefined, {

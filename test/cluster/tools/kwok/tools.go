@@ -1,7 +1,7 @@
 //go:build tools
 
 // Pins the packages that are built from this module.
-package tools
+package main
 
 import (
 	_ "sigs.k8s.io/kwok/cmd/kwok"

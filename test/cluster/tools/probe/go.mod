@@ -1,0 +1,3 @@
+module slm-operator/tools/probe
+
+go 1.24
