@@ -24,7 +24,7 @@ export const REFUSED_RETRY_MS = 30_000;
 export interface ExecuteOptions<T extends AnyObject & { readonly status?: unknown }> {
   readonly client: KubeClient;
   readonly recorder: Pick<EventRecorder, 'record'>;
-  /** Default: one made of `client` and {@link FIELD_MANAGER}. */
+  /** Default: the one that {@link applierFor} keeps for the client. Its memory is what keeps an idle system from writing. */
   readonly applier?: Applier | undefined;
   /** Kind of the owner. */
   readonly type: ResourceType<T>;
@@ -39,6 +39,18 @@ export interface ExecuteOptions<T extends AnyObject & { readonly status?: unknow
    */
   readonly refusedStatus?: ((refusal: Refusal) => NonNullable<T['status']>) | undefined;
   readonly signal?: AbortSignal | undefined;
+}
+
+const appliers = new WeakMap<KubeClient, Applier>();
+
+/** The one applier of a client, under {@link FIELD_MANAGER}. */
+export function applierFor(client: KubeClient): Applier {
+  let applier = appliers.get(client);
+  if (applier === undefined) {
+    applier = makeApplier({ client, fieldManager: FIELD_MANAGER });
+    appliers.set(client, applier);
+  }
+  return applier;
 }
 
 /** What came of a plan. */
@@ -58,7 +70,7 @@ export async function executePlan<T extends AnyObject & { readonly status?: unkn
   options: ExecuteOptions<T>,
 ): Promise<Executed> {
   const { client, recorder, type, owner, plan, signal } = options;
-  const applier = options.applier ?? makeApplier({ client, fieldManager: FIELD_MANAGER });
+  const applier = options.applier ?? applierFor(client);
   const run: Run = { client, applier, live: options.live ?? (() => undefined), signal, writes: 0 };
 
   let refusal: Refusal | undefined;

@@ -1,0 +1,216 @@
+/**
+ * The SLMDeployment controller: what wakes it, and one run from observing to writing. Owns the pace of status writes; what
+ * to do is `plan.ts`'s.
+ */
+import type { SLMDeployment as Deployment, SLMNodeCache as NodeCache, SLMDeploymentStatus } from '@slm-operator/crds';
+import { executePlan } from '../execution/execute.ts';
+import { SLMDeployment, SLMModel, SLMNodeCache } from '../execution/kinds.ts';
+import type { Plan } from '../execution/plan.ts';
+import type { KubeClient } from '../kube/client.ts';
+import {
+  type KubeObject,
+  keyOf,
+  NetworkPolicy,
+  Node,
+  type ObjectOf,
+  Pod,
+  PodDisruptionBudget,
+  ReplicaSet,
+  Service,
+} from '../kube/resource.ts';
+import { type Clock, systemClock } from '../runtime/clock.ts';
+import { type Controller, defineController, ownedBy, watches } from '../runtime/controller.ts';
+import type { EventRecorder } from '../runtime/events.ts';
+import type { Manager } from '../runtime/manager.ts';
+import { done, type Outcome } from '../runtime/outcome.ts';
+import type { StoreEvent } from '../runtime/store.ts';
+import {
+  deploymentKeyOf,
+  deploymentsOf,
+  liveChild,
+  MOUNT_PATIENCE_MS,
+  managed,
+  modelKeyOf,
+  nodeView,
+  observe,
+  openStores,
+  type Stores,
+  scheduledAt,
+} from './observe.ts';
+import { type DeploymentConfig, planDeployment } from './plan.ts';
+import { isMounting } from './pod-causes.ts';
+import { stableJson } from './revision.ts';
+import { refusedStatus } from './status.ts';
+
+/**
+ * Milliseconds between two status writes that tell of nothing but progress: fast enough to watch, and a pull of an hour
+ * costs 1800 writes at most.
+ */
+export const PROGRESS_INTERVAL_MS = 2000;
+
+export interface DeploymentControllerOptions {
+  readonly manager: Pick<Manager, 'store'>;
+  readonly client: KubeClient;
+  readonly config: DeploymentConfig;
+  readonly recorder: Pick<EventRecorder, 'record'>;
+  /** Default: the system's. */
+  readonly clock?: Clock | undefined;
+  /** Random bytes for API keys. Default: the system's. */
+  readonly random?: ((size: number) => Uint8Array) | undefined;
+  /** Deployments worked on at the same time. Default 4. */
+  readonly concurrency?: number | undefined;
+  /** Called after every run, for tests. */
+  readonly onOutcome?: ((key: string, outcome: object) => void) | undefined;
+}
+
+/** The controller; give it to `manager.add`. */
+export function makeDeploymentController(options: DeploymentControllerOptions): Controller {
+  const { manager, client, config, recorder, clock = systemClock, random, concurrency = 4 } = options;
+  const stores = openStores(manager);
+  const pace = makePace(clock);
+
+  return defineController({
+    name: 'deployment',
+    concurrency,
+    onOutcome: options.onOutcome,
+    sources: [
+      watches(SLMDeployment),
+      watches(SLMModel, (model) => deploymentsOf(stores, model)),
+      watches(SLMNodeCache, (cache) => interestedIn(stores, cache), { predicate: entriesChanged }),
+      watches(Node, () => moving(stores), { predicate: placementChanged }),
+      watches(ReplicaSet, ownedBy(SLMDeployment), managed),
+      watches(Pod, deploymentKeyOf, managed),
+      watches(Service, ownedBy(SLMDeployment), managed),
+      watches(PodDisruptionBudget, ownedBy(SLMDeployment), managed),
+      watches(NetworkPolicy, ownedBy(SLMDeployment), managed),
+    ],
+    async reconcile(key, { signal, log }): Promise<Outcome> {
+      const deployment = stores.deployments.get(key);
+      if (deployment === undefined || deployment.metadata.deletionTimestamp !== undefined) {
+        // Its children carry its owner reference: the garbage collector takes them along.
+        pace.forget(key);
+        return done;
+      }
+      const observed = await observe({ stores, client, clock, random }, deployment, signal);
+      const plan = planDeployment(observed, { now: clock.now(), config });
+      if (plan.notes.length > 0) log.debug({ notes: plan.notes }, 'rollout decisions');
+
+      const paced = pace.status(key, deployment, plan);
+      const executed = await executePlan({
+        client,
+        recorder,
+        type: SLMDeployment,
+        owner: deployment,
+        plan: paced.plan,
+        live: (ref) => liveChild(stores, ref),
+        refusedStatus: (refusal) =>
+          refusedStatus(plan.status as SLMDeploymentStatus, deployment.status, refusal, clock.now()),
+        signal,
+      });
+      if (executed.refusal !== undefined) log.info({ refusal: executed.refusal }, 'write refused');
+      return sooner(executed.outcome, paced.again, mountCheck(observed.pods, clock.now()));
+    },
+  });
+}
+
+/** Deployments whose model this node holds or is to hold. */
+function interestedIn(stores: Stores, cache: NodeCache): string[] {
+  const models = new Set(cache.spec?.wanted?.flatMap((wanted) => wanted.models));
+  return stores.deployments
+    .list()
+    .filter((deployment) => isMoving(deployment) && models.has(modelKeyOf(deployment)))
+    .map((deployment) => keyOf(deployment));
+}
+
+/** Deployments that wait for something: to the others, nodes and their caches make no difference. */
+function moving(stores: Stores): string[] {
+  return stores.deployments
+    .list()
+    .filter(isMoving)
+    .map((deployment) => keyOf(deployment));
+}
+
+function isMoving(deployment: Deployment): boolean {
+  return (
+    deployment.status?.rollout?.phase !== 'Idle' ||
+    deployment.status.observedGeneration !== deployment.metadata.generation
+  );
+}
+
+function entriesChanged(event: StoreEvent<NodeCache>): boolean {
+  if (event.type !== 'update') return true;
+  const { object, previous } = event;
+  // What is wanted tells which deployments to wake, and the first report of an agent opens a gate.
+  const view = ({ spec, status }: NodeCache) => [
+    spec?.wanted?.map(({ digest, models }) => [digest, models]),
+    status?.entries,
+    status?.observedGeneration !== undefined,
+  ];
+  return stableJson(view(object)) !== stableJson(view(previous));
+}
+
+/** Heartbeats and image lists change a Node all the time; what decides over placement seldom does. */
+function placementChanged(event: StoreEvent<ObjectOf<typeof Node>>): boolean {
+  if (event.type !== 'update') return true;
+  return stableJson(nodeView(event.object)) !== stableJson(nodeView(event.previous));
+}
+
+/** Milliseconds until a pod that still mounts is worth a question to the kubelet's events. */
+function mountCheck(pods: readonly ObjectOf<typeof Pod>[], now: number): number | undefined {
+  const ages = pods.filter(isMounting).map((pod) => now - scheduledAt(pod));
+  if (ages.length === 0) return undefined;
+  return Math.max(1000, MOUNT_PATIENCE_MS - Math.min(...ages));
+}
+
+/** The outcome, woken again after the shortest of these times. */
+function sooner(outcome: Outcome, ...times: readonly (number | undefined)[]): Outcome {
+  const own = outcome.outcome === 'waiting' ? outcome.requeueAfter : undefined;
+  const known = [own, ...times].filter((time) => time !== undefined);
+  if (known.length === 0 || outcome.outcome === 'stalled') return outcome;
+  const requeueAfter = Math.min(...known);
+  return outcome.outcome === 'waiting'
+    ? { ...outcome, requeueAfter }
+    : { outcome: 'waiting', reason: 'Progressing', message: 'the status is written in a moment', requeueAfter };
+}
+
+/** Holds back a status that tells of nothing but progress until the last one is old enough. */
+function makePace(clock: Clock) {
+  const written = new Map<string, number>();
+  return {
+    forget: (key: string) => written.delete(key),
+    status(
+      key: string,
+      deployment: KubeObject & Pick<Deployment, 'status'>,
+      plan: Plan<SLMDeploymentStatus>,
+    ): { readonly plan: Plan<SLMDeploymentStatus>; readonly again: number | undefined } {
+      const { status } = plan;
+      if (status === undefined || stableJson(status) === stableJson(deployment.status))
+        return { plan, again: undefined };
+      const now = clock.monotonic();
+      const age = now - (written.get(key) ?? Number.NEGATIVE_INFINITY);
+      const small = stableJson(withoutProgress(status)) === stableJson(withoutProgress(deployment.status));
+      if (small && age < PROGRESS_INTERVAL_MS) {
+        return { plan: { ...plan, status: undefined }, again: PROGRESS_INTERVAL_MS - age };
+      }
+      written.set(key, now);
+      return { plan, again: undefined };
+    },
+  };
+}
+
+/** A status without the sentences, in which progress shows. */
+function withoutProgress(status: SLMDeploymentStatus | undefined): object | undefined {
+  if (status === undefined) return undefined;
+  const { conditions, blockedBy, statusText: _text, rollout, ...rest } = status;
+  return {
+    ...rest,
+    phase: rollout?.phase,
+    conditions: conditions?.map(({ type, status: value, reason, observedGeneration }) => [
+      type,
+      value,
+      reason,
+      observedGeneration,
+    ]),
+    blockedBy: blockedBy?.map(({ reason }) => reason),
+  };
+}

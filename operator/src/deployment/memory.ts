@@ -1,0 +1,99 @@
+/**
+ * How much memory a server takes, from the model's header and the engine's settings; the default of `spec.resources`.
+ * Pure.
+ */
+import type { Engine, SLMDeploymentSpec, SLMModelStatus } from '@slm-operator/crds';
+
+const MiB = 1024 * 1024;
+
+/** Tokens of context for each request, when the spec says nothing: enough for chats, and little memory. */
+const DEFAULT_CONTEXT_LENGTH = 4096;
+const DEFAULT_PARALLEL_REQUESTS = 4;
+
+/**
+ * What the process takes besides weights and KV cache. The base covers Node with Fastify (about 100 MiB), the native
+ * library, and the compute buffers of a 512-token batch (about 100 MiB for models of 1 to 4 billion weights), with half as
+ * much again to spare. The share covers what grows with the model: repacked tensors and wider compute buffers.
+ */
+const OVERHEAD_BASE = 320 * MiB;
+const OVERHEAD_SHARE = 0.1;
+
+/** KV cache where the header did not tell its size: a quarter of the weights for 1024 tokens of all requests together. */
+const UNKNOWN_KV_SHARE = 0.25;
+
+/** Quantities that people can read and compare. */
+const STEP = 16 * MiB;
+
+/** Bytes for a value of the KV cache, relative to f16: blocks of 32 values take 64, 34 and 18 bytes. */
+const kvFactor = { F16: 1, Q8_0: 34 / 64, Q4_0: 18 / 64 } as const;
+
+/** CPU that is reserved when the spec says nothing. No limit: decoding takes what is free, and idles at next to nothing. */
+const DEFAULT_CPU_REQUEST = '500m';
+
+/** Settings that both the memory and the server depend on, with their defaults filled in. */
+export interface ResolvedEngine {
+  /** Tokens for each request. */
+  readonly contextLength: number;
+  readonly parallelRequests: number;
+  readonly kvCacheType: keyof typeof kvFactor;
+}
+
+/** Fills in defaults: the smaller of 4096 and what the model was trained for, 4 requests, F16. */
+export function resolveEngine(engine: Engine | undefined, model: Pick<SLMModelStatus, 'metadata'>): ResolvedEngine {
+  const own = model.metadata?.contextLength || DEFAULT_CONTEXT_LENGTH;
+  return {
+    contextLength: engine?.contextLength ?? Math.min(own, DEFAULT_CONTEXT_LENGTH),
+    parallelRequests: engine?.parallelRequests ?? DEFAULT_PARALLEL_REQUESTS,
+    kvCacheType: engine?.kvCache?.type ?? 'F16',
+  };
+}
+
+/** What the memory is for, in bytes. */
+export interface MemoryEstimate {
+  readonly weights: number;
+  readonly kvCache: number;
+  readonly overhead: number;
+  /** The sum, rounded up to 16 MiB. */
+  readonly total: number;
+}
+
+/** @param weights bytes of the model's files */
+export function estimateMemory(
+  weights: number,
+  kvCachePer1kTokens: number | undefined,
+  engine: ResolvedEngine,
+): MemoryEstimate {
+  const tokens = engine.contextLength * engine.parallelRequests;
+  const atF16 = kvCachePer1kTokens === undefined ? weights * UNKNOWN_KV_SHARE : kvCachePer1kTokens * (tokens / 1024);
+  const kvCache = Math.ceil(atF16 * kvFactor[engine.kvCacheType]);
+  const overhead = Math.ceil(OVERHEAD_BASE + weights * OVERHEAD_SHARE);
+  return { weights, kvCache, overhead, total: Math.ceil((weights + kvCache + overhead) / STEP) * STEP };
+}
+
+/** Resources of a container. */
+export interface Resources {
+  readonly requests?: Readonly<Record<string, string>>;
+  readonly limits?: Readonly<Record<string, string>>;
+}
+
+/**
+ * Resources of the server: the spec's, and where that says nothing of memory or CPU, the defaults. Request and limit of
+ * memory are the same, so that a server is never ended because of its neighbours.
+ */
+export function resourcesFor(spec: SLMDeploymentSpec['resources'], memory: MemoryEstimate): Resources {
+  const requests = texts(spec?.requests);
+  const limits = texts(spec?.limits);
+  if (requests['memory'] === undefined && limits['memory'] === undefined) {
+    requests['memory'] = limits['memory'] = `${memory.total / MiB}Mi`;
+  }
+  if (requests['cpu'] === undefined && limits['cpu'] === undefined) requests['cpu'] = DEFAULT_CPU_REQUEST;
+  return {
+    ...(Object.keys(requests).length === 0 ? {} : { requests }),
+    ...(Object.keys(limits).length === 0 ? {} : { limits }),
+  };
+}
+
+/** A plain number and its text mean the same quantity; the text is what Kubernetes answers. */
+function texts(list: Readonly<Record<string, number | string>> | undefined): Record<string, string> {
+  return Object.fromEntries(Object.entries(list ?? {}).map(([name, amount]) => [name, String(amount)]));
+}

@@ -1,0 +1,83 @@
+/**
+ * Names and labels of everything that an SLMDeployment makes. The only place where a child's name is put together; part of
+ * the upgrade contract. Pure.
+ */
+import { labels, MANAGED_BY, type SLMDeployment } from '@slm-operator/crds';
+
+/** Every child that is watched carries this, so that the caches hold nothing else. */
+export const managedSelector = `${labels.managedBy}=${MANAGED_BY}`;
+
+/** One ReplicaSet for each revision. */
+export function replicaSetName(deployment: string, revision: string): string {
+  return `${deployment}-${revision}`;
+}
+
+export function serviceName(deployment: string): string {
+  return deployment;
+}
+
+export function disruptionBudgetName(deployment: string): string {
+  return deployment;
+}
+
+export function networkPolicyName(deployment: string): string {
+  return deployment;
+}
+
+/** The Secret with generated keys. */
+export function generatedKeysName(deployment: string): string {
+  return `${deployment}-api-keys`;
+}
+
+/** The Secret with the keys that clients may use; undefined when nobody needs one. */
+export function apiKeySecretName({ metadata, spec }: SLMDeployment): string | undefined {
+  if (spec.auth?.type === 'None') return undefined;
+  return spec.auth?.secretRef?.name ?? generatedKeysName(metadata.name);
+}
+
+/** True when the keys are made here rather than brought by the user. */
+export function keysAreGenerated({ spec }: SLMDeployment): boolean {
+  return spec.auth?.type !== 'None' && spec.auth?.secretRef === undefined;
+}
+
+/** The SLMModel that is served: the one named, or the one made for an inline source. */
+export function modelNameOf({ metadata, spec }: SLMDeployment): string {
+  return spec.modelRef?.name ?? metadata.name;
+}
+
+/** Names that clients use in `model`, the canonical one first. */
+export function servedNamesOf(deployment: SLMDeployment): readonly string[] {
+  return deployment.spec.servedNames ?? [...new Set([deployment.metadata.name, modelNameOf(deployment)])];
+}
+
+/** What all pods of a deployment have in common, whatever their revision. */
+export function podSelector(deployment: string): Record<string, string> {
+  return { [labels.managedBy]: MANAGED_BY, [labels.deployment]: deployment };
+}
+
+/** The same as text, for the scale subresource. */
+export function podSelectorText(deployment: string): string {
+  return Object.entries(podSelector(deployment))
+    .map(([key, value]) => `${key}=${value}`)
+    .join(',');
+}
+
+/** What the pods of one revision have in common. */
+export function revisionSelector(deployment: string, revision: string): Record<string, string> {
+  return { [labels.deployment]: deployment, [labels.revision]: revision };
+}
+
+/** Labels of every child. */
+export function childLabels(deployment: string): Record<string, string> {
+  return {
+    [labels.name]: 'slm-server',
+    [labels.instance]: deployment,
+    [labels.component]: 'server',
+    ...podSelector(deployment),
+  };
+}
+
+/** Labels of a ReplicaSet and of its pods. */
+export function revisionLabels(deployment: string, revision: string, model: string): Record<string, string> {
+  return { ...childLabels(deployment), [labels.revision]: revision, [labels.model]: model };
+}

@@ -1,0 +1,225 @@
+/**
+ * Gathers what is known of one SLMDeployment: reads stores, asks for the one Secret that is not watched, and for the events
+ * of one pod whose volume does not mount. Owns the stores of the controller; decides and writes nothing.
+ */
+import { randomBytes } from 'node:crypto';
+import { type SLMDeployment as Deployment, labels, type SLMModel as Model } from '@slm-operator/crds';
+import { SLMDeployment, SLMModel, SLMNodeCache } from '../execution/kinds.ts';
+import type { ObjectRef } from '../execution/plan.ts';
+import type { KubeClient } from '../kube/client.ts';
+import {
+  controllerOf,
+  Event,
+  type KubeObject,
+  keyOf,
+  makeKey,
+  NetworkPolicy,
+  Node,
+  type ObjectOf,
+  Pod,
+  PodDisruptionBudget,
+  ReplicaSet,
+  Secret,
+  Service,
+} from '../kube/resource.ts';
+import type { Clock } from '../runtime/clock.ts';
+import type { Manager } from '../runtime/manager.ts';
+import type { Store } from '../runtime/store.ts';
+import { digestOf } from './causes.ts';
+import { apiKeySecretName, disruptionBudgetName, keysAreGenerated, managedSelector, modelNameOf } from './names.ts';
+import type { NodeView } from './node-match.ts';
+import type { ApiKeys, Observed, PodObject } from './observed.ts';
+import { isMounting } from './pod-causes.ts';
+import { KEY_PREFIX, type KeyPair } from './resources/api-keys.ts';
+
+/** Children are found by their labels, so that the caches hold nothing of other people's. */
+export const managed = { labelSelector: managedSelector };
+
+/** Index of pods and ReplicaSets by `namespace/name` of their deployment. */
+const BY_DEPLOYMENT = 'deployment';
+/** Index of deployments by `namespace/name` of their model. */
+const BY_MODEL = 'model';
+
+/** Time that a mount gets before the kubelet is asked what is wrong; most are done by then. */
+export const MOUNT_PATIENCE_MS = 10_000;
+
+export interface Stores {
+  readonly deployments: Store<Deployment>;
+  readonly models: Store<Model>;
+  readonly caches: Store<ObjectOf<typeof SLMNodeCache>>;
+  readonly nodes: Store<ObjectOf<typeof Node>>;
+  readonly replicaSets: Store<ObjectOf<typeof ReplicaSet>>;
+  readonly pods: Store<ObjectOf<typeof Pod>>;
+  readonly services: Store<ObjectOf<typeof Service>>;
+  readonly disruptionBudgets: Store<ObjectOf<typeof PodDisruptionBudget>>;
+  readonly networkPolicies: Store<ObjectOf<typeof NetworkPolicy>>;
+}
+
+/** Key of the deployment that a labelled child belongs to. */
+export function deploymentKeyOf(object: KubeObject): string | undefined {
+  const name = object.metadata?.labels?.[labels.deployment];
+  return name === undefined ? undefined : makeKey(object.metadata?.namespace, name);
+}
+
+/** Key of the model that a deployment serves. */
+export function modelKeyOf(deployment: Deployment): string {
+  return makeKey(deployment.metadata.namespace, modelNameOf(deployment));
+}
+
+/** The manager's stores with the indexes that are needed here. */
+export function openStores(manager: Pick<Manager, 'store'>): Stores {
+  return {
+    deployments: manager.store(SLMDeployment, { indexes: { [BY_MODEL]: modelKeyOf } }),
+    models: manager.store(SLMModel),
+    caches: manager.store(SLMNodeCache),
+    nodes: manager.store(Node),
+    replicaSets: manager.store(ReplicaSet, { ...managed, indexes: { [BY_DEPLOYMENT]: deploymentKeyOf } }),
+    pods: manager.store(Pod, { ...managed, indexes: { [BY_DEPLOYMENT]: deploymentKeyOf } }),
+    services: manager.store(Service, managed),
+    disruptionBudgets: manager.store(PodDisruptionBudget, managed),
+    networkPolicies: manager.store(NetworkPolicy, managed),
+  };
+}
+
+/** Keys of the deployments that serve this model. */
+export function deploymentsOf(stores: Pick<Stores, 'deployments'>, model: Model): string[] {
+  return stores.deployments.byIndex(BY_MODEL, keyOf(model)).map((deployment) => keyOf(deployment));
+}
+
+/** The stored child that is meant, for the executor. */
+export function liveChild(stores: Stores, ref: ObjectRef): KubeObject | undefined {
+  const key = makeKey(ref.namespace, ref.name);
+  switch (ref.kind) {
+    case 'SLMModel':
+      return stores.models.get(key);
+    case 'ReplicaSet':
+      return stores.replicaSets.get(key);
+    case 'Service':
+      return stores.services.get(key);
+    case 'PodDisruptionBudget':
+      return stores.disruptionBudgets.get(key);
+    case 'NetworkPolicy':
+      return stores.networkPolicies.get(key);
+    default:
+      return undefined;
+  }
+}
+
+export interface ObserveOptions {
+  readonly stores: Stores;
+  readonly client: Pick<KubeClient, 'find' | 'list'>;
+  readonly clock: Clock;
+  /** Random bytes for keys. Default: the system's. */
+  readonly random?: ((size: number) => Uint8Array) | undefined;
+}
+
+/** Everything that is known of one deployment. */
+export async function observe(
+  { stores, client, clock, random = randomBytes }: ObserveOptions,
+  deployment: Deployment,
+  signal?: AbortSignal,
+): Promise<Observed> {
+  const key = keyOf(deployment);
+  const { namespace, name, uid } = deployment.metadata;
+  const mine = (object: KubeObject) => controllerOf(object)?.uid === uid;
+  const inlineName = makeKey(namespace, name);
+  const leftover = stores.models.get(inlineName);
+  const budget = stores.disruptionBudgets.get(makeKey(namespace, disruptionBudgetName(name)));
+  const pods = stores.pods.byIndex(BY_DEPLOYMENT, key);
+  return {
+    deployment,
+    model: stores.models.get(modelKeyOf(deployment)),
+    leftoverModel:
+      leftover !== undefined && mine(leftover) && modelKeyOf(deployment) !== inlineName ? leftover : undefined,
+    replicaSets: stores.replicaSets.byIndex(BY_DEPLOYMENT, key).filter(mine),
+    pods,
+    nodes: stores.nodes.list().map(nodeView),
+    caches: new Map(stores.caches.list().map((cache) => [cache.metadata.name, cache])),
+    disruptionBudget: budget !== undefined && mine(budget) ? budget : undefined,
+    apiKeys: await lookForKeys(client, deployment, random, signal),
+    mountEvents: await mountEvents(client, stores, pods, clock.now(), signal),
+  };
+}
+
+/** The parts of a Node that count. */
+export function nodeView(node: ObjectOf<typeof Node>): NodeView {
+  return {
+    name: node.metadata?.name ?? '',
+    labels: node.metadata?.labels ?? {},
+    taints: (node.spec?.taints ?? []).map(({ key, value, effect }) => ({ key, value, effect })),
+    ready:
+      node.status?.conditions?.some((condition) => condition.type === 'Ready' && condition.status === 'True') ?? false,
+    cordoned: node.spec?.unschedulable === true,
+    deleted: node.metadata?.deletionTimestamp !== undefined,
+  };
+}
+
+async function lookForKeys(
+  client: ObserveOptions['client'],
+  deployment: Deployment,
+  random: (size: number) => Uint8Array,
+  signal: AbortSignal | undefined,
+): Promise<ApiKeys> {
+  const name = apiKeySecretName(deployment);
+  if (name === undefined) return { state: 'unneeded' };
+  const { namespace } = deployment.metadata;
+  const ref = namespace === undefined ? { name } : { name, namespace };
+  const secret = await client.find(Secret, ref, { signal });
+  const generated = keysAreGenerated(deployment);
+  // A generated Secret that belongs to somebody else is planned to be made, and the executor refuses with the reason.
+  if (secret !== undefined && (!generated || controllerOf(secret)?.uid === deployment.metadata.uid)) {
+    return { state: 'present' };
+  }
+  if (!generated) return { state: 'missing' };
+  return { state: 'to-make', keys: [newKey(random), newKey(random)] satisfies KeyPair };
+}
+
+function newKey(random: (size: number) => Uint8Array): string {
+  return KEY_PREFIX + Buffer.from(random(32)).toString('base64url');
+}
+
+/**
+ * What the kubelet says about the oldest pod that has been mounting for some time on a node that has its model. One pod, on
+ * demand: watching the events of a cluster would cost more than everything else here together.
+ */
+async function mountEvents(
+  client: ObserveOptions['client'],
+  stores: Stores,
+  pods: readonly PodObject[],
+  now: number,
+  signal: AbortSignal | undefined,
+): Promise<ReadonlyMap<string, string>> {
+  const waiting = pods
+    .filter((pod) => isMounting(pod) && now - scheduledAt(pod) >= MOUNT_PATIENCE_MS)
+    .filter((pod) => !isPulling(stores, pod))
+    .toSorted((a, b) => scheduledAt(a) - scheduledAt(b));
+  const [pod] = waiting;
+  const { name, namespace, uid } = pod?.metadata ?? {};
+  if (name === undefined || uid === undefined) return new Map();
+  const { items } = await client.list(Event, {
+    namespace,
+    fieldSelector: `regarding.kind=Pod,regarding.uid=${uid},reason=FailedMount`,
+    limit: 20,
+    signal,
+  });
+  const latest = items.toSorted((a, b) => lastSeen(b) - lastSeen(a))[0];
+  return new Map(latest === undefined ? [] : [[name, latest.note]]);
+}
+
+function lastSeen(event: ObjectOf<typeof Event>): number {
+  const { deprecatedLastTimestamp } = event as { deprecatedLastTimestamp?: string };
+  return Date.parse(event.series?.lastObservedTime ?? deprecatedLastTimestamp ?? event.eventTime ?? '') || 0;
+}
+
+/** When the pod got its node. */
+export function scheduledAt(pod: PodObject): number {
+  const condition = pod.status?.conditions?.find(({ type, status }) => type === 'PodScheduled' && status === 'True');
+  return Date.parse(condition?.lastTransitionTime ?? pod.metadata?.creationTimestamp ?? '') || 0;
+}
+
+/** True when the pod's node says itself what it waits for. */
+function isPulling(stores: Stores, pod: PodObject): boolean {
+  const entries = stores.caches.get(pod.spec?.nodeName ?? '')?.status?.entries ?? [];
+  const digest = digestOf(pod);
+  return entries.some((entry) => entry.digest === digest && entry.state !== 'Ready');
+}

@@ -1,0 +1,72 @@
+/** What a plan is made of: everything known of one SLMDeployment, as plain data. Types and small readers; pure. */
+import { annotations, labels, type SLMDeployment, type SLMModel, type SLMNodeCache } from '@slm-operator/crds';
+import type { NetworkPolicy, ObjectOf, Pod, PodDisruptionBudget, ReplicaSet, Service } from '../kube/resource.ts';
+import type { NodeView } from './node-match.ts';
+import type { KeyPair } from './resources/api-keys.ts';
+import type { KnownRevision } from './revision.ts';
+import type { RevisionSize } from './rollout-planner.ts';
+
+export type PodObject = ObjectOf<typeof Pod>;
+export type ReplicaSetObject = ObjectOf<typeof ReplicaSet>;
+export type ServiceObject = ObjectOf<typeof Service>;
+export type DisruptionBudgetObject = ObjectOf<typeof PodDisruptionBudget>;
+export type NetworkPolicyObject = ObjectOf<typeof NetworkPolicy>;
+
+/** What is known of the Secret with API keys. */
+export type ApiKeys =
+  /** `auth.type: None`. */
+  | { readonly state: 'unneeded' }
+  | { readonly state: 'present' }
+  /** Generated keys are not there yet; these may become them. */
+  | { readonly state: 'to-make'; readonly keys: KeyPair }
+  /** The Secret that the user names is not there. */
+  | { readonly state: 'missing' };
+
+export interface Observed {
+  readonly deployment: SLMDeployment;
+  /** The SLMModel that the spec names or makes. */
+  readonly model: SLMModel | undefined;
+  /** An SLMModel made earlier for an inline source, which the spec no longer has. */
+  readonly leftoverModel: SLMModel | undefined;
+  /** Those that this deployment controls. */
+  readonly replicaSets: readonly ReplicaSetObject[];
+  /** All pods with this deployment's label. */
+  readonly pods: readonly PodObject[];
+  readonly nodes: readonly NodeView[];
+  /** By node. */
+  readonly caches: ReadonlyMap<string, SLMNodeCache>;
+  readonly disruptionBudget: DisruptionBudgetObject | undefined;
+  readonly apiKeys: ApiKeys;
+  /** By pod: what the kubelet last said about a volume that does not mount. */
+  readonly mountEvents: ReadonlyMap<string, string>;
+}
+
+/** The revision in a ReplicaSet's label. */
+export function revisionOf(set: ReplicaSetObject): string {
+  return set.metadata?.labels?.[labels.revision] ?? '';
+}
+
+/** Number of the rollout that a ReplicaSet was last the goal of. */
+export function numberOf(set: ReplicaSetObject): number {
+  return Number(set.metadata?.annotations?.[annotations.revisionNumber] ?? 0) || 0;
+}
+
+export function knownRevision(set: ReplicaSetObject): KnownRevision {
+  return {
+    revision: revisionOf(set),
+    settingsHash: set.metadata?.annotations?.[annotations.settingsHash] ?? '',
+    image: set.spec?.template?.spec?.containers[0]?.image ?? '',
+    number: numberOf(set),
+  };
+}
+
+/** Sizes of a ReplicaSet. A status that does not speak of the present spec yet counts as far as it cannot be too good. */
+export function sizeOf(set: ReplicaSetObject): RevisionSize {
+  return {
+    name: set.metadata?.name ?? '',
+    number: numberOf(set),
+    desired: set.spec?.replicas ?? 1,
+    current: set.status?.replicas ?? 0,
+    available: set.status?.availableReplicas ?? 0,
+  };
+}

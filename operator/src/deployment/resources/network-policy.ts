@@ -1,0 +1,32 @@
+/** The NetworkPolicy of the serving pods. Pure. */
+import { ports, type SLMDeployment } from '@slm-operator/crds';
+import type { KubeObject } from '../../execution/plan.ts';
+import { networkPolicyName, podSelector } from '../names.ts';
+import { childMetadata } from './owner.ts';
+
+/**
+ * In: the two ports, from anywhere. Out: nothing, not even DNS, unless the spec allows it; a server has its weights and its
+ * keys on disk, so a model or a prompt that went astray can send nothing away.
+ */
+export function makeNetworkPolicy(deployment: SLMDeployment): KubeObject {
+  const { metadata, spec } = deployment;
+  const denyEgress = spec.isolation?.denyEgress !== false;
+  return {
+    apiVersion: 'networking.k8s.io/v1',
+    kind: 'NetworkPolicy',
+    metadata: childMetadata(deployment, networkPolicyName(metadata.name)),
+    spec: {
+      podSelector: { matchLabels: podSelector(metadata.name) },
+      // Listing Egress without a rule for it is what denies it.
+      policyTypes: denyEgress ? ['Ingress', 'Egress'] : ['Ingress'],
+      ingress: [
+        {
+          ports: [
+            { port: ports.ollama, protocol: 'TCP' },
+            { port: ports.openai, protocol: 'TCP' },
+          ],
+        },
+      ],
+    },
+  } as KubeObject;
+}

@@ -1,0 +1,193 @@
+/**
+ * The ReplicaSet of a revision and the serving pod in it. Pure. The pod meets Pod Security `restricted`; what it is told is
+ * the contract with the inference server (`serverEnv`).
+ */
+import {
+  annotations,
+  csi,
+  type ModelFile,
+  pod,
+  ports,
+  type SLMDeployment,
+  serverEnv,
+  serverPaths,
+} from '@slm-operator/crds';
+import type { KubeObject } from '../../execution/plan.ts';
+import type { ResolvedEngine, Resources } from '../memory.ts';
+import {
+  apiKeySecretName,
+  modelNameOf,
+  replicaSetName,
+  revisionLabels,
+  revisionSelector,
+  servedNamesOf,
+} from '../names.ts';
+import type { WantedRevision } from '../revision.ts';
+import { childMetadata } from './owner.ts';
+
+/** Seconds between the end of a pod being announced and SIGTERM: endpoints and proxies need them to stop sending. */
+const PRE_STOP_SECONDS = 5;
+/** Seconds that the process gets to end after the last request. */
+const EXIT_SECONDS = 5;
+const DEFAULT_DRAIN_SECONDS = 60;
+
+export interface ReplicaSetInput {
+  readonly deployment: SLMDeployment;
+  readonly wanted: WantedRevision;
+  /** Number of the rollout. */
+  readonly number: number;
+  readonly replicas: number;
+  readonly model: { readonly digest: string; readonly files: readonly Pick<ModelFile, 'path'>[] };
+  readonly engine: ResolvedEngine;
+  readonly resources: Resources;
+  readonly imagePullPolicy: string;
+}
+
+/** The ReplicaSet of a new revision. */
+export function makeReplicaSet(input: ReplicaSetInput): KubeObject {
+  const { deployment, wanted, number, replicas, model } = input;
+  const { name } = deployment.metadata;
+  const labels = revisionLabels(name, wanted.revision, modelNameOf(deployment));
+  return {
+    apiVersion: 'apps/v1',
+    kind: 'ReplicaSet',
+    metadata: {
+      ...childMetadata(deployment, replicaSetName(name, wanted.revision)),
+      labels,
+      annotations: {
+        [annotations.modelDigest]: model.digest,
+        [annotations.settingsHash]: wanted.settingsHash,
+        [annotations.revisionNumber]: String(number),
+      },
+    },
+    spec: {
+      replicas,
+      selector: { matchLabels: revisionSelector(name, wanted.revision) },
+      template: makePodTemplate(input, labels),
+    },
+  } as KubeObject;
+}
+
+function makePodTemplate(input: ReplicaSetInput, labels: Record<string, string>): object {
+  const { deployment, wanted } = input;
+  const { spec } = deployment;
+  const own = spec.podTemplate;
+  const settings = own?.spec;
+  const drainSeconds = spec.strategy?.drainTimeoutSeconds ?? DEFAULT_DRAIN_SECONDS;
+  const keys = apiKeySecretName(deployment);
+  return {
+    metadata: {
+      labels: { ...own?.metadata?.labels, ...labels },
+      ...(own?.metadata?.annotations === undefined ? {} : { annotations: own.metadata.annotations }),
+    },
+    spec: {
+      automountServiceAccountToken: false,
+      enableServiceLinks: false,
+      terminationGracePeriodSeconds: PRE_STOP_SECONDS + drainSeconds + EXIT_SECONDS,
+      securityContext: {
+        runAsNonRoot: true,
+        runAsUser: pod.user,
+        runAsGroup: pod.user,
+        seccompProfile: { type: 'RuntimeDefault' },
+      },
+      ...(settings?.nodeSelector === undefined ? {} : { nodeSelector: settings.nodeSelector }),
+      ...(settings?.tolerations === undefined ? {} : { tolerations: settings.tolerations }),
+      ...(settings?.priorityClassName === undefined ? {} : { priorityClassName: settings.priorityClassName }),
+      ...(settings?.imagePullSecrets === undefined ? {} : { imagePullSecrets: settings.imagePullSecrets }),
+      topologySpreadConstraints: settings?.topologySpreadConstraints ?? [
+        {
+          maxSkew: 1,
+          topologyKey: 'kubernetes.io/hostname',
+          whenUnsatisfiable: 'ScheduleAnyway',
+          labelSelector: { matchLabels: revisionSelector(deployment.metadata.name, wanted.revision) },
+        },
+      ],
+      containers: [makeContainer(input, keys, drainSeconds)],
+      volumes: [
+        {
+          name: pod.modelVolume,
+          csi: {
+            driver: csi.driver,
+            readOnly: true,
+            volumeAttributes: {
+              [csi.attributes.digest]: input.model.digest,
+              [csi.attributes.model]: `${deployment.metadata.namespace}/${modelNameOf(deployment)}`,
+            },
+          },
+        },
+        ...(keys === undefined ? [] : [{ name: pod.apiKeysVolume, secret: { secretName: keys, defaultMode: 0o444 } }]),
+        { name: 'tmp', emptyDir: { sizeLimit: '64Mi' } },
+      ],
+    },
+  };
+}
+
+function makeContainer(input: ReplicaSetInput, keys: string | undefined, drainSeconds: number): object {
+  const probe = (path: string) => ({ httpGet: { path, port: 'ollama' } });
+  return {
+    name: pod.container,
+    image: input.wanted.image,
+    imagePullPolicy: input.imagePullPolicy,
+    ports: [
+      { name: 'ollama', containerPort: ports.ollama, protocol: 'TCP' },
+      { name: 'openai', containerPort: ports.openai, protocol: 'TCP' },
+    ],
+    env: makeEnv(input, keys !== undefined, drainSeconds),
+    resources: input.resources,
+    securityContext: {
+      allowPrivilegeEscalation: false,
+      readOnlyRootFilesystem: true,
+      capabilities: { drop: ['ALL'] },
+    },
+    volumeMounts: [
+      { name: pod.modelVolume, mountPath: pod.modelPath, readOnly: true },
+      ...(keys === undefined ? [] : [{ name: pod.apiKeysVolume, mountPath: pod.apiKeysPath, readOnly: true }]),
+      { name: 'tmp', mountPath: '/tmp' },
+    ],
+    // Every second, so that a loaded model serves at once; half an hour, because a large one on a slow disk takes its time.
+    // The rollout's own deadline says much earlier that nothing moves.
+    startupProbe: { ...probe(serverPaths.readyz), periodSeconds: 1, timeoutSeconds: 2, failureThreshold: 1800 },
+    readinessProbe: { ...probe(serverPaths.readyz), periodSeconds: 5, timeoutSeconds: 3, failureThreshold: 2 },
+    // A minute: a busy server answers late, and a restart would cost its users more than the wait.
+    livenessProbe: { ...probe(serverPaths.healthz), periodSeconds: 10, timeoutSeconds: 5, failureThreshold: 6 },
+    lifecycle: { preStop: { sleep: { seconds: PRE_STOP_SECONDS } } },
+    // The last lines of a server that ended are what status shows.
+    terminationMessagePolicy: 'FallbackToLogsOnError',
+  };
+}
+
+function makeEnv(input: ReplicaSetInput, withKeys: boolean, drainSeconds: number): object[] {
+  const { deployment, engine, model } = input;
+  const own = deployment.spec.engine;
+  const values: Record<string, string | number | undefined> = {
+    [serverEnv.modelPath]: modelPath(model.files),
+    [serverEnv.modelDigest]: model.digest,
+    [serverEnv.servedNames]: JSON.stringify(servedNamesOf(deployment)),
+    // Always written out: the memory was computed from them, whatever the server's own defaults may become.
+    [serverEnv.contextLength]: engine.contextLength,
+    [serverEnv.parallelRequests]: engine.parallelRequests,
+    [serverEnv.kvCacheType]: engine.kvCacheType,
+    [serverEnv.batchSize]: own?.batchSize,
+    [serverEnv.threads]: own?.threads,
+    [serverEnv.flashAttention]: own?.flashAttention,
+    [serverEnv.maxQueue]: own?.maxQueue,
+    [serverEnv.auth]: withKeys ? 'APIKey' : 'None',
+    [serverEnv.apiKeysDir]: withKeys ? pod.apiKeysPath : undefined,
+    [serverEnv.drainTimeoutSeconds]: drainSeconds,
+  };
+  return Object.entries(values)
+    .filter(([, value]) => value !== undefined)
+    .map(([name, value]) => ({ name, value: String(value) }));
+}
+
+/**
+ * What the server opens: the GGUF file, of a split one the first part; the folder where there is none. Projectors of
+ * multimodal models lie beside the model and are not it.
+ */
+export function modelPath(files: readonly Pick<ModelFile, 'path'>[]): string {
+  const [first] = files
+    .map((file) => file.path)
+    .filter((path) => path.toLowerCase().endsWith('.gguf') && !/(^|\/)mmproj/i.test(path))
+    .sort();
+  return first === undefined ? pod.modelPath : `${pod.modelPath}/${first}`;
+}

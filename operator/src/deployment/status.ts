@@ -1,0 +1,303 @@
+/**
+ * The status of an SLMDeployment: what is, what it waits for and why, in sentences. Pure; the only place that puts together
+ * `status`.
+ */
+import {
+  type BlockedBy,
+  type Condition,
+  ports,
+  type Reason,
+  type SLMDeploymentStatus,
+  type SLMModel,
+} from '@slm-operator/crds';
+import { done, type Outcome, stalled, waiting } from '../execution/plan.ts';
+import type { Refusal } from '../execution/refusal.ts';
+import { type DesiredCondition, reconcileConditions, summaryConditions, toRfc3339 } from '../runtime/conditions.ts';
+import { causesOf } from './causes.ts';
+import type { DeploymentGate } from './gate.ts';
+import type { ModelState } from './model-state.ts';
+import { apiKeySecretName, modelNameOf, podSelectorText, servedNamesOf, serviceName } from './names.ts';
+import type { Observed, ReplicaSetObject } from './observed.ts';
+import { isReady } from './pod-causes.ts';
+import { judgeProgress } from './progress.ts';
+import type { WantedRevision } from './revision.ts';
+import { formatDuration, shorten } from './text.ts';
+
+/** Bounds of the schema. */
+const MAX_STATUS_TEXT = 256;
+const MAX_MESSAGE = 1024;
+
+/** How often missing keys are looked for: Secrets are not watched, so that the operator needs no right to list them. */
+const KEYS_RETRY_MS = 10_000;
+
+export interface StatusInput {
+  readonly observed: Observed;
+  readonly model: ModelState;
+  readonly wanted: WantedRevision | undefined;
+  /** ReplicaSet of the wanted revision. */
+  readonly update: ReplicaSetObject | undefined;
+  readonly old: readonly ReplicaSetObject[];
+  /** Closed only when it holds something back. */
+  readonly gate: DeploymentGate;
+  readonly bounds: { readonly replicas: number; readonly maxUnavailable: number; readonly paused: boolean };
+  readonly now: number;
+}
+
+export interface StatusResult {
+  readonly status: SLMDeploymentStatus;
+  readonly outcome: Outcome;
+  /** All pods are there, serve, and have the wanted revision. */
+  readonly complete: boolean;
+}
+
+type Block = { readonly reason: Reason; readonly message: string };
+
+/** Status and outcome for what was observed. */
+export function deploymentStatus(input: StatusInput): StatusResult {
+  const { observed, model, wanted, update, old, bounds, now } = input;
+  const { deployment } = observed;
+  const { metadata, spec } = deployment;
+  const previous = deployment.status;
+  const counts = countsOf(update, old);
+  const { replicas } = bounds;
+
+  const oldPods = old.some((set) => (set.spec?.replicas ?? 1) > 0 || (set.status?.replicas ?? 0) > 0);
+  const inPlace =
+    wanted !== undefined &&
+    !oldPods &&
+    (update?.spec?.replicas ?? 0) === replicas &&
+    counts.updatedReplicas === replicas &&
+    counts.availableReplicas >= replicas;
+  const complete = inPlace && !(model.usable && model.settling);
+
+  const blocks = complete ? [] : blocksOf(input, counts);
+  const held = !model.usable || !input.gate.open;
+  const progress = judgeProgress({
+    previous,
+    counts,
+    updateRevision: wanted?.revision,
+    generation: metadata.generation ?? 0,
+    complete,
+    held,
+    paused: bounds.paused,
+    bytesMoving: blocks.some((block) => block.reason === 'MountPending') && isDownloading(observed),
+    deadlineSeconds: spec.strategy?.progressDeadlineSeconds ?? 600,
+    now,
+  });
+  if (progress.phase === 'Stalled') {
+    const [first] = blocks;
+    const after = formatDuration(spec.strategy?.progressDeadlineSeconds ?? 600);
+    const message = `no progress for ${after}${first === undefined ? '' : `: ${first.message}`}`;
+    blocks.unshift({ reason: 'ProgressDeadlineExceeded', message });
+  }
+
+  const line = complete
+    ? { reason: (replicas === 0 ? 'ScaledToZero' : 'Ready') as Reason, message: readyMessage(input, counts) }
+    : (blocks[0] ?? { reason: 'Progressing' as Reason, message: 'the ReplicaSets are being brought to size' });
+  const blocked = blocks.filter((block) => block.reason !== 'Progressing');
+  const isStalled = progress.phase === 'Stalled' || (!model.usable && model.stalled);
+
+  const conditions: DesiredCondition[] = [
+    ...summaryConditions({
+      state: complete ? 'ready' : isStalled ? 'stalled' : 'reconciling',
+      reason: line.reason,
+      message: line.message,
+    }),
+    availableCondition(counts.availableReplicas, bounds, line.message),
+    modelCondition(input),
+    ...scheduledCondition(observed, blocks),
+  ];
+  const keys = apiKeySecretName(deployment);
+  const host = `${serviceName(metadata.name)}.${metadata.namespace}.svc`;
+  const currentRevision = complete && replicas > 0 ? wanted?.revision : previous?.currentRevision;
+
+  const status: SLMDeploymentStatus = {
+    observedGeneration: metadata.generation ?? 0,
+    conditions: reconcileConditions(previous?.conditions, conditions, {
+      now,
+      observedGeneration: metadata.generation,
+    }) as Condition[],
+    ...counts,
+    selector: podSelectorText(metadata.name),
+    modelName: modelNameOf(deployment),
+    ...(currentRevision === undefined ? {} : { currentRevision }),
+    ...(wanted === undefined
+      ? previous?.updateRevision === undefined
+        ? {}
+        : { updateRevision: previous.updateRevision }
+      : { updateRevision: wanted.revision }),
+    readyText: `${counts.readyReplicas}/${replicas}`,
+    statusText: shorten(complete ? servingText(input) : line.message, MAX_STATUS_TEXT),
+    ...(blocked.length === 0 ? {} : { blockedBy: withSince(blocked, previous, now) }),
+    endpoints: { ollama: `http://${host}:${ports.ollama}`, openai: `http://${host}:${ports.openai}/v1` },
+    ...(keys === undefined ? {} : { apiKeySecret: keys }),
+    rollout: {
+      phase: progress.phase,
+      message: shorten(line.message, MAX_MESSAGE),
+      ...(progress.lastProgressTime === undefined ? {} : { lastProgressTime: progress.lastProgressTime }),
+    },
+  };
+  return { status, outcome: outcomeOf(complete, isStalled, line, observed, progress.requeueAfter), complete };
+}
+
+/**
+ * The status when the API server refuses something that is needed: the one that was planned, with the refusal first. Pods
+ * that serve go on serving, so only Ready speaks of it.
+ */
+export function refusedStatus(
+  planned: SLMDeploymentStatus,
+  previous: SLMDeploymentStatus | undefined,
+  refusal: Refusal,
+  now: number,
+): SLMDeploymentStatus {
+  const rest = (planned.conditions ?? []).filter(({ type }) => !['Ready', 'Reconciling', 'Stalled'].includes(type));
+  const summary = summaryConditions({ state: 'reconciling', reason: refusal.reason, message: refusal.message });
+  const blocks = [refusal, ...(planned.blockedBy ?? []).filter((block) => block.reason !== refusal.reason)];
+  return {
+    ...planned,
+    conditions: reconcileConditions(previous?.conditions, [...summary, ...rest], {
+      now,
+      observedGeneration: planned.observedGeneration,
+    }) as Condition[],
+    statusText: shorten(refusal.message, MAX_STATUS_TEXT),
+    blockedBy: withSince(blocks as Block[], previous, now),
+  };
+}
+
+interface Counts {
+  readonly replicas: number;
+  readonly updatedReplicas: number;
+  readonly readyReplicas: number;
+  readonly availableReplicas: number;
+}
+
+function countsOf(update: ReplicaSetObject | undefined, old: readonly ReplicaSetObject[]): Counts {
+  const all = update === undefined ? old : [update, ...old];
+  const sum = (field: 'replicas' | 'readyReplicas' | 'availableReplicas') =>
+    all.reduce((total, set) => total + (set.status?.[field] ?? 0), 0);
+  return {
+    replicas: sum('replicas'),
+    updatedReplicas: update?.status?.replicas ?? 0,
+    readyReplicas: sum('readyReplicas'),
+    availableReplicas: sum('availableReplicas'),
+  };
+}
+
+/** Everything that is waited for, the most telling first, each reason once. */
+function blocksOf(input: StatusInput, counts: Counts): Block[] {
+  const { observed, model, wanted, update, old, gate, bounds } = input;
+  const { replicas } = bounds;
+  const blocks: Block[] = [];
+  if (!model.usable) blocks.push({ reason: model.reason, message: model.message });
+  if (!gate.open) blocks.push({ reason: gate.reason, message: gate.why });
+  blocks.push(...causesOf(observed, update, old));
+  if (bounds.paused && wanted !== undefined) {
+    const where = `${counts.updatedReplicas} of ${replicas} pods have revision ${wanted.revision}`;
+    blocks.push({ reason: 'Paused', message: `spec.paused is true: ${where}; set it to false to go on` });
+  }
+  if (model.usable && model.settling) {
+    blocks.push({
+      reason: 'ModelNotReady',
+      message: `model ${model.model.metadata.name}: its changed source is being resolved`,
+    });
+  }
+  if (model.usable && gate.open && !bounds.paused && wanted !== undefined) {
+    const oldPods = counts.replicas - counts.updatedReplicas;
+    const ready = `${counts.availableReplicas} of ${replicas} pods serve`;
+    const message =
+      oldPods > 0
+        ? `moving to revision ${wanted.revision}: ${counts.updatedReplicas} of ${replicas} pods have it, ${ready}`
+        : `pods are starting: ${ready}`;
+    blocks.push({ reason: oldPods > 0 ? 'RollingUpdate' : 'WaitingForPods', message });
+  }
+  const seen = new Set<string>();
+  return blocks
+    .filter((block) => !seen.has(block.reason) && seen.add(block.reason))
+    .map((block) => ({ reason: block.reason, message: shorten(block.message, MAX_MESSAGE) }));
+}
+
+function withSince(blocks: readonly Block[], previous: SLMDeploymentStatus | undefined, now: number): BlockedBy[] {
+  return blocks.slice(0, 16).map((block) => ({
+    reason: block.reason,
+    message: shorten(block.message, MAX_MESSAGE),
+    since: previous?.blockedBy?.find((known) => known.reason === block.reason)?.since ?? toRfc3339(now),
+  }));
+}
+
+function readyMessage({ wanted, bounds }: StatusInput, counts: Counts): string {
+  if (bounds.replicas === 0) return 'replicas is 0: nothing runs, as asked';
+  return `${counts.availableReplicas} of ${bounds.replicas} pods serve revision ${wanted?.revision}`;
+}
+
+function servingText({ observed, bounds }: StatusInput): string {
+  if (bounds.replicas === 0) return 'scaled to zero';
+  return `serving ${servedNamesOf(observed.deployment)[0]}`;
+}
+
+function availableCondition(
+  available: number,
+  { replicas, maxUnavailable }: StatusInput['bounds'],
+  why: string,
+): DesiredCondition {
+  if (replicas === 0) {
+    return {
+      type: 'Available',
+      status: 'True',
+      reason: 'ScaledToZero',
+      message: 'replicas is 0: nothing runs, as asked',
+    };
+  }
+  // maxUnavailable may be all of them; a deployment that serves nobody is still not available.
+  const enough = Math.max(1, replicas - maxUnavailable);
+  const said = `${available} of ${replicas} pods serve`;
+  return available >= enough
+    ? { type: 'Available', status: 'True', reason: 'Available', message: said }
+    : { type: 'Available', status: 'False', reason: 'Unavailable', message: `${said}: ${why}` };
+}
+
+function modelCondition({ model, gate }: StatusInput): DesiredCondition {
+  if (!model.usable) return { type: 'ModelReady', status: 'False', reason: model.reason, message: model.message };
+  if (!gate.open && gate.reason !== 'APIKeySecretNotFound') {
+    return { type: 'ModelReady', status: 'False', reason: gate.reason, message: gate.why };
+  }
+  const message = `model ${nameOf(model.model)} revision ${model.revision.name} may be served`;
+  return { type: 'ModelReady', status: 'True', reason: 'Ready', message };
+}
+
+function nameOf(model: SLMModel): string {
+  return model.metadata.name;
+}
+
+/** Absent while there are no pods to speak of. */
+function scheduledCondition({ pods }: Observed, blocks: readonly Block[]): DesiredCondition[] {
+  const unschedulable = blocks.find((block) => block.reason === 'Unschedulable');
+  if (unschedulable !== undefined) {
+    return [{ type: 'Scheduled', status: 'False', reason: unschedulable.reason, message: unschedulable.message }];
+  }
+  const placed = pods.filter((pod) => pod.spec?.nodeName !== undefined || isReady(pod));
+  if (placed.length === 0 || placed.length < pods.length) return [];
+  return [{ type: 'Scheduled', status: 'True', reason: 'Ready', message: 'every pod has a node' }];
+}
+
+/** True when a node that has a pod of this deployment still pulls something. */
+function isDownloading({ pods, caches }: Observed): boolean {
+  return pods.some((pod) =>
+    caches
+      .get(pod.spec?.nodeName ?? '')
+      ?.status?.entries?.some((entry) => ['Queued', 'Downloading', 'Verifying'].includes(entry.state)),
+  );
+}
+
+function outcomeOf(
+  complete: boolean,
+  isStalled: boolean,
+  line: Block,
+  observed: Observed,
+  requeueAfter: number | undefined,
+): Outcome {
+  const again = observed.apiKeys.state === 'missing' ? KEYS_RETRY_MS : requeueAfter;
+  if (complete) return done;
+  // A missing Secret is found only by looking again, so not even a stalled rollout may rest.
+  if (isStalled && observed.apiKeys.state !== 'missing') return stalled(line.reason, line.message);
+  return waiting(line.reason, line.message, again);
+}
