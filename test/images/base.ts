@@ -45,7 +45,7 @@ export async function baseEntries(node: string): Promise<Entry[]> {
 }
 
 /** The pinned Node, without debug information. */
-export async function nodeEntries(node: string): Promise<Entry[]> {
+export function nodeEntries(node: string): Entry[] {
   return [file('usr/local/bin/node', node, 0o755)];
 }
 

