@@ -171,12 +171,12 @@ function scaleUpNew(draft: Draft): void {
   const update = draft.update as RevisionSize;
   const size = draft.size(update);
   if (size > replicas) {
-    draft.resize(update, replicas, `${plural(replicas, 'replica')} are asked for`);
+    draft.resize(update, replicas, `replicas is ${replicas}`);
     return;
   }
   const room = Math.max(0, replicas + maxSurge - pods(draft));
   const to = Math.min(replicas, size + room);
-  draft.resize(update, to, `${replicas + maxSurge} pods may exist (${replicas} replicas, ${maxSurge} surge)`);
+  draft.resize(update, to, `${plural(replicas + maxSurge, 'pod')} may exist (replicas ${replicas}, surge ${maxSurge})`);
   if (to === size && size < replicas) {
     draft.notes.push(`wait with ${update.name} at ${size}: ${replicas + maxSurge} pods exist, and no more may`);
   }
@@ -259,7 +259,7 @@ function grow(draft: Draft, sets: readonly RevisionSize[], amount: number, repli
     weights.map(() => amount),
   );
   for (const [index, set] of sets.entries()) {
-    draft.resize(set, set.desired + (shares[index] ?? 0), `${plural(replicas, 'replica')} are asked for`);
+    draft.resize(set, set.desired + (shares[index] ?? 0), `replicas is ${replicas}`);
   }
 }
 
@@ -272,7 +272,7 @@ function shrink(draft: Draft, sets: readonly RevisionSize[], amount: number, rep
   const busyShares = proportional(amount - fromIdle, busy, busy);
   for (const [index, set] of sets.entries()) {
     const going = (idleShares[index] ?? 0) + (busyShares[index] ?? 0);
-    draft.resize(set, set.desired - going, `${plural(replicas, 'replica')} are asked for`);
+    draft.resize(set, set.desired - going, `replicas is ${replicas}`);
   }
 }
 
