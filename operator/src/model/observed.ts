@@ -1,0 +1,39 @@
+/** What the Model controller looks at, as one plain value, and what the resolver has to say. Types only. */
+import type { SLMDeployment, SLMModel, SLMNodeCache } from '@slm-operator/crds';
+import type { NodeView } from '../deployment/node-match.ts';
+import type { RevisionUse } from '../nodecache/views.ts';
+import type { SourceFailure } from '../sources/http-errors.ts';
+import type { Resolution } from '../sources/resolve.ts';
+
+/** How far the resolving of one source is. */
+export interface ResolutionState {
+  /** Hash of the source that it speaks of; see `sourceHash`. */
+  readonly hash: string;
+  /** Generation of the spec when it began. */
+  readonly generation: number;
+  /** Whether the source is being asked right now. */
+  readonly running: boolean;
+  /** Attempts that failed in a row. */
+  readonly failures: number;
+  readonly result?: Resolution | undefined;
+  /** Of the last attempt, also while the next one runs. */
+  readonly failure?: SourceFailure | undefined;
+  /** When to try again, milliseconds since 1970; set with `failure`. */
+  readonly retryAt?: number | undefined;
+}
+
+export interface ObservedModel {
+  readonly model: SLMModel;
+  /** Of the spec as it is now. */
+  readonly sourceHash: string;
+  readonly resolution: ResolutionState | undefined;
+  readonly nodes: readonly NodeView[];
+  /** By node. */
+  readonly caches: ReadonlyMap<string, SLMNodeCache>;
+  /** In the namespace of the model. */
+  readonly deployments: readonly SLMDeployment[];
+  /** Of this model. */
+  readonly uses: readonly RevisionUse[];
+  /** When this process last wrote the status, milliseconds since 1970. */
+  readonly lastWrite: number | undefined;
+}

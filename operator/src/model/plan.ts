@@ -1,0 +1,323 @@
+/**
+ * What the Model controller does about one SLMModel: its status, its events, and whether to ask the source. Pure: time is an
+ * argument, and nothing here talks to anybody.
+ */
+import { type ModelRevision, type Reason, revisionName, type SLMModel, type SLMModelStatus } from '@slm-operator/crds';
+import { formatBytes, shorten } from '../deployment/text.ts';
+import { done, type EventIntent, type Outcome, type Plan, stalled, waiting } from '../execution/plan.ts';
+import { isTarget, usesModel } from '../nodecache/wanted.ts';
+import { type DesiredCondition, reconcileConditions, summaryConditions } from '../runtime/conditions.ts';
+import { type CacheProgress, foldCaches } from './cache-progress.ts';
+import type { ObservedModel } from './observed.ts';
+import { keepRevisions, makeRevision, stableJson } from './revisions.ts';
+
+/** A plan, and whether the source is to be asked. */
+export interface ModelPlan extends Plan<SLMModelStatus> {
+  /** Ask the source now; the answer comes with a later observation. */
+  readonly resolve: boolean;
+}
+
+/** Progress alone is written this often, at most: watchers of the object are many, and eyes are slow. Milliseconds. */
+export const PROGRESS_INTERVAL_MS = 2000;
+
+type Status = SLMModelStatus;
+
+/** What is so about the source. */
+interface Source {
+  readonly condition: DesiredCondition;
+  /** Only a person can help. */
+  readonly stuck: boolean;
+  readonly resolve: boolean;
+  /** Milliseconds until the source is asked again. */
+  readonly retryIn?: number;
+}
+
+export function planModel(observed: ObservedModel, { now }: { readonly now: number }): ModelPlan {
+  const { model } = observed;
+  const latest = latestRevision(observed, now);
+  const source = judgeSource(observed, latest, now);
+  const progress = latest === undefined ? undefined : progressOf(observed, latest);
+  const status = makeStatus(observed, latest, source, progress, now);
+  const plan = {
+    apply: [],
+    remove: [],
+    resolve: source.resolve,
+    events: eventsFor(model, status),
+    notes: [source.condition.message, ...(progress === undefined ? [] : [progress.message])],
+  };
+  const sinceWrite = now - (observed.lastWrite ?? Number.NEGATIVE_INFINITY);
+  if (sinceWrite >= 0 && sinceWrite < PROGRESS_INTERVAL_MS && significance(model.status) === significance(status)) {
+    const wait = PROGRESS_INTERVAL_MS - sinceWrite;
+    const message = 'the progress of a moment ago is written already';
+    return { ...plan, events: [], outcome: waiting('Progressing', message, Math.min(wait, source.retryIn ?? wait)) };
+  }
+  return { ...plan, status, outcome: outcomeOf(status, source) };
+}
+
+/** The revision that deployments move to: from the source's answer, or as the status has it. */
+function latestRevision({ model, resolution, sourceHash }: ObservedModel, now: number): ModelRevision | undefined {
+  const known = model.status?.revisions?.find(({ digest }) => digest === model.status?.latestRevision?.digest);
+  const result = resolution?.hash === sourceHash ? resolution.result : undefined;
+  if (result === undefined || model.spec.suspend === true) return known;
+  if (model.status?.resolvedSource === sourceHash && known !== undefined) return known;
+  const revision = makeRevision(result, now);
+  // The same bytes by another way: only the way is new.
+  return known?.digest === revision.digest ? { ...revision, resolvedAt: known.resolvedAt } : revision;
+}
+
+function judgeSource(observed: ObservedModel, latest: ModelRevision | undefined, now: number): Source {
+  const { model, sourceHash } = observed;
+  const state = observed.resolution?.hash === sourceHash ? observed.resolution : undefined;
+  const { uri } = model.spec.source;
+  if (latest !== undefined && (model.status?.resolvedSource === sourceHash || state?.result !== undefined)) {
+    return {
+      condition: condition('Resolved', 'True', 'Resolved', resolvedText(uri, latest)),
+      stuck: false,
+      resolve: false,
+    };
+  }
+  const serving = latest === undefined ? '' : `; revision ${latest.name} of before is served meanwhile`;
+  if (model.spec.suspend === true) {
+    const message = `spec.suspend is true: ${uri} is not asked${serving}`;
+    return { condition: condition('Resolved', 'Unknown', 'Suspended', message), stuck: true, resolve: false };
+  }
+  if (state?.failure === undefined) {
+    const message = `asking ${uri}${serving}`;
+    return {
+      condition: condition('Resolved', 'Unknown', 'Resolving', message),
+      stuck: false,
+      resolve: state?.running !== true,
+    };
+  }
+  const { reason, message, terminal } = state.failure;
+  const due = now >= (state.retryAt ?? 0) || state.generation !== model.metadata.generation;
+  return {
+    condition: condition('Resolved', 'False', reason, `${message}${serving}`),
+    stuck: terminal,
+    resolve: due && !state.running,
+    ...(state.running || due ? {} : { retryIn: Math.max(1, (state.retryAt ?? 0) - now) }),
+  };
+}
+
+function resolvedText(uri: string, { name, sourceRevision, size }: ModelRevision): string {
+  const commit = sourceRevision === undefined ? '' : `, commit ${sourceRevision.slice(0, 12)}`;
+  return `${uri} is revision ${name}${commit}, ${formatBytes(size)}`;
+}
+
+interface Progress extends CacheProgress {
+  readonly wantedText: string | undefined;
+}
+
+function progressOf({ model, nodes, caches, deployments }: ObservedModel, latest: ModelRevision): Progress {
+  const policy = model.spec.prePull?.policy ?? 'OnDemand';
+  const key = `${model.metadata.namespace}/${model.metadata.name}`;
+  const targets = nodes.filter((node) => {
+    if (node.deleted) return false;
+    const cache = caches.get(node.name);
+    if (model.spec.suspend !== true && isTarget({ node, cache, deployments }, model, latest.digest)) return true;
+    const entry = cache?.spec?.wanted?.find(({ digest }) => digest === latest.digest);
+    return entry?.models.includes(key) ?? false;
+  });
+  const folded = foldCaches(latest.digest, latest.size, targets, caches);
+  if (targets.length > 0) return { ...folded, wantedText: undefined };
+  const used = deployments.some((deployment) => usesModel(deployment, model));
+  if (policy === 'Nodes' || (policy === 'OnDemand' && used)) {
+    const where = policy === 'Nodes' ? 'spec.prePull' : 'the deployments of this model';
+    const message = `no node has the labels and tolerated taints that ${where} ask for; label a node, or change the selector`;
+    return { ...folded, complete: false, reason: 'NoMatchingNodes', message, wantedText: message };
+  }
+  const why =
+    policy === 'None'
+      ? 'spec.prePull.policy is None, so a node pulls it when the first pod mounts it'
+      : 'no deployment uses it yet, so no node pulls it ahead';
+  return { ...folded, reason: 'NotWanted', message: why, wantedText: why };
+}
+
+function makeStatus(
+  observed: ObservedModel,
+  latest: ModelRevision | undefined,
+  source: Source,
+  progress: Progress | undefined,
+  now: number,
+): Status {
+  const { model, resolution, sourceHash } = observed;
+  const previous = model.status;
+  const observedGeneration = model.metadata.generation ?? 0;
+  const context = { now, observedGeneration };
+  const result = resolution?.hash === sourceHash && model.spec.suspend !== true ? resolution.result : undefined;
+  const isNew = result !== undefined && previous?.resolvedSource !== sourceHash;
+  const metadata = isNew ? result.metadata : previous?.metadata;
+  const estimate = isNew ? result.estimate : previous?.estimate;
+  const resolvedSource = isNew ? sourceHash : previous?.resolvedSource;
+  const users = observed.deployments.filter((deployment) => usesModel(deployment, model));
+  const desired = [
+    ...summarize(observed, latest, source, progress),
+    source.condition,
+    ...(latest === undefined || progress === undefined
+      ? verifiedOfSource(source)
+      : [verified(source, progress), cached(progress)]),
+  ];
+  return {
+    observedGeneration,
+    conditions: reconcileConditions(previous?.conditions, desired, context) as NonNullable<Status['conditions']>,
+    ...(resolvedSource === undefined ? {} : { resolvedSource }),
+    ...(latest === undefined
+      ? {}
+      : {
+          latestRevision: shortRevision(latest),
+          revisions: keepRevisions(latest, previous, observed.uses, users),
+        }),
+    ...(metadata === undefined ? {} : { metadata }),
+    ...(estimate === undefined ? {} : { estimate }),
+    ...(progress === undefined ? {} : { cache: progress.cache }),
+    ...(progress === undefined || progress.failures.length === 0 ? {} : { failures: [...progress.failures] }),
+  };
+}
+
+function shortRevision({
+  name,
+  digest,
+  sourceRevision,
+  size,
+  resolvedAt,
+}: ModelRevision): NonNullable<Status['latestRevision']> {
+  return { name, digest, ...(sourceRevision === undefined ? {} : { sourceRevision }), size, resolvedAt };
+}
+
+/** Ready, with Reconciling or Stalled: the first thing that is not as asked for. */
+function summarize(
+  { model }: ObservedModel,
+  latest: ModelRevision | undefined,
+  source: Source,
+  progress: Progress | undefined,
+): DesiredCondition[] {
+  const { condition: resolved } = source;
+  const reason = resolved.reason as Reason;
+  if (resolved.status !== 'True') return summaryOf(source.stuck ? 'stalled' : 'reconciling', reason, resolved.message);
+  if (latest === undefined || progress === undefined) return summaryOf('reconciling', 'Resolving', resolved.message);
+  if (progress.complete) return summaryOf('ready', 'Ready', `revision ${latest.name}: ${progress.message}`);
+  if (model.spec.suspend === true) {
+    return summaryOf('stalled', 'Suspended', `spec.suspend is true, nothing is pulled; ${progress.message}`);
+  }
+  return summaryOf(
+    progress.stuck ? 'stalled' : 'reconciling',
+    progress.reason,
+    `revision ${latest.name}: ${progress.message}`,
+  );
+}
+
+function summaryOf(state: 'ready' | 'reconciling' | 'stalled', reason: Reason, message: string): DesiredCondition[] {
+  return summaryConditions({ state, reason, message: shorten(message, 4096) });
+}
+
+/** A source that says itself that its bytes are others than asked for. */
+function verifiedOfSource({ condition: resolved }: Source): DesiredCondition[] {
+  return resolved.reason === 'DigestMismatch'
+    ? [condition('Verified', 'False', 'DigestMismatch', resolved.message)]
+    : [];
+}
+
+function verified(source: Source, { cache, failures }: Progress): DesiredCondition {
+  const [own] = verifiedOfSource(source);
+  if (own !== undefined) return own;
+  if (cache.readyNodes > 0)
+    return condition('Verified', 'True', 'Verified', 'the bytes have the digest of the revision');
+  const wrong = failures.filter(({ reason }) => reason === 'DigestMismatch');
+  const [first] = wrong;
+  if (first !== undefined && wrong.length === cache.desiredNodes) {
+    return condition('Verified', 'False', 'DigestMismatch', first.message);
+  }
+  return condition('Verified', 'Unknown', 'Verifying', 'no node has all bytes yet');
+}
+
+function cached({ complete, reason, message, wantedText }: Progress): DesiredCondition {
+  if (complete && wantedText === undefined) return condition('Cached', 'True', 'Cached', message);
+  return condition('Cached', 'False', reason, message);
+}
+
+function condition(
+  type: string,
+  status: DesiredCondition['status'],
+  reason: Reason,
+  message: string,
+): DesiredCondition {
+  return { type, status, reason, message: shorten(message, 4096) };
+}
+
+function outcomeOf(status: Status, source: Source): Outcome {
+  const ready = status.conditions?.find(({ type }) => type === 'Ready');
+  if (ready === undefined || ready.status === 'True') return done;
+  if (source.retryIn !== undefined) return waiting(ready.reason, ready.message, source.retryIn);
+  const isStalled = status.conditions?.some(({ type }) => type === 'Stalled') ?? false;
+  return isStalled ? stalled(ready.reason, ready.message) : waiting(ready.reason, ready.message);
+}
+
+function eventsFor({ spec, status: previous }: SLMModel, status: Status): EventIntent[] {
+  const events: EventIntent[] = [];
+  const { latestRevision: latest, cache } = status;
+  const isNew = latest !== undefined && latest.digest !== previous?.latestRevision?.digest;
+  if (isNew) {
+    const commit = latest.sourceRevision === undefined ? '' : ` at commit ${latest.sourceRevision.slice(0, 12)}`;
+    const note = `${spec.source.uri}${commit} is revision ${latest.name}, ${formatBytes(latest.size)}`;
+    events.push({ reason: 'RevisionResolved', action: 'Resolve', note });
+  }
+  const before = reasonOf(previous, 'Resolved');
+  const now = status.conditions?.find(({ type }) => type === 'Resolved');
+  if (now?.status === 'False' && now.reason !== before) {
+    events.push({ type: 'Warning', reason: now.reason as Reason, action: 'Resolve', note: now.message });
+  }
+  for (const failure of (status.failures ?? []).slice(0, 8)) {
+    if (previous?.failures?.some(({ node, reason }) => node === failure.node && reason === failure.reason)) continue;
+    const note = `node ${failure.node}: ${failure.message}`;
+    events.push({ type: 'Warning', reason: failure.reason as Reason, action: 'Pull', note });
+  }
+  if (latest !== undefined && cache !== undefined && cache.desiredNodes > 0) {
+    events.push(...pullEvents(latest.digest, isNew ? undefined : previous?.cache, cache));
+  }
+  return events;
+}
+
+function pullEvents(
+  digest: string,
+  previous: Status['cache'] | undefined,
+  cache: NonNullable<Status['cache']>,
+): EventIntent[] {
+  const name = revisionName(digest);
+  const wasComplete =
+    previous !== undefined && previous.desiredNodes > 0 && previous.readyNodes === previous.desiredNodes;
+  if (cache.readyNodes === cache.desiredNodes) {
+    if (wasComplete) return [];
+    const nodes = cache.desiredNodes === 1 ? '1 node holds' : `${cache.desiredNodes} nodes hold`;
+    return [
+      {
+        reason: 'PullComplete',
+        action: 'Pull',
+        note: `${nodes} revision ${name}, ${formatBytes(cache.bytesTotal)} in all`,
+      },
+    ];
+  }
+  const quarter = Math.floor(cache.percent / 25);
+  if (wasComplete || quarter === 0 || quarter <= Math.floor((previous?.percent ?? 0) / 25)) return [];
+  return [
+    {
+      reason: 'PullProgress',
+      action: 'Pull',
+      note: `revision ${name}: ${cache.progress} on ${cache.desiredNodes} nodes`,
+    },
+  ];
+}
+
+function reasonOf(status: Status | undefined, type: string): string | undefined {
+  return status?.conditions?.find((candidate) => candidate.type === type)?.reason;
+}
+
+/** All of a status but how far a pull is: two of the same significance differ in progress alone. */
+function significance(status: Status | undefined): string {
+  const { conditions, cache, failures, ...rest } = status ?? {};
+  return stableJson([
+    rest,
+    conditions?.map(({ type, status: value, reason, observedGeneration }) => [type, value, reason, observedGeneration]),
+    cache === undefined ? undefined : [cache.desiredNodes, cache.readyNodes, cache.downloadingNodes, cache.failedNodes],
+    failures?.map(({ node, reason }) => [node, reason]),
+  ]);
+}

@@ -1,0 +1,205 @@
+/**
+ * Asks sources, in the background, a few at a time, and remembers what they answered. Owns retries and the reading of Secrets.
+ * The controller sees the answers as part of what it observes; nothing here writes to the API server.
+ */
+import type { SLMModel } from '@slm-operator/crds';
+import type { KubeClient } from '../kube/client.ts';
+import { ConfigMap, keyOf, Secret } from '../kube/resource.ts';
+import { type Clock, systemClock } from '../runtime/clock.ts';
+import type { Logger } from '../runtime/log.ts';
+import { decodeSecret, makeCredentials } from '../sources/credentials.ts';
+import { SourceError, type SourceFailure } from '../sources/http-errors.ts';
+import { type Resolution, type ResolveOptions, resolveSource } from '../sources/resolve.ts';
+import type { SourceCredentials, SourceSpec } from '../sources/source.ts';
+import type { ResolutionState } from './observed.ts';
+
+/** A failure that only a change can end is looked at again this often, because not every change shows itself here. */
+const TERMINAL_RETRY_MS = 5 * 60_000;
+/** A Secret that is missing or refused: nobody tells us when it changes, so it is read again this often. */
+const SECRET_RETRY_MS = 15_000;
+const FIRST_RETRY_MS = 1000;
+const MAX_RETRY_MS = 60_000;
+/** Sources asked at the same time. */
+const CONCURRENCY = 4;
+
+export interface ResolutionsOptions {
+  readonly client: Pick<KubeClient, 'find'>;
+  readonly hfEndpoint: string;
+  readonly hfEndpointInsecure: boolean;
+  readonly log: Logger;
+  /** Called with the model's key when an answer is there. */
+  readonly onAnswer: (key: string) => void;
+  readonly clock?: Clock | undefined;
+  /** For tests. */
+  readonly resolve?: typeof resolveSource | undefined;
+}
+
+export interface Resolutions {
+  get(key: string): ResolutionState | undefined;
+  /** Asks the model's source, unless that is being done for this hash. */
+  start(model: SLMModel, hash: string): void;
+  /** Drops what is known, and ends what runs. */
+  forget(key: string): void;
+  /** Ends everything. */
+  close(): void;
+}
+
+interface Job {
+  state: ResolutionState;
+  abort: AbortController | undefined;
+  /** What the last refused attempt was made with: the same credentials are refused again. */
+  refused?: { readonly versions: string; readonly failure: SourceFailure; readonly at: number } | undefined;
+}
+
+/** Makes the service. */
+export function makeResolutions(options: ResolutionsOptions): Resolutions {
+  const { client, log, onAnswer, clock = systemClock, resolve = resolveSource } = options;
+  const jobs = new Map<string, Job>();
+  const waiting: (() => void)[] = [];
+  let running = 0;
+
+  const enter = async (signal: AbortSignal) => {
+    while (running >= CONCURRENCY) await new Promise<void>((ready) => waiting.push(ready));
+    // Nothing can come between the check and the count: both are in one turn.
+    running++;
+    signal.throwIfAborted();
+  };
+  const leave = () => {
+    running--;
+    waiting.shift()?.();
+  };
+
+  const ask = async (model: SLMModel, job: Job, signal: AbortSignal): Promise<Resolution> => {
+    await enter(signal);
+    try {
+      const { credentials, versions } = await readCredentials(client, model, signal);
+      const { refused } = job;
+      if (refused?.versions === versions && clock.now() - refused.at < TERMINAL_RETRY_MS) {
+        throw new SourceError(refused.failure);
+      }
+      job.refused = undefined;
+      const resolveOptions: ResolveOptions = {
+        hfEndpoint: options.hfEndpoint,
+        hfEndpointInsecure: options.hfEndpointInsecure,
+        signal,
+      };
+      try {
+        return await resolve(sourceSpecOf(model), credentials, resolveOptions);
+      } catch (error) {
+        if (error instanceof SourceError && error.failure.terminal) {
+          job.refused = { versions, failure: error.failure, at: clock.now() };
+        }
+        throw error;
+      }
+    } finally {
+      leave();
+    }
+  };
+
+  const run = async (key: string, model: SLMModel, job: Job, abort: AbortController) => {
+    const { hash, generation, failures } = job.state;
+    let state: ResolutionState;
+    try {
+      const result = await ask(model, job, abort.signal);
+      state = { hash, generation, running: false, failures: 0, result };
+      log.info({ model: key, digest: result.digest, bytes: result.size }, 'source resolved');
+    } catch (error) {
+      if (abort.signal.aborted) return;
+      const failure = failureOf(error);
+      const delay = retryDelay(failure, failures, model);
+      state = { hash, generation, running: false, failures: failures + 1, failure, retryAt: clock.now() + delay };
+      log.info(
+        { model: key, reason: failure.reason, detail: failure.message, retryInMs: delay },
+        'source not resolved',
+      );
+    }
+    if (jobs.get(key) !== job) return;
+    job.state = state;
+    job.abort = undefined;
+    onAnswer(key);
+  };
+
+  return {
+    get: (key) => jobs.get(key)?.state,
+    start(model, hash) {
+      const key = keyOf(model);
+      const generation = model.metadata.generation ?? 0;
+      const before = jobs.get(key);
+      const same = before?.state.hash === hash && before.state.generation === generation;
+      if (same && before.state.running) return;
+      before?.abort?.abort();
+      const abort = new AbortController();
+      const known = before?.state.hash === hash ? before.state : { failures: 0 };
+      const job: Job = { ...(same ? before : {}), state: { ...known, hash, generation, running: true }, abort };
+      jobs.set(key, job);
+      void run(key, model, job, abort);
+    },
+    forget(key) {
+      jobs.get(key)?.abort?.abort();
+      jobs.delete(key);
+    },
+    close() {
+      for (const job of jobs.values()) job.abort?.abort();
+      jobs.clear();
+    },
+  };
+}
+
+/** What the resolver needs of a model. */
+export function sourceSpecOf({ spec }: SLMModel): SourceSpec {
+  const { uri, files, endpoint, insecure, secretRef, caBundleRef } = spec.source;
+  return {
+    uri,
+    files,
+    endpoint,
+    insecure,
+    hasSecretRef: secretRef !== undefined,
+    hasCaBundleRef: caBundleRef !== undefined,
+    digest: spec.integrity?.digest,
+  };
+}
+
+/**
+ * Reads what the model's source names. `versions` changes whenever one of the objects does. Rejects with SourceError
+ * (SecretNotFound) when something is missing.
+ */
+export async function readCredentials(
+  client: Pick<KubeClient, 'find'>,
+  { metadata, spec }: SLMModel,
+  signal?: AbortSignal,
+): Promise<{ readonly credentials: SourceCredentials; readonly versions: string }> {
+  const namespace = metadata.namespace ?? '';
+  const { secretRef, caBundleRef } = spec.source;
+  const readSecret = async (name: string) => {
+    const secret = await client.find(Secret, { namespace, name }, { signal });
+    return {
+      version: secret?.metadata?.resourceVersion,
+      text: secret === undefined ? undefined : decodeSecret(secret.data),
+    };
+  };
+  const readConfigMap = async (name: string) => {
+    const map = await client.find(ConfigMap, { namespace, name }, { signal });
+    return { version: map?.metadata?.resourceVersion, text: map === undefined ? undefined : (map.data ?? {}) };
+  };
+  const secret = secretRef === undefined ? undefined : await readSecret(secretRef.name);
+  const ca =
+    caBundleRef === undefined
+      ? undefined
+      : await (caBundleRef.kind === 'Secret' ? readSecret(caBundleRef.name) : readConfigMap(caBundleRef.name));
+  const credentials = makeCredentials({ namespace, secretRef, secret: secret?.text, caBundleRef, caObject: ca?.text });
+  return { credentials, versions: `${secret?.version ?? ''} ${ca?.version ?? ''}` };
+}
+
+function failureOf(error: unknown): SourceFailure {
+  if (error instanceof SourceError) return error.failure;
+  const message = error instanceof Error ? error.message : String(error);
+  // The API server's answer to a read of a Secret, or a fault of ours: neither says anything about the source.
+  return { reason: 'SourceUnavailable', message: `the source could not be asked: ${message}`, terminal: false };
+}
+
+function retryDelay(failure: SourceFailure, failures: number, { spec }: SLMModel): number {
+  if (failure.retryAfterMs !== undefined) return Math.max(failure.retryAfterMs, FIRST_RETRY_MS);
+  if (!failure.terminal) return Math.min(FIRST_RETRY_MS * 2 ** failures, MAX_RETRY_MS);
+  const named = spec.source.secretRef !== undefined || spec.source.caBundleRef !== undefined;
+  return named ? SECRET_RETRY_MS : TERMINAL_RETRY_MS;
+}
