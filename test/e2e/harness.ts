@@ -36,6 +36,8 @@ export interface Lab {
   namespace(prefix: string): Promise<TestNamespace>;
   /** Opens a port-forward to a Service. */
   forward(namespace: string, service: string, port?: number): Promise<Forward>;
+  /** The server image that the operator gives new revisions. */
+  serverImage(): Promise<string>;
   /** First API key of a deployment. */
   apiKey(namespace: string, deployment: string): Promise<string>;
 }
@@ -127,10 +129,19 @@ export function openLab(kubeconfig: string, kubectlPath: string): Lab {
         },
       };
     },
+    async serverImage() {
+      const [operator] = await lab.list<{
+        spec: { template: { spec: { containers: { env: { name: string; value?: string }[] }[] } } };
+      }>('deployments', '-A', '-l', 'app.kubernetes.io/name=slm-operator');
+      const env = operator?.spec.template.spec.containers[0]?.env;
+      const image = env?.find((variable) => variable.name === 'SLM_SERVER_IMAGE')?.value;
+      if (!image) throw new Error('the operator’s Deployment names no server image');
+      return image;
+    },
     async apiKey(namespace, deployment) {
-      const secret = await lab.get<{ data: Record<string, string> }>('secret', `${deployment}-api-keys`, namespace);
-      const first = Object.entries(secret?.data ?? {}).sort()[0]?.[1];
-      if (!first) throw new Error(`secret ${deployment}-api-keys in ${namespace} has no key`);
+      const secret = await lab.get<{ data: { 'key-1'?: string } }>('secret', `${deployment}-api-keys`, namespace);
+      const first = secret?.data['key-1'];
+      if (!first) throw new Error(`secret ${deployment}-api-keys in ${namespace} has no key-1`);
       return Buffer.from(first, 'base64').toString();
     },
   };

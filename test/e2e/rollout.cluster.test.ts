@@ -1,6 +1,5 @@
 /** A new revision comes without a failed request, and never before its bytes are there. */
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
-import { imageReference } from '../images/build.ts';
 import { lab, makeDeployment, makeModel, nodes, openHub, type TestHub } from './context.ts';
 import { condition, holds, type TestNamespace, until } from './harness.ts';
 import { startLoad } from './load.ts';
@@ -37,8 +36,12 @@ afterAll(async () => {
 describe('changed settings', () => {
   it('roll to a new revision while every request is answered', async () => {
     const before = (await deployment())!.status!.updateRevision!;
-    const load = await startLoad(lab, { namespace: space.name, deployment: 'web', image: imageReference('server') });
-    await until('requests are answered', load.answered, (count) => count > 0);
+    const load = await startLoad(lab, { namespace: space.name, deployment: 'web', image: await lab.serverImage() });
+    await until(
+      'requests are answered',
+      () => load.answered(),
+      (count) => count > 0,
+    );
     await lab.kubectl(
       '-n',
       space.name,

@@ -96,10 +96,7 @@ describe('a model behind a credential', () => {
 
   it('is not for pods of another namespace, whatever attributes they write', async () => {
     const digest = (await lab.model(space.name, 'private'))?.status?.latestRevision?.digest;
-    const [server] = await lab.list<{
-      spec: { template: { spec: { containers: { env: { name: string; value: string }[] }[] } } };
-    }>('deployments', '-n', SYSTEM_NAMESPACE, '-l', 'app.kubernetes.io/component=operator');
-    const image = server?.spec.template.spec.containers[0]?.env.find((one) => one.name === 'SLM_SERVER_IMAGE')?.value;
+    const image = await lab.serverImage();
     await lab.apply({
       apiVersion: 'v1',
       kind: 'Pod',
