@@ -113,11 +113,13 @@ class HttpKubeClient implements KubeClient {
       timeoutMs,
       ...named('list', type),
     });
+    if (typeof answer.metadata?.resourceVersion !== 'string') {
+      throw new ConnectionError(`GET ${collectionPath(type, namespace)}`, new Error('the answer is no list'));
+    }
     const kind = { apiVersion: apiVersionOf(type), kind: type.kind };
     // Items of a list carry neither; the store and whoever writes them back need both.
     const items = (answer.items ?? []).map((item) => ({ ...kind, ...item }));
-    const next = answer.metadata?.continue;
-    const resourceVersion = answer.metadata?.resourceVersion ?? '';
+    const { resourceVersion, continue: next } = answer.metadata;
     return next === undefined || next === '' ? { items, resourceVersion } : { items, resourceVersion, continue: next };
   }
 
@@ -301,7 +303,12 @@ class HttpKubeClient implements KubeClient {
     } catch (error) {
       throw request.signal?.aborted ? reasonOf(request.signal) : new ConnectionError(label(request), error);
     }
-    return parseBody(text) as T;
+    const answer = parseBody(text);
+    // A proxy's error page with status 200 must not pass for an object, least of all for an empty list.
+    if (request.resource !== undefined && (typeof answer !== 'object' || answer === null)) {
+      throw new ConnectionError(label(request), new Error('the answer is no JSON object: is there a proxy between?'));
+    }
+    return answer as T;
   }
 
   async #send(request: RawRequest & { readonly bodyTimeoutMs: number }) {

@@ -157,8 +157,8 @@ class Reflector<T extends KubeObject> {
       log.info({ resource, listing }, 'resource version is too old for the server, listing again');
       this.#resourceVersion = undefined;
       // The first time is normal business and costs no pause; again and again is not.
-      if (this.#failures++ === 0) return;
-      await this.#pause(0);
+      if (this.#failures === 0) this.#failures = 1;
+      else await this.#pause(0);
       return;
     }
     if (error instanceof ApiError) this.#refusals += 1;
