@@ -6,6 +6,12 @@ import type { AddressInfo } from 'node:net';
 import type { FastifyInstance } from 'fastify';
 import { StartupError } from './failures.ts';
 
+/**
+ * How long an idle connection stays open, in milliseconds; longer than the 60 s of common proxies, so that they and not
+ * we close it and no request falls into the gap.
+ */
+const KEEP_ALIVE = 75_000;
+
 export interface Listeners {
   /** In the order asked for. */
   readonly ports: readonly number[];
@@ -30,7 +36,7 @@ export async function listen(
   const servers: Server[] = [];
   try {
     for (const port of ports) {
-      const server = createServer({ keepAliveTimeout: app.initialConfig.keepAliveTimeout ?? 0 }, (request, response) =>
+      const server = createServer({ keepAliveTimeout: KEEP_ALIVE }, (request, response) =>
         app.routing(request, response),
       );
       servers.push(server);

@@ -6,6 +6,7 @@ import { type Config, readConfig } from './config.ts';
 import { loadEngine } from './engines/select.ts';
 import { StartupError, writeTerminationMessage } from './failures.ts';
 import { Lifecycle } from './lifecycle.ts';
+import type { Listeners } from './listeners.ts';
 import { warmUp } from './warm-up.ts';
 
 const started = performance.now();
@@ -21,8 +22,27 @@ async function main(): Promise<void> {
     formatters: { level: (label) => ({ level: label }) },
   });
   const lifecycle = new Lifecycle();
+
+  let listeners: Listeners | undefined;
+  let stopping = false;
+  const stop = async (signal: NodeJS.Signals) => {
+    if (stopping) return;
+    stopping = true;
+    log.info({ signal }, 'stopping');
+    let finished = true;
+    if (listeners) {
+      const { shutDown } = await import('./shutdown.ts');
+      finished = await shutDown({ lifecycle, listeners, timeoutSeconds: config.drainTimeoutSeconds, log });
+    }
+    log.info({ finished }, 'stopped');
+    process.exit(0);
+  };
+  // Before anything else: the first process of a container has no default action for signals.
+  process.on('SIGTERM', (signal) => void stop(signal));
+  process.on('SIGINT', (signal) => void stop(signal));
+
   const loading = load(config, lifecycle, log);
-  // Failing is awaited below; until then it must not count as unhandled.
+  // Awaited below; until then a failure must not count as unhandled.
   loading.catch(() => undefined);
 
   const [{ makeApp }, { listen }, { KeyStore }] = await Promise.all([
@@ -34,26 +54,11 @@ async function main(): Promise<void> {
     config.auth === 'APIKey' && config.apiKeysDir !== undefined ? new KeyStore(config.apiKeysDir, log) : undefined;
   await keys?.open();
   const app = makeApp({ lifecycle, servedNames: config.servedNames, modelDigest: config.modelDigest, keys, log });
-  const listeners = await listen(app, config.host, [
+  listeners = await listen(app, config.host, [
     config.port,
     ...(config.openaiPort === undefined ? [] : [config.openaiPort]),
   ]);
   log.info({ ports: listeners.ports, models: config.servedNames }, 'listening');
-
-  let stopping = false;
-  const stop = async (signal: NodeJS.Signals) => {
-    if (stopping) return;
-    stopping = true;
-    log.info({ signal }, 'stopping');
-    const { shutDown } = await import('./shutdown.ts');
-    const finished = await shutDown({ lifecycle, listeners, timeoutSeconds: config.drainTimeoutSeconds, log });
-    keys?.close();
-    log.info({ finished }, 'stopped');
-    process.exit(0);
-  };
-  process.on('SIGTERM', (signal) => void stop(signal));
-  process.on('SIGINT', (signal) => void stop(signal));
-
   await loading;
 }
 

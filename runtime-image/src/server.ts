@@ -3,6 +3,7 @@
  */
 
 import fastify, { type FastifyBaseLogger, type FastifyInstance, LogController } from 'fastify';
+import { ApiError } from './api-error.ts';
 import type { Lifecycle } from './lifecycle.ts';
 import { type KeyStore, registerAuth } from './plugins/auth.ts';
 import { registerDrain } from './plugins/drain.ts';
@@ -16,11 +17,6 @@ import { ServedModel } from './routes/served-model.ts';
 
 /** Bytes of a request body: a context of 128 Ki tokens is about half a megabyte of text. */
 const BODY_LIMIT = 4 * 1024 * 1024;
-/**
- * How long an idle connection stays open, in milliseconds; longer than the 60 s of common proxies, so that they and not
- * we close it and no request falls into the gap.
- */
-const KEEP_ALIVE = 75_000;
 
 export interface AppOptions {
   readonly lifecycle: Lifecycle;
@@ -40,14 +36,16 @@ export function makeApp(options: AppOptions): FastifyInstance {
     loggerInstance: log,
     logController: new LogController({ disableRequestLogging: true }),
     bodyLimit: BODY_LIMIT,
-    keepAliveTimeout: KEEP_ALIVE,
-    // Closing waits for running streams; the drain decides how long.
-    forceCloseConnections: 'idle',
-    return503OnClosing: false,
   });
   // Ollama takes JSON whatever the content type says, and its documented curl calls send none.
   app.removeAllContentTypeParsers();
-  app.addContentTypeParser('*', { parseAs: 'string' }, app.getDefaultJsonParser('error', 'error'));
+  const parseJson = app.getDefaultJsonParser('error', 'error');
+  app.addContentTypeParser('*', { parseAs: 'string' }, (request, body, done) => {
+    void parseJson(request, body as string, (error, value) => {
+      if (error) done(new ApiError(400, 'the request body is not valid JSON'));
+      else done(null, value);
+    });
+  });
 
   const metrics = new Metrics(lifecycle);
   const served = new ServedModel(options.servedNames, options.modelDigest);

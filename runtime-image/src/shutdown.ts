@@ -26,12 +26,15 @@ export async function shutDown(options: ShutdownOptions): Promise<boolean> {
   const finished = await within(lifecycle.idle(), options.timeoutSeconds * 1000);
   if (!finished) log.warn({ running: lifecycle.running }, 'the drain timed out; ending the requests that still run');
   // Aborts what is left, whose streams end with that; nothing new can start.
-  await lifecycle.loaded?.engine.close();
+  // Not without bound: a decoder that is stuck must not keep the process from ending.
+  if (lifecycle.loaded) await within(lifecycle.loaded.engine.close(), ENGINE_MS);
   // Answers that were just written are still on their way; a client that never reads must not hold the process.
   await within(listeners.close(), CLOSE_MS);
   return finished;
 }
 
+/** For the batch in progress and the release of memory, in milliseconds. */
+const ENGINE_MS = 5000;
 /** For the last bytes to leave after the last answer was written, in milliseconds. */
 const CLOSE_MS = 1000;
 

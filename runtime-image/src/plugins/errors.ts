@@ -27,7 +27,7 @@ export function toApiError(thrown: unknown): ApiError {
   if (thrown instanceof QueueFullError)
     return new ApiError(429, thrown.message, { code: 'rate_limit_exceeded', retryAfter: thrown.retryAfterSeconds });
   if (thrown instanceof PromptTooLongError)
-    return new ApiError(400, thrown.message, { code: 'context_length_exceeded', param: 'messages' });
+    return new ApiError(400, thrown.message, { code: 'context_length_exceeded' });
   // Fastify's own: a body that is no JSON, too large, and the like.
   const { statusCode, message } = thrown as { statusCode?: number; message?: string };
   if (statusCode !== undefined && statusCode >= 400 && statusCode < 500)

@@ -68,7 +68,11 @@ export function startAnswer(
 
 async function* measured(generation: Generation, metrics: Metrics): Generation {
   for await (const part of generation) {
-    if (part.type === 'end') metrics.generationEnded(part);
+    if (part.type === 'end') {
+      metrics.generationEnded(part);
+      // Nobody reads this when the client is gone. Otherwise the server ended it, and half an answer is none.
+      if (part.reason === 'aborted') throw new ApiError(503, 'the server shut down before the answer was complete');
+    }
     yield part;
   }
 }
@@ -126,7 +130,7 @@ export async function sendStream(
       current = await parts.next();
     }
   } catch (error) {
-    request.log.error({ err: error }, 'stream failed');
+    if (!(error instanceof ApiError)) request.log.error({ err: error }, 'stream failed');
     if (!raw.destroyed) raw.write(format.error(error));
   } finally {
     await parts.return?.();

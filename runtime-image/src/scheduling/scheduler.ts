@@ -162,9 +162,9 @@ export class Scheduler {
         await this.#admit();
         if (!(await this.#step())) {
           this.#sendOutbox();
-          if (this.#closed) return;
           // Nothing runs between this check and the wait, so no wake-up is lost.
           if (this.#queue.length > 0) continue;
+          if (this.#closed) return;
           await new Promise<void>((resolve) => {
             this.#wake = resolve;
           });

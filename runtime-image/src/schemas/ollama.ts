@@ -20,9 +20,15 @@ export const Options = Type.Object(
     num_predict: integer(-2, 'a whole number: tokens to generate, or -1 for as many as fit'),
     num_ctx: integer(1, 'a whole number of at least 1'),
     stop: Type.Optional(
-      Type.Union([Type.String({ minLength: 1 }), Type.Array(Type.String({ minLength: 1 }), { maxItems: 16 })], {
-        description: 'a list of up to 16 texts, none of them empty',
-      }),
+      Type.Union(
+        [
+          Type.String({ minLength: 1, maxLength: 1024 }),
+          Type.Array(Type.String({ minLength: 1, maxLength: 1024 }), { maxItems: 16 }),
+        ],
+        {
+          description: 'a list of up to 16 texts, of 1 to 1024 characters',
+        },
+      ),
     ),
     repeat_penalty: number(0.01, 10),
     repeat_last_n: integer(-1, 'a whole number: tokens to look back on, -1 for all, 0 for none'),

@@ -22,9 +22,15 @@ const generation = {
   top_p: Type.Optional(number(0, 1)),
   max_tokens: Type.Optional(integer(1, 'a whole number of at least 1')),
   stop: Type.Optional(
-    Type.Union([Type.String({ minLength: 1 }), Type.Array(Type.String({ minLength: 1 }), { maxItems: 16 })], {
-      description: 'a text or a list of up to 16 texts, none of them empty',
-    }),
+    Type.Union(
+      [
+        Type.String({ minLength: 1, maxLength: 1024 }),
+        Type.Array(Type.String({ minLength: 1, maxLength: 1024 }), { maxItems: 16 }),
+      ],
+      {
+        description: 'a text or a list of up to 16 texts, of 1 to 1024 characters',
+      },
+    ),
   ),
   seed: Type.Optional(Type.Integer({ description: 'a whole number' })),
   presence_penalty: Type.Optional(number(-2, 2)),

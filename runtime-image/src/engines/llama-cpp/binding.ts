@@ -12,6 +12,9 @@ import type { LoadObserver } from '../engine.ts';
 /** The release that the types below were taken from; package.json pins the same. */
 export const BINDING_VERSION = '3.22.1';
 
+/** The addon reads whole numbers as 32 bits. */
+const MAX_INT32 = 0x7fff_ffff;
+
 /** The addon's context. */
 export interface AddonContext {
   initBatch(tokens: number): void;
@@ -177,12 +180,13 @@ function samplerConfig(
   history: readonly Token[],
   contextLength: number,
 ): Record<string, number | Uint32Array | Float32Array> {
-  const lookBack = params.repeatLastN < 0 ? contextLength : params.repeatLastN;
+  // The addon allocates a ring of this size: nothing beyond the context, whatever a client asks for.
+  const lookBack = params.repeatLastN < 0 ? contextLength : Math.min(params.repeatLastN, contextLength);
   const penalised =
     lookBack > 0 && (params.repeatPenalty !== 1 || params.presencePenalty !== 0 || params.frequencyPenalty !== 0);
   return {
     temperature: params.temperature,
-    topK: params.topK,
+    topK: Math.min(params.topK, MAX_INT32),
     topP: params.topP,
     minP: params.minP,
     seed: params.seed,
