@@ -2,7 +2,7 @@
  * The Model controller: resolves the source of each SLMModel once, and says in its status what it is and how far the nodes
  * are with it. Writes SLMModel.status and nothing else; what a node must hold is the NodeCache controller's.
  */
-import type { SLMDeployment as Deployment, SLMModel as Model, SLMNodeCache as NodeCache } from '@slm-operator/crds';
+import type { SLMDeployment as Deployment, SLMNodeCache as NodeCache } from '@slm-operator/crds';
 import { labels } from '@slm-operator/crds';
 import { managedSelector, modelNameOf } from '../deployment/names.ts';
 import { executePlan, FIELD_MANAGER } from '../execution/execute.ts';

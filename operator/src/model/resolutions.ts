@@ -58,20 +58,21 @@ export function makeResolutions(options: ResolutionsOptions): Resolutions {
   const waiting: (() => void)[] = [];
   let running = 0;
 
-  const enter = async (signal: AbortSignal) => {
-    while (running >= CONCURRENCY) await new Promise<void>((ready) => waiting.push(ready));
-    // Nothing can come between the check and the count: both are in one turn.
-    running++;
-    signal.throwIfAborted();
+  const enter = async () => {
+    if (running < CONCURRENCY) running++;
+    // Whoever leaves hands on its place without giving it up in between.
+    else await new Promise<void>((ready) => waiting.push(ready));
   };
   const leave = () => {
-    running--;
-    waiting.shift()?.();
+    const next = waiting.shift();
+    if (next === undefined) running--;
+    else next();
   };
 
   const ask = async (model: SLMModel, job: Job, signal: AbortSignal): Promise<Resolution> => {
-    await enter(signal);
+    await enter();
     try {
+      signal.throwIfAborted();
       const { credentials, versions } = await readCredentials(client, model, signal);
       const { refused } = job;
       if (refused?.versions === versions && clock.now() - refused.at < TERMINAL_RETRY_MS) {
