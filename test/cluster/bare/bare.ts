@@ -25,7 +25,7 @@ import type { Progress } from '../progress.ts';
 import { ensureTools, type ToolPaths } from '../tools.ts';
 import { type Changes, openChanges, recordKernelSettings } from './changes.ts';
 import { corednsObjects } from './coredns.ts';
-import { importImages, makeSystemImages } from './images.ts';
+import { importImages, makeSystemImages, noteArchives, notedArchives } from './images.ts';
 import { type Instance, MAX_NODES, openInstance, placeNode } from './instance.ts';
 import { withLock } from './lock.ts';
 import { makeNetwork } from './network.ts';
@@ -87,10 +87,10 @@ export async function upBareCluster(options: UpOptions): Promise<Cluster> {
 
     const restartManager = known !== undefined && known.nodeGraceSeconds !== record.nodeGraceSeconds;
     step.update('control plane and nodes');
-    const archives = await makeSystemImages(instance, tools);
+    await noteArchives(instance, await makeSystemImages(instance, tools));
     await Promise.all([
       startControlPlane(context, restartManager),
-      ...places(instance, record).map((node) => startNode(context, node, archives)),
+      ...places(instance, record).map((node) => startNode(context, node)),
     ]);
     step.update('waiting for the nodes to be Ready');
     for (const node of places(instance, record)) await waitUntilReady(context, node);
@@ -144,7 +144,7 @@ async function readRecord(instance: Instance): Promise<Record | undefined> {
 /** Deletes what the cluster stored, but for keys and the nodes' images. */
 async function removeState(instance: Instance): Promise<void> {
   const remove = (...parts: string[]) => rm(path.join(instance.folder, ...parts), { recursive: true, force: true });
-  for (const entry of ['etcd', 'log', 'record.json']) await remove(entry);
+  for (const entry of ['etcd', 'log', 'record.json', 'archives.json']) await remove(entry);
   await mkdir(path.join(instance.folder, 'log'), { recursive: true });
   for (const node of await readdir(path.join(instance.folder, 'nodes')).catch(() => [])) {
     for (const entry of await readdir(path.join(instance.folder, 'nodes', node)))
@@ -208,7 +208,7 @@ async function startControlPlane(context: Context, restartManager: boolean): Pro
   ensureDaemon(context, 'kube-scheduler', schedulerArguments(context.settings));
 }
 
-async function startNode(context: Context, node: NodeMachine, archives: readonly string[]): Promise<void> {
+async function startNode(context: Context, node: NodeMachine): Promise<void> {
   const { instance, tools, files } = context;
   if (node.pid() === undefined) {
     const authorityFile = path.join(files.pki, 'ca.crt');
@@ -220,7 +220,7 @@ async function startNode(context: Context, node: NodeMachine, archives: readonly
   }
   const programs = [tools.kubelet, tools.containerd, tools.runc].map((file) => path.dirname(file)).join(':');
   await node.powerOn(programs, context.changes);
-  await importImages(node, archives, tools.ctr);
+  await importImages(node, await notedArchives(instance), tools.ctr);
 }
 
 async function waitUntilReady(context: Context, node: NodeMachine): Promise<void> {
@@ -270,6 +270,7 @@ function makeCluster(context: Context, record: Record): Cluster {
     ...makeClients({ kubeconfig: files.kubeconfig, tools }),
     async loadImages(archives) {
       const step = progress.step(`loading ${archives.length} image archives`);
+      await noteArchives(instance, archives);
       const counts = await Promise.all(
         nodes.filter((node) => node.pid() !== undefined).map((node) => importImages(node, archives, tools.ctr)),
       );
@@ -281,7 +282,7 @@ function makeCluster(context: Context, record: Record): Cluster {
         name,
         kill: () => node.powerOff(),
         async start() {
-          await startNode(context, node, []);
+          await startNode(context, node);
           await waitUntilReady(context, node);
         },
         hold: (service) => node.hold(service),

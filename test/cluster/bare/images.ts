@@ -40,6 +40,22 @@ export async function makeSystemImages(
   return archives;
 }
 
+/** Notes archives that every node is to have, also one that is off now or joins later. */
+export async function noteArchives(instance: Instance, archives: readonly string[]): Promise<void> {
+  const all = new Set([...(await notedArchives(instance)), ...archives]);
+  await writeFile(noteFile(instance), JSON.stringify([...all]));
+}
+
+/** The noted archives that still exist. */
+export async function notedArchives(instance: Instance): Promise<string[]> {
+  const text = await readFile(noteFile(instance), 'utf8').catch(() => '[]');
+  return (JSON.parse(text) as string[]).filter((archive) => existsSync(archive));
+}
+
+function noteFile(instance: Instance): string {
+  return path.join(instance.folder, 'archives.json');
+}
+
 /**
  * Imports those archives that the node lacks.
  * @returns how many were imported

@@ -10,6 +10,7 @@ import (
 	"net"
 	"net/http"
 	"os"
+	"os/signal"
 	"strings"
 	"syscall"
 	"time"
@@ -58,10 +59,17 @@ func run(args []string) error {
 		if err := syscall.Mount("probe", args[1], "tmpfs", 0, ""); err != nil {
 			return err
 		}
-		fmt.Println("mounted")
-		select {}
+		waitForEnd()
+		return nil
 	case command == "sleep":
-		select {}
+		waitForEnd()
+		return nil
 	}
 	return errors.New(usage)
+}
+
+func waitForEnd() {
+	signals := make(chan os.Signal, 1)
+	signal.Notify(signals, syscall.SIGTERM)
+	<-signals
 }

@@ -1,0 +1,29 @@
+import { describe, expect, it } from 'vitest';
+import { kindConfig } from './kind.ts';
+import { fakeNodes } from './kwok.ts';
+
+describe('kindConfig', () => {
+  const roles = (nodes: number) =>
+    (kindConfig(nodes, 8) as { nodes: { role: string }[] }).nodes.map(({ role }) => role);
+
+  it('puts the control plane beside the nodes that were asked for, but one node is both', () => {
+    expect(roles(3)).toEqual(['control-plane', 'worker', 'worker', 'worker']);
+    expect(roles(1)).toEqual(['control-plane']);
+  });
+
+  it('sets the same times as the bare cluster', () => {
+    expect(JSON.stringify(kindConfig(1, 40))).toContain('40s');
+  });
+});
+
+describe('fakeNodes', () => {
+  it('numbers them, in three zones, tainted against pods that do not ask for them', () => {
+    const { items } = fakeNodes(4) as { items: { metadata: { name: string; labels: Record<string, string> } }[] };
+    expect(items.map(({ metadata }) => `${metadata.name} ${metadata.labels['topology.kubernetes.io/zone']}`)).toEqual([
+      'fake-0001 zone-1',
+      'fake-0002 zone-2',
+      'fake-0003 zone-3',
+      'fake-0004 zone-1',
+    ]);
+  });
+});
