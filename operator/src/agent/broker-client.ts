@@ -15,7 +15,7 @@ export interface BrokerClientOptions {
   readonly caFile: string;
   /** Token with the broker's audience; the kubelet renews it. Read on each use. */
   readonly tokenFile: string;
-  /** Milliseconds for one exchange. Default 15 000. */
+  /** Milliseconds for one exchange: the operator asks the source in it. Default 35 000. */
   readonly timeoutMs?: number | undefined;
 }
 
@@ -38,7 +38,7 @@ async function requestGrant(
 ): Promise<DownloadGrant> {
   const ca = await readOrWait(options.caFile, 'the certificate authority of the operator');
   const token = await readOrWait(options.tokenFile, 'the token of this agent');
-  const timeoutMs = options.timeoutMs ?? 15_000;
+  const timeoutMs = options.timeoutMs ?? 35_000;
   const timeout = AbortSignal.timeout(timeoutMs);
   const agent = new Agent({ connect: { ca, timeout: timeoutMs }, connections: 1 });
   let status: number;
