@@ -23,7 +23,7 @@ import { makeResolutions } from './resolutions.ts';
 import { sourceHash } from './revisions.ts';
 
 export interface ModelControllerOptions {
-  readonly manager: Pick<Manager, 'client' | 'store'>;
+  readonly manager: Pick<Manager, 'client' | 'store' | 'addRunnable'>;
   readonly recorder: Pick<EventRecorder, 'record'>;
   readonly log: Logger;
   /** Base address of the Hub API where a model names none; no trailing slash. */
@@ -44,6 +44,18 @@ export function makeModelController(options: ModelControllerOptions): Controller
   const sets = manager.store(ReplicaSet, { labelSelector: managedSelector });
   const answers = makeChannel('resolutions');
   const resolutions = makeResolutions({ ...options, client, onAnswer: (key) => answers.push(key) });
+  manager.addRunnable({
+    name: 'resolutions',
+    run: (signal) =>
+      new Promise((resolve) => {
+        const end = () => {
+          resolutions.close();
+          resolve();
+        };
+        if (signal.aborted) end();
+        else signal.addEventListener('abort', end, { once: true });
+      }),
+  });
   /** When each status was last written, so that progress is not written too often. */
   const lastWrites = new Map<string, number>();
 

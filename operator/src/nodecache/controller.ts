@@ -7,9 +7,12 @@ import {
   type SLMDeployment as Deployment,
   type SLMModel as Model,
   type SLMNodeCache as NodeCache,
+  type OwnerReference,
+  type SLMNodeCacheSpec,
   type WantedModel,
 } from '@slm-operator/crds';
 import { managedSelector } from '../deployment/names.ts';
+import { stableJson } from '../deployment/revision.ts';
 import { executePlan, FIELD_MANAGER } from '../execution/execute.ts';
 import { SLMDeployment, SLMModel, SLMNodeCache } from '../execution/kinds.ts';
 import { done, type KubeObject, type Plan } from '../execution/plan.ts';
@@ -90,8 +93,9 @@ export function makeNodeCacheController({ manager, recorder, minFreePercent }: N
 /** The object of one node. Pure. */
 export function planNodeCache(node: NodeObject, input: WantedInput, minFreePercent: number): Plan<never> {
   const wanted = wantedFor(input);
+  const desired = makeNodeCache(node, wanted, minFreePercent);
   return {
-    apply: input.node.deleted ? [] : [makeNodeCache(node, wanted, minFreePercent)],
+    apply: input.node.deleted || isSo(desired, input.cache) ? [] : [desired],
     remove: [],
     events: [],
     outcome: done,
@@ -99,7 +103,22 @@ export function planNodeCache(node: NodeObject, input: WantedInput, minFreePerce
   };
 }
 
-function makeNodeCache(node: NodeObject, wanted: readonly WantedModel[], minFreePercent: number): KubeObject {
+/** Nothing is defaulted in this kind, so what is so can be told by looking; a new leader then writes nothing. */
+function isSo(desired: NodeCacheObject, live: NodeCache | undefined): boolean {
+  const [owner] = desired.metadata.ownerReferences;
+  return (
+    live !== undefined &&
+    live.metadata.ownerReferences?.some(({ uid }) => uid === owner?.uid) === true &&
+    stableJson(live.spec) === stableJson(desired.spec)
+  );
+}
+
+interface NodeCacheObject extends KubeObject {
+  readonly metadata: KubeObject['metadata'] & { readonly ownerReferences: readonly OwnerReference[] };
+  readonly spec: SLMNodeCacheSpec;
+}
+
+function makeNodeCache(node: NodeObject, wanted: WantedModel[], minFreePercent: number): NodeCacheObject {
   const name = node.metadata?.name ?? '';
   return {
     apiVersion: API_VERSION,
@@ -109,7 +128,7 @@ function makeNodeCache(node: NodeObject, wanted: readonly WantedModel[], minFree
       ownerReferences: [{ apiVersion: 'v1', kind: 'Node', name, uid: node.metadata?.uid ?? '', controller: true }],
     },
     spec: { limits: { minFreePercent }, wanted },
-  } as KubeObject;
+  };
 }
 
 function podNode(pod: ObjectOf<typeof Pod>): string | undefined {
@@ -161,5 +180,5 @@ function podMatters(event: StoreEvent<ObjectOf<typeof Pod>>): boolean {
 }
 
 function differ<T>(previous: T, object: T, key: (value: T) => unknown): boolean {
-  return JSON.stringify(key(previous)) !== JSON.stringify(key(object));
+  return stableJson(key(previous)) !== stableJson(key(object));
 }
