@@ -86,8 +86,8 @@ class HttpKubeClient implements KubeClient {
     this.#onRequest = options.onRequest ?? (() => undefined);
   }
 
-  get<T extends KubeObject>(type: ResourceType<T>, ref: ObjectRef, options: CallOptions = {}): Promise<T> {
-    return this.#call<T>({ ...options, method: 'GET', path: pathOf(type, ref), ...named('get', type) });
+  async get<T extends KubeObject>(type: ResourceType<T>, ref: ObjectRef, options: CallOptions = {}): Promise<T> {
+    return await this.#call<T>({ ...options, method: 'GET', path: pathOf(type, ref), ...named('get', type) });
   }
 
   async find<T extends KubeObject>(
@@ -168,23 +168,23 @@ class HttpKubeClient implements KubeClient {
     }
   }
 
-  create<T extends KubeObject>(type: ResourceType<T>, object: T, options: WriteOptions = {}): Promise<T> {
+  async create<T extends KubeObject>(type: ResourceType<T>, object: T, options: WriteOptions = {}): Promise<T> {
     const path = collectionPath(type, object.metadata?.namespace);
-    return this.#write<T>({ method: 'POST', path, body: this.#typed(type, object), ...named('create', type) }, options);
+    return await this.#write<T>({ method: 'POST', path, body: this.#typed(type, object), ...named('create', type) }, options);
   }
 
-  update<T extends KubeObject>(type: ResourceType<T>, object: T, options: WriteOptions = {}): Promise<T> {
+  async update<T extends KubeObject>(type: ResourceType<T>, object: T, options: WriteOptions = {}): Promise<T> {
     const path = pathOf(type, refOf(object));
-    return this.#write<T>({ method: 'PUT', path, body: this.#typed(type, object), ...named('update', type) }, options);
+    return await this.#write<T>({ method: 'PUT', path, body: this.#typed(type, object), ...named('update', type) }, options);
   }
 
-  updateStatus<T extends KubeObject>(type: ResourceType<T>, object: T, options: WriteOptions = {}): Promise<T> {
+  async updateStatus<T extends KubeObject>(type: ResourceType<T>, object: T, options: WriteOptions = {}): Promise<T> {
     const path = pathOf(type, refOf(object), 'status');
     const body = this.#typed(type, object);
-    return this.#write<T>({ method: 'PUT', path, body, ...named('update', type, 'status') }, options);
+    return await this.#write<T>({ method: 'PUT', path, body, ...named('update', type, 'status') }, options);
   }
 
-  patch<T extends KubeObject>(
+  async patch<T extends KubeObject>(
     type: ResourceType<T>,
     ref: ObjectRef,
     kind: PatchKind,
@@ -194,18 +194,18 @@ class HttpKubeClient implements KubeClient {
     const { subresource, ...rest } = options;
     const path = pathOf(type, ref, subresource);
     const contentType = PATCH_TYPES[kind];
-    return this.#write<T>(
+    return await this.#write<T>(
       { method: 'PATCH', path, body: patch, contentType, ...named('patch', type, subresource) },
       rest,
     );
   }
 
-  apply<T extends KubeObject>(type: ResourceType<T>, object: KubeObject, options: ApplyOptions = {}): Promise<T> {
-    return this.#apply<T>(type, object, undefined, options);
+  async apply<T extends KubeObject>(type: ResourceType<T>, object: KubeObject, options: ApplyOptions = {}): Promise<T> {
+    return await this.#apply<T>(type, object, undefined, options);
   }
 
-  applyStatus<T extends KubeObject>(type: ResourceType<T>, object: KubeObject, options: ApplyOptions = {}): Promise<T> {
-    return this.#apply<T>(type, object, 'status', options);
+  async applyStatus<T extends KubeObject>(type: ResourceType<T>, object: KubeObject, options: ApplyOptions = {}): Promise<T> {
+    return await this.#apply<T>(type, object, 'status', options);
   }
 
   async delete<T extends KubeObject>(
@@ -242,14 +242,14 @@ class HttpKubeClient implements KubeClient {
     await this.#transport.close();
   }
 
-  #apply<T extends KubeObject>(
+  async #apply<T extends KubeObject>(
     type: ResourceType<T>,
     object: KubeObject,
     subresource: string | undefined,
     options: ApplyOptions,
   ): Promise<T> {
     const { force, ...rest } = options;
-    return this.#write<T>(
+    return await this.#write<T>(
       {
         method: 'PATCH',
         path: pathOf(type, refOf(object), subresource),

@@ -1,4 +1,4 @@
-import fc from 'fast-check';
+import * as fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
 import { makeManualClock } from './testing/clocks.ts';
 import { makeWorkQueue } from './workqueue.ts';
@@ -178,14 +178,15 @@ describe('work queue, any order of operations', () => {
         };
         const take = () => {
           takers += 1;
-          void queue.take().then((taken) => {
+          void (async () => {
+            const taken = await queue.take();
             takers -= 1;
             if (taken === undefined) return;
             expect(held).not.toContain(taken);
             held.push(taken);
             // Neither early nor for nothing.
             expect(asked.delete(taken)).toBe(true);
-          });
+          })();
         };
 
         for (const one of steps) {

@@ -5,6 +5,7 @@
  */
 import { createServer, type IncomingMessage, type Server, type ServerResponse } from 'node:http';
 import type { AddressInfo, Socket } from 'node:net';
+import { isDeepStrictEqual } from 'node:util';
 import type { ClusterAccess } from '../../kube/config.ts';
 import { type KubeObject, keyOf, type ResourceType } from '../../kube/resource.ts';
 
@@ -65,6 +66,8 @@ export interface FaultyApiServer extends AsyncDisposable {
   readonly requests: readonly string[];
   /** Headers of the last request. */
   readonly lastHeaders: IncomingMessage['headers'];
+  /** Query of the last request, from its question mark. */
+  readonly lastQuery: string;
   /** Tokens accepted; undefined accepts all. */
   tokens: ReadonlySet<string> | undefined;
   readonly openSockets: number;
@@ -97,6 +100,7 @@ export async function startFaultyApiServer(options: FaultyApiServerOptions = {})
 class FakeApi implements FaultyApiServer {
   readonly requests: string[] = [];
   lastHeaders: IncomingMessage['headers'] = {};
+  lastQuery = '';
   tokens: ReadonlySet<string> | undefined;
   socketsOpened = 0;
   faultsMet = 0;
@@ -244,6 +248,7 @@ class FakeApi implements FaultyApiServer {
     const target = parseTarget(request.url ?? '/');
     const body = await readBody(request);
     this.lastHeaders = request.headers;
+    this.lastQuery = new URL(request.url ?? '/', 'http://server').search;
     if (this.tokens !== undefined && !this.tokens.has((request.headers.authorization ?? '').replace('Bearer ', ''))) {
       sendStatus(response, 401, 'Unauthorized', 'Unauthorized');
       return;
@@ -285,11 +290,7 @@ class FakeApi implements FaultyApiServer {
         response.write('{"items":[{"metadata"');
         setImmediate(() => request.socket.destroy());
         return true;
-      case 'cut':
-      case 'half-closed':
-      case 'silent':
-      case 'end':
-      case 'error-event':
+      default:
         return false;
     }
   }
@@ -446,11 +447,11 @@ class Watcher {
       case 'silent':
         this.stop();
         return true;
-      case 'end':
-        this.#end();
-        return true;
       case 'error-event':
         this.fail(fault.code, fault.code === 410 ? 'Expired' : 'InternalError', `scripted ${fault.code}`);
+        return true;
+      default:
+        this.#end();
         return true;
     }
   }
@@ -522,13 +523,16 @@ function merge(base: unknown, patch: unknown): KubeObject {
     if (value === null) delete result[name];
     else result[name] = isRecord(value) ? merge(result[name] ?? {}, value) : value;
   }
-  return result as KubeObject;
+  return result;
 }
 
 function isRecord(value: unknown): value is Record<string, unknown> {
   return typeof value === 'object' && value !== null && !Array.isArray(value);
 }
 
-function sameContent(left: KubeObject, right: KubeObject): boolean {
-  return JSON.stringify(merge(left, right)) === JSON.stringify(left);
+function sameContent(before: KubeObject, next: KubeObject): boolean {
+  const { uid, resourceVersion } = before.metadata ?? {};
+  const managedFields = (before.metadata as { managedFields?: unknown } | undefined)?.managedFields;
+  const metadata = { ...next.metadata, uid, resourceVersion, managedFields };
+  return isDeepStrictEqual({ ...next, metadata }, before);
 }
