@@ -19,10 +19,12 @@ if (!existsSync(stamp) || readFileSync(stamp, 'utf8') !== wanted) {
   const started = Date.now();
   console.log('installing npm packages (once; about a minute on an empty cache) …');
   const env = { ...process.env, ONNXRUNTIME_NODE_INSTALL: 'skip', ONNXRUNTIME_NODE_INSTALL_CUDA: 'skip' };
-  const npm = spawnSync('npm', ['ci', '--loglevel=error'], { cwd: root, stdio: 'inherit', env });
+  // Not `npm ci`: it refuses a lock file without the packages of platforms that some registries do not carry. This takes the
+  // same versions from the lock file and leaves it as it is.
+  const npm = spawnSync('npm', ['install', '--no-save', '--loglevel=error'], { cwd: root, stdio: 'inherit', env });
   if (npm.error || npm.status !== 0) {
     console.error(
-      `npm ci failed${npm.error ? `: ${npm.error.message}` : ''}. Check the network or registry above and run the command again.`,
+      `npm install failed${npm.error ? `: ${npm.error.message}` : ''}. Check the network or registry above and run the command again.`,
     );
     process.exit(npm.status || 1);
   }

@@ -96,7 +96,7 @@ async function pinnedNode(): Promise<string> {
     return path.join(path.dirname(require.resolve(`${name}/package.json`)), 'bin', 'node');
   } catch {
     throw new UserError(
-      `The package ${name} is not installed, so there is no Node to put into an image: run npm ci on Linux (x64 or arm64).`,
+      `The package ${name} is not installed, so there is no Node to put into an image: run npm install on Linux (x64 or arm64).`,
     );
   }
 }
