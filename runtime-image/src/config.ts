@@ -144,7 +144,11 @@ function unknownNames(env: Readonly<Record<string, string | undefined>>): string
     .sort()
     .map((name) => {
       const nearest = known
-        .map((candidate) => ({ candidate, distance: editDistance(name, candidate) }))
+        .map((candidate) => ({
+          candidate,
+          // Half a name is as good as a misspelt one.
+          distance: candidate.startsWith(`${name}_`) ? 0 : editDistance(name, candidate),
+        }))
         .reduce((best, one) => (one.distance < best.distance ? one : best));
       return nearest.distance <= Math.max(3, name.length / 3)
         ? `${name} is not a setting: did you mean ${nearest.candidate}?`

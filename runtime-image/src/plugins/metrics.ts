@@ -97,7 +97,7 @@ export function registerMetrics(app: FastifyInstance, metrics: Metrics): void {
     const end = () => {
       if (ended) return;
       ended = true;
-      const code = reply.raw.writableFinished ? reply.raw.statusCode : CLIENT_GONE;
+      const code = reply.raw.writableEnded ? reply.raw.statusCode : CLIENT_GONE;
       // The route's pattern, never the path: a label must not grow with what clients make up.
       const seconds = (performance.now() - started) / 1000;
       metrics.requestEnded(request.routeOptions.url ?? 'unknown', code, seconds);

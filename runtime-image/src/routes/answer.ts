@@ -60,7 +60,7 @@ export function startAnswer(
 ): Generation {
   const gone = new AbortController();
   reply.raw.once('close', () => {
-    if (!reply.raw.writableFinished) gone.abort();
+    if (!reply.raw.writableEnded) gone.abort();
   });
   const full: GenerateRequest = { ...request, signal: gone.signal };
   return measured(model.engine.generate(full), metrics);

@@ -27,7 +27,7 @@ test('a full queue says how long to wait: its requests at the pace of the last o
   for (let index = 0; index < 50; index++) queue.learnDuration(6);
   for (let index = 0; index < 4; index++) queue.push(index, 0, 2);
   expect(() => queue.push(5, 0, 2)).toThrow(
-    'the server is busy: 4 requests are waiting already; try again in about 15 s',
+    'the server is busy and its queue is full (4 waiting): try again in about 15 s',
   );
   for (let index = 0; index < 50; index++) queue.learnDuration(600);
   expect(() => queue.push(5, 0, 2)).toThrow('about 60 s');

@@ -7,7 +7,7 @@ export class QueueFullError extends Error {
   readonly retryAfterSeconds: number;
 
   constructor(waiting: number, retryAfterSeconds: number) {
-    super(`the server is busy: ${waiting} requests are waiting already; try again in about ${retryAfterSeconds} s`);
+    super(`the server is busy and its queue is full (${waiting} waiting): try again in about ${retryAfterSeconds} s`);
     this.name = 'QueueFullError';
     this.retryAfterSeconds = retryAfterSeconds;
   }

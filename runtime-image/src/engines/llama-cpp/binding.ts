@@ -2,7 +2,8 @@
  * Everything of node-llama-cpp that we touch, in one place. Its public API has no way to fill a batch by hand, so this
  * reaches for the addon's own objects; they may change with any release, and the version is therefore checked first.
  */
-import { readFile } from 'node:fs/promises';
+import { readFile, stat } from 'node:fs/promises';
+import { setImmediate as nextTurn } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
 import type { Llama, LlamaModel } from 'node-llama-cpp';
 import { StartupError } from '../../failures.ts';
@@ -11,6 +12,9 @@ import type { LoadObserver } from '../engine.ts';
 
 /** The release that the types below were taken from; package.json pins the same. */
 export const BINDING_VERSION = '3.22.1';
+
+/** The bulk of a header, which the check has no use for. */
+const VOCABULARY_KEYS = ['tokens', 'token_type', 'merges', 'scores'].map((key) => `tokenizer.ggml.${key}`);
 
 /** The addon reads whole numbers as 32 bits. */
 const MAX_INT32 = 0x7fff_ffff;
@@ -42,6 +46,8 @@ interface AddonModel {
 interface Bindings {
   readonly AddonSampler: new (model: AddonModel) => AddonSampler;
   getIsArchSupported(architecture: string): boolean;
+  getBlockSizeForGgmlType(type: number): number | undefined;
+  getTypeSizeForGgmlType(type: number): number | undefined;
 }
 
 export interface NativeOptions {
@@ -113,12 +119,6 @@ export async function loadNative(options: NativeOptions): Promise<NativeModel> {
   });
   const bindings = (internals(llama) as { _bindings: Bindings })._bindings;
   try {
-    const { readGgufFileInfo } = await import('node-llama-cpp');
-    // Asked before the load, because llama.cpp's own message goes to its log alone.
-    const file = await readGgufFileInfo(options.modelPath, { readTensorInfo: false, logWarnings: false });
-    const general: { readonly architecture?: string } | undefined = file.metadata.general;
-    const architecture = general?.architecture ?? '';
-    if (!bindings.getIsArchSupported(architecture)) throw new UnknownArchitectureError(architecture);
     const model = await llama.loadModel({
       modelPath: options.modelPath,
       gpuLayers: 0,
@@ -128,8 +128,40 @@ export async function loadNative(options: NativeOptions): Promise<NativeModel> {
     });
     return await makeContext(llama, model, bindings, options);
   } catch (error) {
+    // llama.cpp's last lines, which say why, are still on their way to the observer; disposing would lose them.
+    await nextTurn();
+    // The library only says that it failed. Reading the header takes a fifth of a second: only now is it worth that.
+    const cause = await checkHeader(bindings, options).then(
+      () => error,
+      (found: unknown) => found,
+    );
     await llama.dispose();
-    throw error;
+    throw error instanceof StartupError ? error : cause;
+  }
+}
+
+/**
+ * Finds out what llama.cpp says to its log alone, where it gets lost easily.
+ * @throws UnknownArchitectureError; Error for a file that ends before its tensors do
+ */
+async function checkHeader(bindings: Bindings, options: NativeOptions): Promise<void> {
+  const { readGgufFileInfo } = await import('node-llama-cpp');
+  const file = await readGgufFileInfo(options.modelPath, {
+    sourceType: 'filesystem',
+    ignoreKeys: VOCABULARY_KEYS,
+    spliceSplitFiles: false,
+    logWarnings: false,
+  });
+  const general: { readonly architecture?: string } | undefined = file.metadata.general;
+  const architecture = general?.architecture ?? '';
+  if (!bindings.getIsArchSupported(architecture)) throw new UnknownArchitectureError(architecture);
+  const { size } = await stat(options.modelPath);
+  for (const tensor of file.tensorInfo ?? []) {
+    const elements = tensor.dimensions.reduce<number>((product, dimension) => product * Number(dimension), 1);
+    const block = bindings.getBlockSizeForGgmlType(tensor.ggmlType) ?? 1;
+    const bytes = (elements / block) * (bindings.getTypeSizeForGgmlType(tensor.ggmlType) ?? 0);
+    if (Number(tensor.fileOffset) + bytes > size)
+      throw new Error(`the data of tensor ${tensor.name} is not within the file bounds`);
   }
 }
 

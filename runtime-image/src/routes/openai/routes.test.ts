@@ -1,0 +1,460 @@
+import { afterAll, describe, expect, test } from 'vitest';
+import { call, makeTestServer } from '../testing.ts';
+
+const { app } = makeTestServer();
+afterAll(() => app.close());
+const messages = [{ role: 'user', content: 'Grüße 🦙!' }];
+const chat = (body: Record<string, unknown>) =>
+  call(app, 'POST', '/v1/chat/completions', { model: 'chat', messages, ...body });
+
+describe('chat completions', () => {
+  test('a whole answer', async () => {
+    expect(await chat({})).toMatchInlineSnapshot(`
+      {
+        "body": {
+          "choices": [
+            {
+              "finish_reason": "stop",
+              "index": 0,
+              "logprobs": null,
+              "message": {
+                "content": "You said: Grüße 🦙!",
+                "refusal": null,
+                "role": "assistant",
+              },
+            },
+          ],
+          "created": 1795392000,
+          "id": "chatcmpl-ID",
+          "model": "chat",
+          "object": "chat.completion",
+          "usage": {
+            "completion_tokens": 23,
+            "prompt_tokens": 17,
+            "prompt_tokens_details": {
+              "cached_tokens": 0,
+            },
+            "total_tokens": 40,
+          },
+        },
+        "status": 200,
+        "type": "application/json; charset=utf-8",
+      }
+    `);
+  });
+
+  test('a stream with usage: role first, characters whole, [DONE] last', async () => {
+    expect(
+      await chat({ stream: true, stream_options: { include_usage: true }, max_tokens: 20 }),
+    ).toMatchInlineSnapshot(`
+      {
+        "body": "data: {"id":"chatcmpl-ID","object":"chat.completion.chunk","created":1795392000,"model":"chat","choices":[{"index":0,"delta":{"role":"assistant","content":""},"logprobs":null,"finish_reason":null}],"usage":null}
+
+      data: {"id":"chatcmpl-ID","object":"chat.completion.chunk","created":1795392000,"model":"chat","choices":[{"index":0,"delta":{"content":"Y"},"logprobs":null,"finish_reason":null}],"usage":null}
+
+      data: {"id":"chatcmpl-ID","object":"chat.completion.chunk","created":1795392000,"model":"chat","choices":[{"index":0,"delta":{"content":"o"},"logprobs":null,"finish_reason":null}],"usage":null}
+
+      data: {"id":"chatcmpl-ID","object":"chat.completion.chunk","created":1795392000,"model":"chat","choices":[{"index":0,"delta":{"content":"u"},"logprobs":null,"finish_reason":null}],"usage":null}
+
+      data: {"id":"chatcmpl-ID","object":"chat.completion.chunk","created":1795392000,"model":"chat","choices":[{"index":0,"delta":{"content":" "},"logprobs":null,"finish_reason":null}],"usage":null}
+
+      data: {"id":"chatcmpl-ID","object":"chat.completion.chunk","created":1795392000,"model":"chat","choices":[{"index":0,"delta":{"content":"s"},"logprobs":null,"finish_reason":null}],"usage":null}
+
+      data: {"id":"chatcmpl-ID","object":"chat.completion.chunk","created":1795392000,"model":"chat","choices":[{"index":0,"delta":{"content":"a"},"logprobs":null,"finish_reason":null}],"usage":null}
+
+      data: {"id":"chatcmpl-ID","object":"chat.completion.chunk","created":1795392000,"model":"chat","choices":[{"index":0,"delta":{"content":"i"},"logprobs":null,"finish_reason":null}],"usage":null}
+
+      data: {"id":"chatcmpl-ID","object":"chat.completion.chunk","created":1795392000,"model":"chat","choices":[{"index":0,"delta":{"content":"d"},"logprobs":null,"finish_reason":null}],"usage":null}
+
+      data: {"id":"chatcmpl-ID","object":"chat.completion.chunk","created":1795392000,"model":"chat","choices":[{"index":0,"delta":{"content":":"},"logprobs":null,"finish_reason":null}],"usage":null}
+
+      data: {"id":"chatcmpl-ID","object":"chat.completion.chunk","created":1795392000,"model":"chat","choices":[{"index":0,"delta":{"content":" "},"logprobs":null,"finish_reason":null}],"usage":null}
+
+      data: {"id":"chatcmpl-ID","object":"chat.completion.chunk","created":1795392000,"model":"chat","choices":[{"index":0,"delta":{"content":"G"},"logprobs":null,"finish_reason":null}],"usage":null}
+
+      data: {"id":"chatcmpl-ID","object":"chat.completion.chunk","created":1795392000,"model":"chat","choices":[{"index":0,"delta":{"content":"r"},"logprobs":null,"finish_reason":null}],"usage":null}
+
+      data: {"id":"chatcmpl-ID","object":"chat.completion.chunk","created":1795392000,"model":"chat","choices":[{"index":0,"delta":{"content":"ü"},"logprobs":null,"finish_reason":null}],"usage":null}
+
+      data: {"id":"chatcmpl-ID","object":"chat.completion.chunk","created":1795392000,"model":"chat","choices":[{"index":0,"delta":{"content":"ß"},"logprobs":null,"finish_reason":null}],"usage":null}
+
+      data: {"id":"chatcmpl-ID","object":"chat.completion.chunk","created":1795392000,"model":"chat","choices":[{"index":0,"delta":{"content":"e"},"logprobs":null,"finish_reason":null}],"usage":null}
+
+      data: {"id":"chatcmpl-ID","object":"chat.completion.chunk","created":1795392000,"model":"chat","choices":[{"index":0,"delta":{"content":" "},"logprobs":null,"finish_reason":null}],"usage":null}
+
+      data: {"id":"chatcmpl-ID","object":"chat.completion.chunk","created":1795392000,"model":"chat","choices":[{"index":0,"delta":{},"logprobs":null,"finish_reason":"length"}],"usage":null}
+
+      data: {"id":"chatcmpl-ID","object":"chat.completion.chunk","created":1795392000,"model":"chat","choices":[],"usage":{"prompt_tokens":17,"completion_tokens":20,"total_tokens":37,"prompt_tokens_details":{"cached_tokens":0}}}
+
+      data: [DONE]
+
+      ",
+        "status": 200,
+        "type": "text/event-stream; charset=utf-8",
+      }
+    `);
+  });
+
+  test('a stream without usage', async () => {
+    const { body } = await chat({ stream: true, max_completion_tokens: 3 });
+    expect(body).toMatchInlineSnapshot(`
+      "data: {"id":"chatcmpl-ID","object":"chat.completion.chunk","created":1795392000,"model":"chat","choices":[{"index":0,"delta":{"role":"assistant","content":""},"logprobs":null,"finish_reason":null}]}
+
+      data: {"id":"chatcmpl-ID","object":"chat.completion.chunk","created":1795392000,"model":"chat","choices":[{"index":0,"delta":{"content":"Y"},"logprobs":null,"finish_reason":null}]}
+
+      data: {"id":"chatcmpl-ID","object":"chat.completion.chunk","created":1795392000,"model":"chat","choices":[{"index":0,"delta":{"content":"o"},"logprobs":null,"finish_reason":null}]}
+
+      data: {"id":"chatcmpl-ID","object":"chat.completion.chunk","created":1795392000,"model":"chat","choices":[{"index":0,"delta":{"content":"u"},"logprobs":null,"finish_reason":null}]}
+
+      data: {"id":"chatcmpl-ID","object":"chat.completion.chunk","created":1795392000,"model":"chat","choices":[{"index":0,"delta":{},"logprobs":null,"finish_reason":"length"}]}
+
+      data: [DONE]
+
+      "
+    `);
+  });
+
+  test('a stop text ends the answer and does not appear, across tokens and in streams', async () => {
+    const whole = await chat({ stop: ['id: Gr', 'nothing'] });
+    expect(whole.body).toMatchObject({ choices: [{ message: { content: 'You sa' }, finish_reason: 'stop' }] });
+    const { body } = await chat({ stop: 'id: Gr', stream: true });
+    const contents = [...String(body).matchAll(/"delta":(\{.*?\}),"logprobs"/g)].map((match) => match[1]);
+    expect(contents.join(' ')).toMatchInlineSnapshot(
+      `"{"role":"assistant","content":""} {"content":"Y"} {"content":"o"} {"content":"u"} {"content":" "} {"content":"s"} {"content":"a"} {}"`,
+    );
+  });
+
+  test('content parts, developer messages, null settings and unknown properties are taken', async () => {
+    const { status, body } = await chat({
+      messages: [
+        { role: 'developer', content: 'Be brief.' },
+        {
+          role: 'user',
+          content: [
+            { type: 'text', text: 'a' },
+            { type: 'text', text: 'b' },
+          ],
+        },
+      ],
+      temperature: null,
+      tools: [],
+      n: 1,
+      response_format: { type: 'text' },
+      user: 'somebody',
+      made_up_next_year: true,
+    });
+    expect([status, (body as { choices: { message: unknown }[] }).choices[0]?.message]).toEqual([
+      200,
+      { role: 'assistant', content: 'You said: ab', refusal: null },
+    ]);
+  });
+
+  test('a model is found by each of its names, with and without :latest', async () => {
+    const statuses = await Promise.all(
+      ['chat', 'chat:latest', 'phi4:mini', 'phi4', 'Chat'].map(async (model) => (await chat({ model })).status),
+    );
+    expect(statuses).toEqual([200, 200, 200, 404, 404]);
+  });
+});
+
+describe('bad requests', () => {
+  const cases: [string, Record<string, unknown>, string][] = [
+    ['no messages', { messages: undefined }, 'messages is required'],
+    ['no message', { messages: [] }, 'messages must be a list of at least one message'],
+    ['no role', { messages: [{ content: 'a' }] }, 'messages[0].role is required'],
+    [
+      'an unknown role',
+      { messages: [{ role: 'robot', content: 'a' }] },
+      'messages[0].role must be system, developer, user or assistant',
+    ],
+    ['no content', { messages: [{ role: 'user' }] }, 'messages[0].content must be a text'],
+    ['a hot temperature', { temperature: 3 }, 'temperature must be a number from 0 to 2'],
+    ['a temperature in words', { temperature: 'hot' }, 'temperature must be a number from 0 to 2'],
+    ['no tokens', { max_tokens: 0 }, 'max_tokens must be a whole number of at least 1'],
+    [
+      'an empty stop text',
+      { stop: ['a', ''] },
+      'stop must be a text or a list of up to 16 texts, of 1 to 1024 characters',
+    ],
+    ['a stream in words', { stream: 'yes' }, 'stream must be true or false'],
+    ['several choices', { n: 2 }, 'only one choice is generated: set n to 1 and repeat the request'],
+    ['tools', { tools: [{ type: 'function' }] }, 'tools are not supported yet: leave tools out'],
+    [
+      'tool results',
+      { messages: [{ role: 'tool', content: '1' }] },
+      'tools are not supported yet: messages[0] has the role tool',
+    ],
+    [
+      'images',
+      { messages: [{ role: 'user', content: [{ type: 'image_url', image_url: {} }] }] },
+      'this model reads text only: messages[0].content[0] has the type "image_url"',
+    ],
+    [
+      'structured output',
+      { response_format: { type: 'json_object' } },
+      'structured output is not supported yet: leave response_format out or use {"type": "text"}',
+    ],
+    ['logprobs', { logprobs: true }, 'logprobs are not supported yet: leave logprobs out'],
+    ['a bias for a word', { logit_bias: { hello: 1 } }, 'logit_bias has the key "hello"; keys are ids of tokens'],
+    [
+      'a prompt that does not fit',
+      { messages: [{ role: 'user', content: 'x'.repeat(600) }] },
+      "the prompt has 604 tokens and this server's context holds 512: shorten the prompt, or raise " +
+        'spec.engine.contextLength of the SLMDeployment',
+    ],
+  ];
+  test.each(cases)('%s', async (_, change, message) => {
+    const { status, body } = await chat(change);
+    expect([status, (body as { error: { message: string } }).error.message]).toEqual([400, message]);
+  });
+
+  test('errors have the shape that the official clients read', async () => {
+    expect([await chat({ model: 'gpt-4o' }), await chat({ top_p: 2 })]).toMatchInlineSnapshot(`
+      [
+        {
+          "body": {
+            "error": {
+              "code": "model_not_found",
+              "message": "model 'gpt-4o' not found: this server has chat, phi4:mini",
+              "param": "model",
+              "type": "invalid_request_error",
+            },
+          },
+          "status": 404,
+          "type": "application/json; charset=utf-8",
+        },
+        {
+          "body": {
+            "error": {
+              "code": "invalid_value",
+              "message": "top_p must be a number from 0 to 1",
+              "param": "top_p",
+              "type": "invalid_request_error",
+            },
+          },
+          "status": 400,
+          "type": "application/json; charset=utf-8",
+        },
+      ]
+    `);
+  });
+
+  test('a body that is no JSON, or no object', async () => {
+    const bodies = await Promise.all(
+      ['{"model":', '[]', '"text"', ''].map(async (body) => {
+        const answer = await call(app, 'POST', '/v1/chat/completions', body);
+        return [answer.status, (answer.body as { error: { message: string } }).error.message];
+      }),
+    );
+    expect(bodies).toEqual([
+      [400, 'the request body is not valid JSON'],
+      [400, 'the request body must be a JSON object'],
+      [400, 'the request body must be a JSON object'],
+      [400, 'the request body is not valid JSON'],
+    ]);
+  });
+});
+
+test('completions take a text as it is', async () => {
+  const body = { model: 'chat', prompt: 'abc', max_tokens: 4 };
+  expect([
+    (await call(app, 'POST', '/v1/completions', body)).body,
+    (await call(app, 'POST', '/v1/completions', { ...body, stream: true })).body,
+  ]).toMatchInlineSnapshot(`
+    [
+      {
+        "choices": [
+          {
+            "finish_reason": "length",
+            "index": 0,
+            "logprobs": null,
+            "text": "efgh",
+          },
+        ],
+        "created": 1795392000,
+        "id": "cmpl-ID",
+        "model": "chat",
+        "object": "text_completion",
+        "usage": {
+          "completion_tokens": 4,
+          "prompt_tokens": 4,
+          "prompt_tokens_details": {
+            "cached_tokens": 1,
+          },
+          "total_tokens": 8,
+        },
+      },
+      "data: {"id":"cmpl-ID","object":"text_completion","created":1795392000,"model":"chat","choices":[{"index":0,"text":"e","logprobs":null,"finish_reason":null}]}
+
+    data: {"id":"cmpl-ID","object":"text_completion","created":1795392000,"model":"chat","choices":[{"index":0,"text":"f","logprobs":null,"finish_reason":null}]}
+
+    data: {"id":"cmpl-ID","object":"text_completion","created":1795392000,"model":"chat","choices":[{"index":0,"text":"g","logprobs":null,"finish_reason":null}]}
+
+    data: {"id":"cmpl-ID","object":"text_completion","created":1795392000,"model":"chat","choices":[{"index":0,"text":"h","logprobs":null,"finish_reason":null}]}
+
+    data: {"id":"cmpl-ID","object":"text_completion","created":1795392000,"model":"chat","choices":[{"index":0,"text":"","logprobs":null,"finish_reason":"length"}]}
+
+    data: [DONE]
+
+    ",
+    ]
+  `);
+});
+
+test('the list of models and each one', async () => {
+  expect([
+    (await call(app, 'GET', '/v1/models')).body,
+    (await call(app, 'GET', '/v1/models/phi4:mini')).body,
+    (await call(app, 'GET', '/v1/models/other')).status,
+  ]).toMatchInlineSnapshot(`
+    [
+      {
+        "data": [
+          {
+            "created": 1795305600,
+            "id": "chat",
+            "object": "model",
+            "owned_by": "slm-operator",
+          },
+          {
+            "created": 1795305600,
+            "id": "phi4:mini",
+            "object": "model",
+            "owned_by": "slm-operator",
+          },
+        ],
+        "object": "list",
+      },
+      {
+        "created": 1795305600,
+        "id": "phi4:mini",
+        "object": "model",
+        "owned_by": "slm-operator",
+      },
+      404,
+    ]
+  `);
+});
+
+test('what is not there yet says so', async () => {
+  const answers = await Promise.all(
+    ['/v1/embeddings', '/v1/responses', '/v1/messages', '/v1/moderations'].map(async (url) => {
+      const { status, body } = await call(app, 'POST', url, {});
+      return [status, (body as { error: { message: string } }).error.message];
+    }),
+  );
+  expect(answers).toMatchInlineSnapshot(`
+    [
+      [
+        501,
+        "embeddings are not supported yet",
+      ],
+      [
+        501,
+        "the responses API is not supported yet: use /v1/chat/completions",
+      ],
+      [
+        501,
+        "Anthropic's messages API is not supported yet: use /v1/chat/completions",
+      ],
+      [
+        404,
+        "there is no POST /v1/moderations here",
+      ],
+    ]
+  `);
+});
+
+test('a full queue is 429 with Retry-After', async () => {
+  const release = Promise.withResolvers<void>();
+  const busy = makeTestServer({ parallelRequests: 1, maxQueue: 1, beforeDecode: () => release.promise });
+  const send = () =>
+    busy.app.inject({ method: 'POST', url: '/v1/chat/completions', payload: { model: 'chat', messages } });
+  const first = [send(), send()];
+  // Both are in once the engine has one of them in a slot and the other waiting.
+  await expect.poll(() => busy.lifecycle.loaded?.engine.stats).toMatchObject({ slotsBusy: 1, queued: 1 });
+  const refused = await send();
+  release.resolve();
+  expect([refused.statusCode, refused.headers['retry-after'], refused.json()]).toMatchInlineSnapshot(`
+    [
+      429,
+      "2",
+      {
+        "error": {
+          "code": "rate_limit_exceeded",
+          "message": "the server is busy and its queue is full (1 waiting): try again in about 2 s",
+          "param": null,
+          "type": "rate_limit_error",
+        },
+      },
+    ]
+  `);
+  expect((await Promise.all(first)).map((response) => response.statusCode)).toEqual([200, 200]);
+  await busy.app.close();
+});
+
+test('a model without a chat template completes texts and says that it cannot chat', async () => {
+  const plain = makeTestServer({ chatTemplate: null });
+  const { status, body } = await call(plain.app, 'POST', '/v1/chat/completions', { model: 'chat', messages });
+  expect([status, body]).toMatchInlineSnapshot(`
+    [
+      400,
+      {
+        "error": {
+          "code": "no_chat_template",
+          "message": "this model has no chat template: use /api/generate or /v1/completions with the whole prompt",
+          "param": null,
+          "type": "invalid_request_error",
+        },
+      },
+    ]
+  `);
+  expect((await call(plain.app, 'POST', '/v1/completions', { model: 'chat', prompt: 'abc' })).status).toBe(200);
+  await plain.app.close();
+});
+
+test('messages that the template refuses are a 400 with its words', async () => {
+  const strict = makeTestServer({ chatTemplate: "{{ raise_exception('roles must alternate') }}" });
+  const { status, body } = await call(strict.app, 'POST', '/v1/chat/completions', { model: 'chat', messages });
+  expect([status, (body as { error: { message: string } }).error.message]).toEqual([
+    400,
+    "the model's chat template refuses these messages: roles must alternate",
+  ]);
+  await strict.app.close();
+});
+
+test('an engine that fails is a 500 that gives nothing away, and an error event once the stream has begun', async () => {
+  let batches = 0;
+  const failing = makeTestServer({
+    beforeDecode: () => {
+      if (++batches % 4 === 0) throw new Error('secret detail');
+    },
+  });
+  const body = { model: 'chat', messages };
+  expect((await call(failing.app, 'POST', '/v1/chat/completions', body)).body).toMatchInlineSnapshot(`
+    {
+      "error": {
+        "code": "internal_error",
+        "message": "the server failed to answer; its log says why",
+        "param": null,
+        "type": "server_error",
+      },
+    }
+  `);
+  expect(
+    (await call(failing.app, 'POST', '/v1/chat/completions', { ...body, stream: true })).body,
+  ).toMatchInlineSnapshot(`
+    "data: {"id":"chatcmpl-ID","object":"chat.completion.chunk","created":1795392000,"model":"chat","choices":[{"index":0,"delta":{"role":"assistant","content":""},"logprobs":null,"finish_reason":null}]}
+
+    data: {"id":"chatcmpl-ID","object":"chat.completion.chunk","created":1795392000,"model":"chat","choices":[{"index":0,"delta":{"content":"Y"},"logprobs":null,"finish_reason":null}]}
+
+    data: {"id":"chatcmpl-ID","object":"chat.completion.chunk","created":1795392000,"model":"chat","choices":[{"index":0,"delta":{"content":"o"},"logprobs":null,"finish_reason":null}]}
+
+    data: {"id":"chatcmpl-ID","object":"chat.completion.chunk","created":1795392000,"model":"chat","choices":[{"index":0,"delta":{"content":"u"},"logprobs":null,"finish_reason":null}]}
+
+    data: {"error":{"message":"the server failed to answer; its log says why","type":"server_error","param":null,"code":"internal_error"}}
+
+    "
+  `);
+  await failing.app.close();
+});

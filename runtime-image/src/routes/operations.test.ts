@@ -1,0 +1,252 @@
+import { mkdir, mkdtemp, rename, rm, symlink, writeFile } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import path from 'node:path';
+import { pino } from 'pino';
+import { afterAll, describe, expect, test } from 'vitest';
+import type { SchedulerStats } from '../engines/engine.ts';
+import { createFakeEngine } from '../engines/fake.ts';
+import { KeyStore } from '../plugins/auth.ts';
+import { call, makeTestServer } from './testing.ts';
+
+describe('probes', () => {
+  test('a server that loads is alive, not ready, and says how far it is', async () => {
+    const { app, lifecycle } = makeTestServer({ loading: true });
+    lifecycle.progress = 0.4217;
+    expect([
+      await call(app, 'GET', '/healthz'),
+      await call(app, 'GET', '/readyz'),
+      await call(app, 'POST', '/api/chat', { model: 'chat', messages: [{ role: 'user', content: 'a' }] }),
+      (await call(app, 'GET', '/v1/models')).status,
+    ]).toMatchInlineSnapshot(`
+      [
+        {
+          "body": {
+            "status": "ok",
+          },
+          "status": 200,
+          "type": "application/json; charset=utf-8",
+        },
+        {
+          "body": {
+            "progress": 0.42,
+            "status": "loading",
+          },
+          "status": 503,
+          "type": "application/json; charset=utf-8",
+        },
+        {
+          "body": {
+            "error": "the model is loading (42 %): try again in a moment",
+          },
+          "status": 503,
+          "type": "application/json; charset=utf-8",
+        },
+        200,
+      ]
+    `);
+    lifecycle.ready(createFakeEngine(), 50, new Date());
+    expect((await call(app, 'GET', '/readyz')).status).toBe(200);
+    await app.close();
+  });
+
+  test('a ready server says what it runs', async () => {
+    const { app } = makeTestServer();
+    expect(await call(app, 'GET', '/readyz')).toMatchInlineSnapshot(`
+      {
+        "body": {
+          "backend": "fake 1",
+          "contextLength": 512,
+          "device": "cpu",
+          "digest": "sha256:abababababababababababababababababababababababababababababababab",
+          "engine": "fake",
+          "model": "chat",
+          "parallelRequests": 2,
+          "status": "ready",
+          "threads": 1,
+          "tokensPerSecond": 50,
+        },
+        "status": 200,
+        "type": "application/json; charset=utf-8",
+      }
+    `);
+    await app.close();
+  });
+
+  test('a draining server refuses new requests and answers its probes', async () => {
+    const { app, lifecycle } = makeTestServer();
+    lifecycle.drain();
+    const refused = await app.inject({ method: 'GET', url: '/api/tags' });
+    expect([
+      refused.statusCode,
+      refused.headers['retry-after'],
+      refused.headers.connection,
+      refused.json(),
+    ]).toMatchInlineSnapshot(`
+      [
+        503,
+        "1",
+        "close",
+        {
+          "error": "this server is shutting down: try again, another one will answer",
+        },
+      ]
+    `);
+    expect([await call(app, 'GET', '/readyz'), await call(app, 'GET', '/healthz')]).toMatchInlineSnapshot(`
+      [
+        {
+          "body": {
+            "running": 0,
+            "status": "draining",
+          },
+          "status": 503,
+          "type": "application/json; charset=utf-8",
+        },
+        {
+          "body": {
+            "status": "ok",
+          },
+          "status": 200,
+          "type": "application/json; charset=utf-8",
+        },
+      ]
+    `);
+    await app.close();
+  });
+
+  test('an engine that broke makes the server unhealthy, so that it is restarted', async () => {
+    const { app, lifecycle } = makeTestServer({ loading: true });
+    const stats = { queued: 0, slotsBusy: 1, slotsTotal: 1, stepAgeMs: 1000 };
+    const health = async (change: Partial<SchedulerStats>) => {
+      lifecycle.ready({ ...createFakeEngine(), stats: { ...stats, ...change } }, 50, new Date());
+      const { status, body } = await call(app, 'GET', '/healthz');
+      return [status, body];
+    };
+    expect([
+      await health({}),
+      await health({ stepAgeMs: 130_000 }),
+      await health({ broken: new Error('the device is gone') }),
+    ]).toEqual([
+      [200, { status: 'ok' }],
+      [503, { status: 'stuck', message: 'one batch has been computing for 130 s' }],
+      [503, { status: 'broken', message: 'the device is gone' }],
+    ]);
+    await app.close();
+  });
+});
+
+test('metrics count requests, tokens and slots', async () => {
+  const { app } = makeTestServer();
+  await call(app, 'POST', '/api/chat', { model: 'chat', messages: [{ role: 'user', content: 'a' }], stream: false });
+  await call(app, 'POST', '/api/chat', { model: 'other' });
+  await call(app, 'GET', '/made/up/path');
+  const { body } = await call(app, 'GET', '/metrics');
+  const ours = String(body)
+    .split('\n')
+    .filter((line) => /^slm_/.test(line) && !/_bucket|_sum|tokens_per_second/.test(line));
+  expect(ours.join('\n')).toMatchInlineSnapshot(`
+    "slm_requests_total{route="/api/chat",code="200"} 1
+    slm_requests_total{route="/api/chat",code="404"} 1
+    slm_requests_total{route="unknown",code="404"} 1
+    slm_request_duration_seconds_count{route="/api/chat"} 2
+    slm_request_duration_seconds_count{route="unknown"} 1
+    slm_time_to_first_token_seconds_count 1
+    slm_generated_tokens_total 11
+    slm_prompt_tokens_total 5
+    slm_cached_prompt_tokens_total 0
+    slm_queue_depth 0
+    slm_slots{state="busy"} 0
+    slm_slots{state="idle"} 2"
+  `);
+  expect(String(body)).toContain('process_resident_memory_bytes');
+  await app.close();
+});
+
+describe('API keys', () => {
+  const folders: string[] = [];
+  afterAll(() => Promise.all(folders.map((folder) => rm(folder, { recursive: true, force: true }))));
+
+  /** As the kubelet lays a Secret out: files are links through `..data`, which one rename swaps. */
+  async function secret(keys: Record<string, string>) {
+    const folder = await mkdtemp(path.join(tmpdir(), 'slm-keys-'));
+    folders.push(folder);
+    let version = 0;
+    const write = async (next: Record<string, string>) => {
+      const data = `..v${++version}`;
+      await mkdir(path.join(folder, data));
+      for (const [name, key] of Object.entries(next)) await writeFile(path.join(folder, data, name), key);
+      await symlink(data, path.join(folder, '..data_tmp'));
+      await rename(path.join(folder, '..data_tmp'), path.join(folder, '..data'));
+    };
+    await write(keys);
+    for (const name of Object.keys(keys)) await symlink(path.join('..data', name), path.join(folder, name));
+    return { folder, write };
+  }
+
+  test('every API needs one; probes and metrics do not', async () => {
+    const { folder } = await secret({ primary: 'first-key\n', secondary: 'second-key' });
+    const keys = new KeyStore(folder, pino({ level: 'silent' }));
+    await keys.open();
+    const { app } = makeTestServer({ keys });
+    const status = async (url: string, headers: Record<string, string>) =>
+      (await call(app, 'GET', url, undefined, headers)).status;
+    const bearer = (key: string) => ({ authorization: `Bearer ${key}` });
+    expect([
+      await status('/v1/models', {}),
+      await status('/v1/models', bearer('first-key')),
+      await status('/v1/models', bearer('second-key')),
+      await status('/v1/models', { 'x-api-key': 'second-key' }),
+      await status('/v1/models', bearer('third-key')),
+      await status('/v1/models', bearer('')),
+      await status('/v1/models', { authorization: 'Basic first-key' }),
+      await status('/api/tags', {}),
+      await status('/made/up', {}),
+      await status('/', {}),
+    ]).toEqual([401, 200, 200, 200, 401, 401, 401, 401, 401, 401]);
+    expect([await status('/healthz', {}), await status('/readyz', {}), await status('/metrics', {})]).toEqual([
+      200, 200, 200,
+    ]);
+    expect([
+      (await call(app, 'GET', '/v1/models')).body,
+      (await call(app, 'GET', '/api/tags', undefined, bearer('third-key'))).body,
+    ]).toMatchInlineSnapshot(`
+      [
+        {
+          "error": {
+            "code": "invalid_api_key",
+            "message": "an API key is missing: send the header "Authorization: Bearer KEY"; the key is in the Secret of the SLMDeployment",
+            "param": null,
+            "type": "authentication_error",
+          },
+        },
+        {
+          "error": "the API key is not valid: take a current one from the Secret of the SLMDeployment",
+        },
+      ]
+    `);
+    await app.close();
+    keys.close();
+  });
+
+  test('a rotated key works without a restart, and the old one no longer', async () => {
+    const { folder, write } = await secret({ primary: 'old' });
+    const keys = new KeyStore(folder, pino({ level: 'silent' }));
+    await keys.open();
+    expect([keys.find('old'), keys.find('new')]).toEqual(['primary', undefined]);
+    await write({ primary: 'new' });
+    await expect.poll(() => [keys.find('old'), keys.find('new')]).toEqual([undefined, 'primary']);
+    // A folder that cannot be read is no reason to lock everybody out: the known keys stay.
+    await rename(folder, `${folder}-gone`);
+    folders.push(`${folder}-gone`);
+    await keys.reload();
+    expect(keys.find('new')).toBe('primary');
+    keys.close();
+  });
+
+  test('an empty folder refuses everybody', async () => {
+    const { folder } = await secret({});
+    const keys = new KeyStore(folder, pino({ level: 'silent' }));
+    await keys.open();
+    expect(keys.find('')).toBeUndefined();
+    keys.close();
+  });
+});

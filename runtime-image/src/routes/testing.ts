@@ -1,0 +1,56 @@
+/**
+ * A server with the fake engine for the tests of the routes. Not part of the image.
+ */
+import type { FastifyInstance } from 'fastify';
+import { pino } from 'pino';
+import { createFakeEngine, type FakeEngineOptions } from '../engines/fake.ts';
+import { Lifecycle } from '../lifecycle.ts';
+import type { KeyStore } from '../plugins/auth.ts';
+import { makeApp } from '../server.ts';
+
+export interface TestServer {
+  readonly app: FastifyInstance;
+  readonly lifecycle: Lifecycle;
+}
+
+/** A server that is ready, unless `loading`. Its clock stands still. */
+export function makeTestServer(
+  options: FakeEngineOptions & { readonly loading?: boolean; readonly keys?: KeyStore } = {},
+): TestServer {
+  const lifecycle = new Lifecycle();
+  const app = makeApp({
+    lifecycle,
+    servedNames: ['chat', 'phi4:mini'],
+    modelDigest: `sha256:${'ab'.repeat(32)}`,
+    keys: options.keys,
+    log: pino({ level: 'silent' }),
+    now: () => Date.UTC(2026, 10, 23),
+  });
+  if (options.loading !== true) lifecycle.ready(createFakeEngine(options), 50, new Date(Date.UTC(2026, 10, 22)));
+  return { app, lifecycle };
+}
+
+/** The answer's status, type and body, with what differs from run to run made equal. */
+export async function call(
+  app: FastifyInstance,
+  method: 'GET' | 'POST' | 'DELETE' | 'HEAD',
+  url: string,
+  body?: unknown,
+  headers: Record<string, string> = {},
+): Promise<{ status: number; type: string | undefined; body: unknown; retryAfter?: string | undefined }> {
+  const response = await app.inject({
+    method,
+    url,
+    headers: { 'content-type': 'application/json', ...headers },
+    ...(body === undefined ? {} : { payload: typeof body === 'string' ? body : JSON.stringify(body) }),
+  });
+  const type = response.headers['content-type'];
+  const text = steady(response.body);
+  const json = typeof type === 'string' && type.startsWith('application/json');
+  return { status: response.statusCode, type: String(type), body: json ? JSON.parse(text) : text };
+}
+
+/** Ids and durations, which no two runs share. */
+export function steady(text: string): string {
+  return text.replace(/"(chatcmpl|cmpl)-[0-9a-f]{24}"/g, '"$1-ID"').replace(/"([a-z_]+_duration)":\d+/g, '"$1":1');
+}
