@@ -1,4 +1,4 @@
-import fc from 'fast-check';
+import * as fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
 import { planRollout, proportional, type RevisionSize, type RolloutInput, resolveBounds } from './rollout-planner.ts';
 import { type Choose, inOrder, Simulation } from './rollout-simulation.ts';
