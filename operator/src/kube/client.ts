@@ -140,9 +140,17 @@ export interface KubeClient {
     options?: PatchOptions,
   ): Promise<T>;
   /** Server-side apply: creates or merges; fields that we applied before and left out now are removed. */
-  apply<T extends KubeObject>(type: ResourceType<T>, object: KubeObject, options?: ApplyOptions): Promise<T>;
+  apply<T extends KubeObject>(
+    type: ResourceType<T>,
+    object: NoInfer<T> | KubeObject,
+    options?: ApplyOptions,
+  ): Promise<T>;
   /** Server-side apply of the status subresource. The object must exist. */
-  applyStatus<T extends KubeObject>(type: ResourceType<T>, object: KubeObject, options?: ApplyOptions): Promise<T>;
+  applyStatus<T extends KubeObject>(
+    type: ResourceType<T>,
+    object: NoInfer<T> | KubeObject,
+    options?: ApplyOptions,
+  ): Promise<T>;
   /** Resolves also when the object only begins to go (finalizers). A 404 is an error: see `isNotFound`. */
   delete<T extends KubeObject>(type: ResourceType<T>, ref: ObjectRef, options?: DeleteOptions): Promise<void>;
 

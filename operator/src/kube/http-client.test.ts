@@ -70,7 +70,9 @@ describe('client', () => {
       [false, true, false],
       [false, false, true],
     ]);
-    expect(String(refusals[0])).toBe('ApiError: GET /api/v1/namespaces/ns/configmaps/none: configmaps "none" not found');
+    expect(String(refusals[0])).toBe(
+      'ApiError: GET /api/v1/namespaces/ns/configmaps/none: configmaps "none" not found',
+    );
   });
 
   it('names itself, asks for strict validation, and says in whose name it writes', async () => {
@@ -157,7 +159,9 @@ describe('client', () => {
   it('takes no proxy’s error page for an empty list', async () => {
     await using setup = await setUp();
     for (let i = 0; i < 3; i++) setup.server.fail('list', { kind: 'garbage' });
-    await expect(setup.client.list(ConfigMap)).rejects.toThrow('the answer is no JSON object: is there a proxy between?');
+    await expect(setup.client.list(ConfigMap)).rejects.toThrow(
+      'the answer is no JSON object: is there a proxy between?',
+    );
   });
 
   it('rejects with the reason of its signal, before, during and between attempts', async () => {
@@ -246,6 +250,8 @@ describe('client', () => {
 
   it('refuses to guess a namespace', async () => {
     await using setup = await setUp();
-    await expect(setup.client.get(ConfigMap, { name: 'a' })).rejects.toThrow('ConfigMap a: metadata.namespace is missing');
+    await expect(setup.client.get(ConfigMap, { name: 'a' })).rejects.toThrow(
+      'ConfigMap a: metadata.namespace is missing',
+    );
   });
 });

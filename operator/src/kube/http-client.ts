@@ -170,12 +170,18 @@ class HttpKubeClient implements KubeClient {
 
   async create<T extends KubeObject>(type: ResourceType<T>, object: T, options: WriteOptions = {}): Promise<T> {
     const path = collectionPath(type, object.metadata?.namespace);
-    return await this.#write<T>({ method: 'POST', path, body: this.#typed(type, object), ...named('create', type) }, options);
+    return await this.#write<T>(
+      { method: 'POST', path, body: this.#typed(type, object), ...named('create', type) },
+      options,
+    );
   }
 
   async update<T extends KubeObject>(type: ResourceType<T>, object: T, options: WriteOptions = {}): Promise<T> {
     const path = pathOf(type, refOf(object));
-    return await this.#write<T>({ method: 'PUT', path, body: this.#typed(type, object), ...named('update', type) }, options);
+    return await this.#write<T>(
+      { method: 'PUT', path, body: this.#typed(type, object), ...named('update', type) },
+      options,
+    );
   }
 
   async updateStatus<T extends KubeObject>(type: ResourceType<T>, object: T, options: WriteOptions = {}): Promise<T> {
@@ -204,7 +210,11 @@ class HttpKubeClient implements KubeClient {
     return await this.#apply<T>(type, object, undefined, options);
   }
 
-  async applyStatus<T extends KubeObject>(type: ResourceType<T>, object: KubeObject, options: ApplyOptions = {}): Promise<T> {
+  async applyStatus<T extends KubeObject>(
+    type: ResourceType<T>,
+    object: KubeObject,
+    options: ApplyOptions = {},
+  ): Promise<T> {
     return await this.#apply<T>(type, object, 'status', options);
   }
 

@@ -48,7 +48,7 @@ export interface Applier {
    */
   apply<T extends KubeObject>(
     type: ResourceType<T>,
-    desired: KubeObject,
+    desired: NoInfer<T> | KubeObject,
     live: NoInfer<T> | undefined,
     options?: ApplyCallOptions,
   ): Promise<ApplyResult<T>>;

@@ -63,10 +63,11 @@ interface Series {
   count: number;
   lastAt: number;
   lastMicroTime: string;
-  /** Resolved name once the server stored it; undefined before and after a failure. */
+  /** True once the server has it. */
   stored: boolean;
   writtenAt: number;
   writtenCount: number;
+  /** Waits for its turn, or is being written. */
   queued: boolean;
 }
 
@@ -194,12 +195,14 @@ class SeriesRecorder implements EventRecorder {
 
   async #drain(): Promise<void> {
     for (let series = this.#pending.shift(); series !== undefined; series = this.#pending.shift()) {
-      series.queued = false;
       try {
         await this.#write(series);
       } catch (error) {
         this.#options.log.warn({ err: error, reason: series.event.reason }, 'event not written');
       }
+      series.queued = false;
+      // Repetitions that came while the first was on its way.
+      if (series.writtenCount === 1 && series.count > 1) this.#enqueue(series);
     }
     if (this.#dropped > 0) this.#options.log.warn({ dropped: this.#dropped }, 'events dropped, too many at once');
     this.#dropped = 0;
@@ -224,8 +227,6 @@ class SeriesRecorder implements EventRecorder {
     await client.create(Event, count > 1 ? { ...series.event, series: summary } : series.event);
     series.stored = true;
     series.writtenCount = count;
-    // Repetitions that came while the first was on its way.
-    if (count === 1 && series.count > 1) this.#enqueue(series);
   }
 
   #mayWrite(object: string, now: number): boolean {

@@ -3,9 +3,14 @@ import { describe, expect, it } from 'vitest';
 import type { CallOptions, KubeClient } from '../kube/client.ts';
 import { ApiError, ConnectionError } from '../kube/errors.ts';
 import { Lease, type ObjectOf } from '../kube/resource.ts';
-import { type LeaderElector, type LeaderElectorOptions, LeadershipLostError, makeLeaderElector } from './leader-election.ts';
+import {
+  type LeaderElector,
+  type LeaderElectorOptions,
+  LeadershipLostError,
+  makeLeaderElector,
+} from './leader-election.ts';
 import { silentLogger } from './log.ts';
-import { makeManualClock, type ManualClock } from './testing/clocks.ts';
+import { type ManualClock, makeManualClock } from './testing/clocks.ts';
 
 type LeaseObject = ObjectOf<typeof Lease>;
 
@@ -276,28 +281,32 @@ const step: fc.Arbitrary<Step> = fc.oneof(
 describe('leader election, any order of troubles', () => {
   it('never has two leaders, and has one again soon after the troubles end', { timeout: 60_000 }, async () => {
     await fc.assert(
-      fc.asyncProperty(fc.array(step, { maxLength: 25, size: 'max' }), fc.infiniteStream(fc.double({ min: 0, max: 0.99, noNaN: true })), async (steps, chances) => {
-        const [server, clock] = [new LeaseServer(), makeManualClock()];
-        const random = () => chances.next().value as number;
-        const replicas = ['a', 'b', 'c'].map((name) => new Replica(name, server, clock, random));
-        const leaders = () => replicas.filter((replica) => replica.elector.isLeader()).map((replica) => replica.name);
-        const passWatched = async (ms: number) => {
-          for (let left = ms; left > 0; left -= 250) {
-            await pass(clock, Math.min(250, left));
-            expect(leaders().length).toBeLessThanOrEqual(1);
+      fc.asyncProperty(
+        fc.array(step, { maxLength: 25, size: 'max' }),
+        fc.infiniteStream(fc.double({ min: 0, max: 0.99, noNaN: true })),
+        async (steps, chances) => {
+          const [server, clock] = [new LeaseServer(), makeManualClock()];
+          const random = () => chances.next().value as number;
+          const replicas = ['a', 'b', 'c'].map((name) => new Replica(name, server, clock, random));
+          const leaders = () => replicas.filter((replica) => replica.elector.isLeader()).map((replica) => replica.name);
+          const passWatched = async (ms: number) => {
+            for (let left = ms; left > 0; left -= 250) {
+              await pass(clock, Math.min(250, left));
+              expect(leaders().length).toBeLessThanOrEqual(1);
+            }
+          };
+          for (const one of steps) {
+            if (one.do === 'pass') await passWatched(one.ms);
+            else if (one.do === 'wall') clock.jumpWall(one.ms);
+            else (replicas[one.replica] as Replica).line.trouble = one.trouble;
           }
-        };
-        for (const one of steps) {
-          if (one.do === 'pass') await passWatched(one.ms);
-          else if (one.do === 'wall') clock.jumpWall(one.ms);
-          else (replicas[one.replica] as Replica).line.trouble = one.trouble;
-        }
-        for (const replica of replicas) replica.line.trouble = 'none';
-        // One lease, one try with its jitter, and a call that has to time out first.
-        await passWatched(30_000);
-        expect(leaders()).toHaveLength(1);
-        await Promise.all(replicas.map((replica) => replica.stop()));
-      }),
+          for (const replica of replicas) replica.line.trouble = 'none';
+          // One lease, one try with its jitter, and a call that has to time out first.
+          await passWatched(30_000);
+          expect(leaders()).toHaveLength(1);
+          await Promise.all(replicas.map((replica) => replica.stop()));
+        },
+      ),
       { numRuns: 150 },
     );
   });
