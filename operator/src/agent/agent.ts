@@ -2,9 +2,9 @@
  * The node agent as a whole: the node's SLMNodeCache in, pulled models and mounts and a status out. Owns how the parts are
  * wired and the order of start and stop. It serves mounts also while the API server is away.
  */
-import { API_VERSION, GROUP, type SLMNodeCache, type SLMNodeCacheSpec, VERSION } from '@slm-operator/crds';
+import { API_VERSION, type SLMNodeCacheSpec, type SLMNodeCacheStatus } from '@slm-operator/crds';
+import { SLMNodeCache } from '../execution/kinds.ts';
 import type { KubeClient } from '../kube/client.ts';
-import { defineResource } from '../kube/resource.ts';
 import { type Clock, systemClock } from '../runtime/clock.ts';
 import type { Logger } from '../runtime/log.ts';
 import { type Manager, makeManager } from '../runtime/manager.ts';
@@ -18,15 +18,6 @@ import { makeAgentMetrics } from './metrics.ts';
 import { type Mounter, makeMounter, publishedMounts } from './mounts.ts';
 import { Puller } from './puller.ts';
 import { Reporter } from './reporter.ts';
-
-/** The kind that this agent reads and whose status it writes. */
-export const SLMNodeCacheResource = defineResource<SLMNodeCache>({
-  group: GROUP,
-  version: VERSION,
-  plural: 'slmnodecaches',
-  kind: 'SLMNodeCache',
-  namespaced: false,
-});
 
 export interface AgentOptions {
   readonly config: AgentConfig;
@@ -86,7 +77,7 @@ export async function runAgent(options: AgentOptions, signal: AbortSignal): Prom
     metricsServer: { port: config.metricsPort },
     clock,
   });
-  const caches = manager.store(SLMNodeCacheResource, { fieldSelector: `metadata.name=${config.nodeName}` });
+  const caches = manager.store(SLMNodeCache, { fieldSelector: `metadata.name=${config.nodeName}` });
   let observedGeneration: number | undefined;
   const reporter = new Reporter({
     read: () => caches.get(config.nodeName),
@@ -138,7 +129,7 @@ function addChecks(manager: Manager, driver: Driver): void {
  * Server-side apply: the status has one writer, so there is nothing to lose, and fields that fell away go. No conflict can
  * arise with the operator's writes of the spec.
  */
-async function writeStatus(client: KubeClient, name: string, status: NonNullable<SLMNodeCache['status']>) {
+async function writeStatus(client: KubeClient, name: string, status: SLMNodeCacheStatus) {
   const object = { apiVersion: API_VERSION, kind: 'SLMNodeCache', metadata: { name }, status };
-  await client.applyStatus(SLMNodeCacheResource, object, { force: true });
+  await client.applyStatus(SLMNodeCache, object, { force: true });
 }

@@ -42,7 +42,10 @@ export function desiredStatus(input: StatusInput): SLMNodeCacheStatus {
           usedBytes: input.disk.usedBytes,
         }),
     summary: `${ready.length}/${wanted.length}`,
-    entries: input.entries.map(cacheEntry).sort((a, b) => (a.digest < b.digest ? -1 : 1)),
+    // Server-side apply stores no empty list: with one here the status would never be what was written.
+    ...(input.entries.length === 0
+      ? {}
+      : { entries: input.entries.map(cacheEntry).sort((a, b) => (a.digest < b.digest ? -1 : 1)) }),
   };
 }
 
