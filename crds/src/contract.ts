@@ -70,7 +70,7 @@ export const serverEnv = {
   parallelRequests: 'SLM_PARALLEL_REQUESTS',
   /** Tokens in one decode batch (llama.cpp: n_batch). Default 512. */
   batchSize: 'SLM_BATCH_SIZE',
-  /** CPU threads. Default: floor of the cgroup's CPU limit, at least 1. */
+  /** CPU threads. Default: floor of the cgroup's CPU limit, else one less than the cores; at least 1. */
   threads: 'SLM_THREADS',
   /** Auto, Enabled or Disabled. */
   flashAttention: 'SLM_FLASH_ATTENTION',

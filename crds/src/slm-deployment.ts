@@ -52,7 +52,7 @@ export const Engine = object(
       integer({
         minimum: 1,
         maximum: 256,
-        description: 'CPU threads. Default: the CPU limit rounded down, else the cores of the node.',
+        description: 'CPU threads. Default: the CPU limit rounded down, else one less than the cores of the node.',
       }),
     ),
     flashAttention: optional(

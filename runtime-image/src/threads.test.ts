@@ -46,12 +46,12 @@ describe('the CPU limit', () => {
   });
 });
 
-test('threads are the whole cores of the limit, at most those there are, at least one', () => {
+test('threads are the whole cores of the limit, at most those there are, one less without a limit, at least one', () => {
   expect([
     computeThreads(2.9, 8),
     computeThreads(0.5, 8),
     computeThreads(16, 8),
     computeThreads(undefined, 8),
     computeThreads(undefined, 1),
-  ]).toEqual([2, 1, 8, 8, 1]);
+  ]).toEqual([2, 1, 8, 7, 1]);
 });

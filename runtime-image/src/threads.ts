@@ -45,11 +45,13 @@ export function cgroupCpuLimit(read: ReadText = readText): number | undefined {
 }
 
 /**
- * Threads to compute with: the whole cores of the CPU limit, never more than there are, at least 1.
+ * Threads to compute with: the whole cores of the CPU limit, never more than there are, at least 1. Without a limit one core
+ * stays free: ggml's threads spin, and one that must share its core with another program (Node's own thread, the kubelet) holds
+ * up all others at every operation. On two busy cores that is 2 tokens a second with two threads and 70 with one.
  * @param cores what the process may run on (affinity)
  */
 export function computeThreads(limit: number | undefined, cores: number = availableParallelism()): number {
-  return Math.max(1, Math.min(cores, limit === undefined ? cores : Math.floor(limit)));
+  return Math.max(1, Math.min(cores, limit === undefined ? cores - 1 : Math.floor(limit)));
 }
 
 /** `max` and -1 mean no limit; both end as a quota that is no positive number. */
