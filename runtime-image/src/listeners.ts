@@ -12,6 +12,9 @@ import { StartupError } from './failures.ts';
  */
 const KEEP_ALIVE = 75_000;
 
+/** How often connections that became idle are looked for while closing, in milliseconds. */
+const SWEEP_MS = 20;
+
 export interface Listeners {
   /** In the order asked for. */
   readonly ports: readonly number[];
@@ -56,8 +59,12 @@ export async function listen(
         servers.map(
           (server) =>
             new Promise<void>((resolve) => {
-              server.close(() => resolve());
-              server.closeIdleConnections();
+              // A connection whose last answer is still on its way is not idle yet, and would stay for its keep-alive.
+              const sweep = setInterval(() => server.closeIdleConnections(), SWEEP_MS);
+              server.close(() => {
+                clearInterval(sweep);
+                resolve();
+              });
             }),
         ),
       );

@@ -2,6 +2,7 @@
  * A deterministic engine for tests: it answers `You said: …` with the last message, byte by byte, through the real
  * scheduler. Its decoder keeps what every slot was given and refuses what a real one would silently get wrong.
  */
+import { setImmediate as nextTurn } from 'node:timers/promises';
 import type { BatchItem, Decoder, SamplingParams, Token, TokenSampler } from '../scheduling/decoder.ts';
 import { BatchedEngine } from './batched-engine.ts';
 import type { Engine } from './engine.ts';
@@ -35,6 +36,11 @@ export interface FakeDecoderOptions {
   readonly next: NextToken;
   /** Awaited in each batch: tests hold or fail the decoder with it. */
   readonly beforeDecode?: (items: readonly BatchItem[]) => Promise<void> | void;
+}
+
+/** Waits for so many turns of the event loop: a moment without a clock. */
+export async function turns(count: number): Promise<void> {
+  for (let turn = 0; turn < count; turn++) await nextTurn();
 }
 
 /** Keeps each slot's tokens and checks every call. */

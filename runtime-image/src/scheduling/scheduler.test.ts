@@ -1,6 +1,6 @@
-import fc from 'fast-check';
+import * as fc from 'fast-check';
 import { describe, expect, test } from 'vitest';
-import { FakeDecoder, type FakeDecoderOptions } from '../engines/fake.ts';
+import { FakeDecoder, type FakeDecoderOptions, turns } from '../engines/fake.ts';
 import type { BatchItem, SamplingParams, Token } from './decoder.ts';
 import { QueueFullError } from './queue.ts';
 import { type JobResult, Scheduler } from './scheduler.ts';
@@ -35,11 +35,12 @@ interface Outcome {
 
 function makeScheduler(options: Partial<FakeDecoderOptions> = {}, maxQueue = 1000) {
   const batches: (readonly BatchItem[])[] = [];
+  let clock = 0;
   const decoder = new FakeDecoder({ slots: 3, contextLength: 200, batchSize: 64, next, ...options });
   const scheduler = new Scheduler(decoder, {
     maxQueue,
     isEndOfGeneration: (token) => token === END,
-    now: () => performance.now(),
+    now: () => ++clock,
     onBatch: (items) => batches.push(items),
   });
   return { decoder, scheduler, batches };
@@ -204,7 +205,9 @@ describe('several requests', () => {
   test('more than may wait are refused, and the others do not notice', async () => {
     const { scheduler } = makeScheduler({ slots: 1, next: () => 7 }, 2);
     const outcomes = [1, 2, 3].map((from) => submit(scheduler, range(5, from), { maxTokens: 4 }));
-    expect(() => void scheduler.submit({ ...noJob, prompt: [1] })).toThrow(QueueFullError);
+    expect(() => {
+      scheduler.submit({ ...noJob, prompt: [1] });
+    }).toThrow(QueueFullError);
     expect((await Promise.all(outcomes)).map((one) => one.tokens.length)).toEqual([4, 4, 4]);
     await scheduler.close();
   });
@@ -275,14 +278,6 @@ describe('aborts and failures', () => {
     expect(() => scheduler.submit(noJob)).toThrow('the device is gone');
   });
 });
-
-/** Waits for so many turns of the event loop; a batch of the fake takes one. */
-async function turns(count: number): Promise<void> {
-  for (let turn = 0; turn < count; turn++)
-    await new Promise((resolve) => {
-      setImmediate(resolve);
-    });
-}
 
 test('whatever comes and goes: right answers, no slot lost, batches within their size', async () => {
   const request = fc.record({
