@@ -199,7 +199,7 @@ describe('paths from a repository', () => {
     '',
     'a\0b',
     'a\\..\\b',
-    `${'x'.repeat(256)}`,
+    'x'.repeat(256),
   ];
   it.each(refused)('%j is refused before anything is written', async (name) => {
     await using folder = await temporaryFolder();

@@ -30,12 +30,12 @@ async function startBroker(answer: (asked: Asked) => { status: number; body: unk
   const ca = authority ?? (await makeAuthority(Date.now()));
   const asked: Asked[] = [];
   const server = createServer(await makeServingCertificate(ca, ['127.0.0.1'], Date.now()), (request, response) => {
-    void bodyOf(request).then((body) => {
-      const one = { authorization: request.headers.authorization, body };
+    void (async () => {
+      const one = { authorization: request.headers.authorization, body: await bodyOf(request) };
       asked.push(one);
       const said = answer(one);
       response.writeHead(said.status, { 'content-type': 'application/json' }).end(JSON.stringify(said.body));
-    });
+    })();
   });
   server.listen(0, '127.0.0.1');
   await once(server, 'listening');
@@ -154,7 +154,7 @@ describe('a source that needs a grant', () => {
     await using bench = await startBench(model, { broker: broker.client }, { tls });
     address = `${bench.server.url}${url}`;
     await bench.want({ ...model.wanted, sources });
-    await bench.until(digest, isReady);
+    expect(await bench.until(digest, isReady)).toMatchObject({ from: new URL(address).host });
   });
 
   it('keeps its credential when it redirects elsewhere', async () => {

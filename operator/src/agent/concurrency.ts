@@ -45,16 +45,34 @@ export class Semaphore {
 export class KeyedLock {
   readonly #tails = new Map<string, Promise<void>>();
 
-  async run<T>(key: string, task: () => Promise<T>): Promise<T> {
-    const before = this.#tails.get(key);
+  /** Rejects with the signal's reason when that is aborted before the task's turn. */
+  async run<T>(key: string, task: () => Promise<T>, signal?: AbortSignal): Promise<T> {
+    const before = this.#tails.get(key) ?? Promise.resolve();
     const { promise, resolve } = Promise.withResolvers<void>();
-    this.#tails.set(key, promise);
-    await before;
+    // Whoever comes later waits for this task and for those before it, also when this one leaves the queue.
+    const tail = before.then(() => promise);
+    this.#tails.set(key, tail);
     try {
+      await unlessAborted(before, signal);
       return await task();
     } finally {
       resolve();
-      if (this.#tails.get(key) === promise) this.#tails.delete(key);
+      if (this.#tails.get(key) === tail) void tail.then(() => this.#forget(key, tail));
     }
   }
+
+  #forget(key: string, tail: Promise<void>): void {
+    if (this.#tails.get(key) === tail) this.#tails.delete(key);
+  }
+}
+
+async function unlessAborted(promise: Promise<void>, signal: AbortSignal | undefined): Promise<void> {
+  if (signal === undefined) return promise;
+  signal.throwIfAborted();
+  const { promise: aborted, resolve } = Promise.withResolvers<void>();
+  const onAbort = () => resolve();
+  signal.addEventListener('abort', onAbort, { once: true });
+  await Promise.race([promise, aborted]);
+  signal.removeEventListener('abort', onAbort);
+  signal.throwIfAborted();
 }

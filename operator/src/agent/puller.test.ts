@@ -23,12 +23,13 @@ const from = (bench: Pick<Bench, 'server'>, of: TestModel = model) => ({
 });
 const rangesOf = (bench: Bench) => bench.server.requests.filter((one) => one.path === url).map((one) => one.range);
 
-async function expectWhole(bench: Bench): Promise<void> {
+/** Whether all files are there with the right bytes, and nothing is left over. */
+async function isWhole(bench: Bench): Promise<boolean> {
   for (const [name, bytes] of model.content) {
     const there = await readFile(path.join(bench.store.modelPath(digest), name));
-    expect(there.equals(bytes)).toBe(true);
+    if (!there.equals(bytes)) return false;
   }
-  expect(await bench.store.partialSize(big)).toBe(0);
+  return (await bench.store.partialSize(big)) === 0;
 }
 
 /** Leaves the first bytes of the big file as a killed run would. */
@@ -41,7 +42,7 @@ describe('pulling', () => {
     await using bench = await startBench(model);
     await bench.want(from(bench));
     const entry = await bench.until(digest, isReady);
-    await expectWhole(bench);
+    expect(await isWhole(bench)).toBe(true);
     expect(entry).toEqual({
       digest,
       models: ['demo/smollm2'],
@@ -107,7 +108,7 @@ describe('resuming', () => {
     await leavePartial(bench, bytesOf(2 * MB).subarray(0, 1_500_000));
     await bench.want(from(bench));
     await bench.until(digest, isReady);
-    await expectWhole(bench);
+    expect(await isWhole(bench)).toBe(true);
     expect(rangesOf(bench)).toEqual(['bytes=1500000-']);
     expect(bench.server.bytesSent).toBe(500_000 + 3000);
   });
@@ -117,7 +118,7 @@ describe('resuming', () => {
     await leavePartial(bench, bytesOf(2 * MB));
     await bench.want(from(bench));
     await bench.until(digest, isReady);
-    await expectWhole(bench);
+    expect(await isWhole(bench)).toBe(true);
     expect(rangesOf(bench)).toEqual([]);
   });
 
@@ -127,7 +128,7 @@ describe('resuming', () => {
     await leavePartial(bench, bytesOf(2 * MB).subarray(0, 1_500_000));
     await bench.want(from(bench));
     await bench.until(digest, isReady);
-    await expectWhole(bench);
+    expect(await isWhole(bench)).toBe(true);
   });
 
   it('goes on after cut connections', async () => {
@@ -135,7 +136,7 @@ describe('resuming', () => {
     bench.server.setFault(url, { cutAfter: 600_000, times: 3 });
     await bench.want(from(bench));
     await bench.until(digest, isReady);
-    await expectWhole(bench);
+    expect(await isWhole(bench)).toBe(true);
     expect(rangesOf(bench)).toHaveLength(4);
     expect(bench.attempts).toEqual(['ConnectionFailed', 'ConnectionFailed', 'ConnectionFailed', 'Ready']);
   });
@@ -155,7 +156,7 @@ describe('resuming', () => {
     await leavePartial(bench, bytesOf(1_000_000, 77));
     await bench.want(from(bench));
     await bench.until(digest, isReady);
-    await expectWhole(bench);
+    expect(await isWhole(bench)).toBe(true);
     expect(bench.attempts).toEqual(['Ready']);
     expect(rangesOf(bench)).toEqual(['bytes=1000000-', undefined]);
   });
@@ -165,7 +166,7 @@ describe('resuming', () => {
     await leavePartial(bench, bytesOf(2 * MB + 1));
     await bench.want(from(bench));
     await bench.until(digest, isReady);
-    await expectWhole(bench);
+    expect(await isWhole(bench)).toBe(true);
   });
 
   it('survives a kill -9 of the agent in mid-download', async () => {
@@ -184,7 +185,7 @@ describe('resuming', () => {
     bench.server.setBytesPerSecond(undefined);
     const second = run();
     expect(await new Promise((resolve) => second.once('exit', resolve))).toBe(0);
-    await expectWhole(bench);
+    expect(await isWhole(bench)).toBe(true);
     expect(rangesOf(bench)).toEqual([undefined, `bytes=${there}-`]);
   }, 20_000);
 });
@@ -319,7 +320,7 @@ describe('several sources', () => {
     const sources = [sourceOf(bench.server), { url: `${bench.server.url}/files/mirror/{path}` }];
     await bench.want({ ...model.wanted, sources });
     await bench.until(digest, isReady);
-    await expectWhole(bench);
+    expect(await isWhole(bench)).toBe(true);
     const [first, second] = bench.server.requests.filter((one) => one.path.endsWith('.gguf'));
     expect([first?.path, second?.path]).toEqual([url, '/files/mirror/model.gguf']);
     // What was on its way when the connection broke may be lost, no more.
@@ -373,6 +374,18 @@ describe('the disk', () => {
 });
 
 describe('no longer wanted', () => {
+  it('while it waits for another model to bring a file that both have: it goes at once', async () => {
+    const twin = makeModel({ 'copy.gguf': bytesOf(2 * MB) }, [], { models: ['demo/twin'] });
+    await using bench = await startBench(model, {}, { bytesPerSecond: 1 * MB });
+    await bench.want(from(bench), { ...twin.wanted, sources: [{ url: `${bench.server.url}${url}` }] });
+    await bench.until(digest, (entry) => (entry?.bytesDone ?? 0) > 100_000);
+    await bench.want(from(bench));
+    expect(bench.puller.snapshot()).toMatchObject([{ digest, state: 'Downloading' }]);
+    bench.server.setBytesPerSecond(undefined);
+    await bench.until(digest, isReady);
+    expect(rangesOf(bench)).toEqual([undefined]);
+  });
+
   it('while it is pulled: the download ends and its bytes go', async () => {
     await using bench = await startBench(model, {}, { bytesPerSecond: 1 * MB });
     await bench.want(from(bench));
@@ -390,7 +403,7 @@ describe('no longer wanted', () => {
     await bench.want();
     expect(bench.puller.snapshot()).toMatchObject([{ digest, state: 'Evicting' }]);
     expect(bench.puller.find(digest)).toBeUndefined();
-    await expectWhole(bench);
+    expect(await isWhole(bench)).toBe(true);
     bench.mounts.clear();
     await bench.puller.reconcile();
     expect(bench.puller.snapshot()).toEqual([]);
@@ -426,6 +439,6 @@ describe('damage', () => {
     expect(await bench.store.check(digest)).toBe(false);
     await bench.puller.repair(digest);
     await bench.until(digest, isReady);
-    await expectWhole(bench);
+    expect(await isWhole(bench)).toBe(true);
   });
 });

@@ -326,7 +326,7 @@ export class Puller {
     try {
       for (const file of wanted.files) {
         // Two revisions may share a file: the second finds it here when the first is done.
-        await this.#files.run(file.digest, () => this.#pullFile(entry, file, origins));
+        await this.#files.run(file.digest, () => this.#pullFile(entry, file, origins), signal);
       }
     } finally {
       entry.reserved = 0;

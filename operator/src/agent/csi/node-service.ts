@@ -39,7 +39,7 @@ export function makeNodeService(options: NodeServiceOptions) {
     NodeGetCapabilities: unary(log, () => Promise.resolve({})),
     NodePublishVolume: unary<NodePublishVolumeRequest>(log, async (message, signal) => {
       const request = readVolumeRequest(message, options.kubeletDir);
-      await volumes.run(request.targetPath, () => publish(options, request, signal));
+      await volumes.run(request.targetPath, () => publish(options, request, signal), signal);
       return {};
     }),
     NodeUnpublishVolume: unary<NodeUnpublishVolumeRequest>(log, async ({ volumeId, targetPath }) => {
