@@ -85,7 +85,8 @@ export function reasonOf({ deployment, model }: Sight): string {
   if (blocked) return `${blocked.reason}: ${blocked.message}`;
   const own = conditionOf(deployment, 'Ready');
   const models = conditionOf(model, 'Ready');
-  const one = own?.status === 'False' || !models ? own : models;
+  if (own?.status === 'True') return deployment.status.statusText ?? own.message;
+  const one = own ?? models;
   return one ? `${one.reason}: ${one.message}` : (deployment.status.statusText ?? 'no reason given');
 }
 
