@@ -213,6 +213,7 @@ it('says which quota refuses its pods', async () => {
     statusText:
       'ResourceQuota tight allows pods=0, pods=0 is used and pods=1 more is asked for; raise the quota or ask for less',
   });
+  expect(await world.pods()).toEqual([]);
 });
 
 it('lifts what scheduler, kubelet and server say about a pod', async () => {

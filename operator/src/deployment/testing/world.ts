@@ -3,7 +3,7 @@
  * controller, the node agents, the scheduler and the kubelets, by writing status as they would.
  */
 import { randomUUID } from 'node:crypto';
-import type { SLMDeployment as Deployment, SLMModel as Model, SLMDeploymentSpec } from '@slm-operator/crds';
+import type { SLMDeployment as Deployment, SLMDeploymentSpec } from '@slm-operator/crds';
 import { API_VERSION, revisionDigest } from '@slm-operator/crds';
 import { expect } from 'vitest';
 import { SLMDeployment, SLMModel, SLMNodeCache } from '../../execution/kinds.ts';
