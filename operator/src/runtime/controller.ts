@@ -123,23 +123,25 @@ export function watches<T extends KubeObject>(
   return {
     name: type.kind,
     bind({ store, enqueue, onError }) {
-      const wake = (object: T) => {
+      store(type, storeOptions).subscribe((event) => {
         try {
-          const keys = map(object);
-          if (keys === undefined) return;
-          for (const key of typeof keys === 'string' ? [keys] : keys) enqueue(key);
+          if (predicate !== undefined && !predicate(event)) return;
+          const keys = new Set(keysOf(map, event.object));
+          // An object that moves from one owner to another concerns both.
+          if (event.type === 'update') for (const key of keysOf(map, event.previous)) keys.add(key);
+          for (const key of keys) enqueue(key);
         } catch (error) {
           onError(error);
         }
-      };
-      store(type, storeOptions).subscribe((event) => {
-        if (predicate !== undefined && !predicate(event)) return;
-        // An object that moves from one owner to another concerns both.
-        if (event.type === 'update') wake(event.previous);
-        wake(event.object);
       });
     },
   };
+}
+
+function keysOf<T>(map: KeyMapper<T>, object: T): Iterable<string> {
+  const keys = map(object);
+  if (keys === undefined) return [];
+  return typeof keys === 'string' ? [keys] : keys;
 }
 
 /** Maps a child to its controlling owner of that kind (`ownerReferences[].controller`). */

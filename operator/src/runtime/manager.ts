@@ -339,12 +339,13 @@ class ControllerManager implements Manager {
     await Promise.race([drained, untilAborted(this.#aborting.signal)]);
     timer.cancel();
     // A reconcile that ignores its signal is abandoned: the process is about to end.
+    const graceEnds = this.#clock.monotonic() + ABORT_GRACE_MS;
     await this.#within(ABORT_GRACE_MS, drained);
     this.#aborting.abort(new Error('the process is stopping'));
     this.#closing.abort(new Error('stopping'));
     await this.#elector?.release();
     this.#leads = false;
-    await this.#within(ABORT_GRACE_MS, Promise.allSettled(Array.from(this.#tasks)));
+    await this.#within(graceEnds - this.#clock.monotonic(), Promise.allSettled(Array.from(this.#tasks)));
     await this.#servers?.close();
     this.log.info({}, 'stopped');
   }

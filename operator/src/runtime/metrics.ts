@@ -74,22 +74,23 @@ export function makeRuntimeMetrics(registry: Registry = new Registry()): Runtime
   );
   const retries = counter('workqueue_retries_total', 'Keys added again after a failure.', queueLabels);
   const queues = new Map<string, WorkQueue>();
-  const longest = gauge(
-    'workqueue_longest_running_processor_seconds',
-    'The longest time that a key in work has been worked on.',
-    queueLabels,
-  );
   gauge(
     'workqueue_unfinished_work_seconds',
     'Sum of the times of all keys in work.',
     queueLabels,
     function (this: Gauge) {
       for (const [name, queue] of queues) {
-        const times = queue.inWork();
-        const sum = times.reduce((total, seconds) => total + seconds, 0);
+        const sum = queue.inWork().reduce((total, seconds) => total + seconds, 0);
         this.set({ name, controller: name }, sum);
-        longest.set({ name, controller: name }, Math.max(0, ...times));
       }
+    },
+  );
+  gauge(
+    'workqueue_longest_running_processor_seconds',
+    'The longest time that a key in work has been worked on.',
+    queueLabels,
+    function (this: Gauge) {
+      for (const [name, queue] of queues) this.set({ name, controller: name }, Math.max(0, ...queue.inWork()));
     },
   );
 
