@@ -2,8 +2,7 @@
  * Owns what every image stands on: the C library of the machine that builds, certificates, users, the pinned Node, and
  * mount for the node agent. Takes only what these need, so there is no shell and no package manager in an image.
  */
-import { createHash } from 'node:crypto';
-import { access, copyFile, mkdir, readFile, realpath, rename, rm } from 'node:fs/promises';
+import { access, copyFile, mkdir, realpath, rename, rm } from 'node:fs/promises';
 import { createRequire } from 'node:module';
 import path from 'node:path';
 import { repoRoot } from '../cache.ts';
@@ -69,13 +68,9 @@ export async function mountEntries(base: readonly Entry[]): Promise<Entry[]> {
 
 /** Path of the pinned Node without debug information (150 MB become 116), made once. */
 export async function strippedNode(cache: string): Promise<string> {
-  const source = await pinnedNode();
+  const { binary: source, version } = pinnedNode();
   if (!(await isInstalled('strip'))) return source;
-  const key = createHash('sha256')
-    .update(await readFile(source))
-    .digest('hex')
-    .slice(0, 12);
-  const target = path.join(cache, `node-${key}`);
+  const target = path.join(cache, `node-${version}-${process.arch}`);
   if (await firstThatExists([target])) return target;
   await mkdir(cache, { recursive: true });
   const work = `${target}.${process.pid}`;
@@ -89,11 +84,13 @@ export async function strippedNode(cache: string): Promise<string> {
   return target;
 }
 
-async function pinnedNode(): Promise<string> {
+function pinnedNode(): { readonly binary: string; readonly version: string } {
   const name = `node-linux-${process.arch}`;
   const require = createRequire(path.join(repoRoot, 'package.json'));
   try {
-    return path.join(path.dirname(require.resolve(`${name}/package.json`)), 'bin', 'node');
+    const manifest = require.resolve(`${name}/package.json`);
+    const { version } = require(manifest) as { version: string };
+    return { binary: path.join(path.dirname(manifest), 'bin', 'node'), version };
   } catch {
     throw new UserError(
       `The package ${name} is not installed, so there is no Node to put into an image: run npm install on Linux (x64 or arm64).`,

@@ -4,6 +4,7 @@
  */
 
 import { createHash } from 'node:crypto';
+import { createReadStream } from 'node:fs';
 import { chmod, mkdir, readdir, readFile, readlink, stat, symlink, writeFile } from 'node:fs/promises';
 import path from 'node:path';
 
@@ -79,12 +80,7 @@ export async function contentKey(entries: readonly Entry[]): Promise<string> {
     const { content } = entry;
     const what =
       'file' in content
-        ? [
-            'file',
-            createHash('sha256')
-              .update(await readFile(content.file))
-              .digest('hex'),
-          ]
+        ? ['file', await digestOf(content.file)]
         : 'text' in content
           ? ['file', createHash('sha256').update(content.text).digest('hex')]
           : 'linkTo' in content
@@ -93,6 +89,22 @@ export async function contentKey(entries: readonly Entry[]): Promise<string> {
     hash.update(`${JSON.stringify([entry.path, modeOf(entry), ...what])}\n`);
   }
   return hash.digest('hex');
+}
+
+const digests = new Map<string, string>();
+
+/** SHA-256 of a file in hex; once for each state of it, because all images share the largest files. */
+async function digestOf(source: string): Promise<string> {
+  const { size, mtimeMs } = await stat(source);
+  const state = `${source} ${size} ${mtimeMs}`;
+  let digest = digests.get(state);
+  if (digest === undefined) {
+    const hash = createHash('sha256');
+    for await (const chunk of createReadStream(source, { highWaterMark: 1 << 20 })) hash.update(chunk as Buffer);
+    digest = hash.digest('hex');
+    digests.set(state, digest);
+  }
+  return digest;
 }
 
 /** Lays the entries out as files below `root`, for a Dockerfile to copy. */
