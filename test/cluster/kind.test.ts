@@ -18,7 +18,7 @@ describe('kindConfig', () => {
 
 describe('fakeNodes', () => {
   it('numbers them, in three zones, tainted against pods that do not ask for them', () => {
-    const { items } = fakeNodes(4) as { items: { metadata: { name: string; labels: Record<string, string> } }[] };
+    const { items } = fakeNodes(4);
     expect(items.map(({ metadata }) => `${metadata.name} ${metadata.labels['topology.kubernetes.io/zone']}`)).toEqual([
       'fake-0001 zone-1',
       'fake-0002 zone-2',

@@ -14,7 +14,7 @@ const ANNOTATION = 'kwok.x-k8s.io/node';
 export const FAKE_NODE_TAINT = { key: ANNOTATION, value: 'fake', effect: 'NoSchedule' } as const;
 
 /** The objects of fake nodes `fake-0001` to `fake-COUNT`, in three zones, as one List. */
-export function fakeNodes(count: number): object {
+export function fakeNodes(count: number) {
   const resources = { cpu: '32', memory: '256Gi', pods: '110', 'ephemeral-storage': '1Ti', 'nvidia.com/gpu': '8' };
   return {
     apiVersion: 'v1',
@@ -70,7 +70,10 @@ export async function ensureKwokNodes(options: {
       ],
     });
   }
-  await kubectl(['apply', '--server-side', '-f', '-'], { input: JSON.stringify(fakeNodes(count)) });
+  const known = new Set((await kubectl(['get', 'nodes', '-l', FAKE_NODE_LABEL, '-o', 'name'])).split('\n'));
+  const { items, ...list } = fakeNodes(count);
+  const missing = items.filter(({ metadata }) => !known.has(`node/${metadata.name}`));
+  if (missing.length > 0) await kubectl(['create', '-f', '-'], { input: JSON.stringify({ ...list, items: missing }) });
   await waitUntil(
     async () => {
       const jsonpath = '{range .items[*]}{.status.conditions[?(@.type=="Ready")].status}{"\\n"}{end}';

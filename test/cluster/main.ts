@@ -82,7 +82,8 @@ async function status(): Promise<number> {
     return 1;
   }
   console.log(`provider    ${cluster.provider}\nKUBECONFIG  ${cluster.kubeconfig}\n`);
-  console.log(await cluster.kubectl(['get', 'nodes', '-o', 'wide', '--request-timeout=5s'], { allowFailure: true }));
+  const list = ['get', 'nodes', '-l', `!${FAKE_NODE_LABEL}`, '-o', 'wide', '--request-timeout=5s'];
+  console.log(await cluster.kubectl(list, { allowFailure: true }));
   for (const line of bareProcesses()) console.log(line);
   return 0;
 }

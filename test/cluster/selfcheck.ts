@@ -25,8 +25,15 @@ export function compareSnapshots(before: Snapshot, after: Snapshot): string[] {
   });
 }
 
+interface Moment {
+  readonly name: string;
+  readonly reached: () => boolean;
+}
+
+const UP = ['up', '--provider', 'bare', '--nodes', '2'];
+
 /** The moments at which `up` is killed: what exists by then says that the moment has come. */
-function moments(instance: Instance): { readonly name: string; readonly reached: () => boolean }[] {
+function moments(instance: Instance): Moment[] {
   const link = (name: string) => existsSync(`/sys/class/net/${name}`);
   const marked = (name: string) => findProcesses(instance.folder, name).length > 0;
   return [
@@ -56,19 +63,24 @@ export async function selfcheck(progress: Progress): Promise<string[]> {
   };
 
   // The slot belongs to the folder, which --purge removed; the next `up` takes the same one.
-  for (const { name, reached } of moments(instance)) {
-    const up = spawn(process.execPath, [main, 'up', '--provider', 'bare', '--nodes', '2'], { env, stdio: 'ignore' });
+  const killUp = async ({ name, reached }: Moment) => {
+    const up = spawn(process.execPath, [main, ...UP], { env, stdio: 'ignore' });
     const ended = new Promise((resolve) => up.on('exit', resolve));
     await waitUntil(reached, { what: name, timeoutMs: 120_000 });
     up.kill('SIGKILL');
     await ended;
+  };
+  const all = moments(instance);
+  for (const moment of all) {
+    await killUp(moment);
     await command('down');
-    await compare(`killed when ${name}`);
+    await compare(`killed when ${moment.name}`);
   }
-  const up = await command('up', '--provider', 'bare', '--nodes', '2');
-  if (up.code !== 0) found.push(`"up" failed after that: ${up.stderr}`);
+  for (const moment of all.slice(0, 2)) await killUp(moment);
+  const completed = await command(...UP);
+  if (completed.code !== 0) found.push(`"up" does not complete what was killed: ${completed.stderr}`);
   await command('down', '--purge');
-  await compare('completed');
+  await compare('killed twice and completed');
   if (existsSync(instance.folder)) found.push(`${instance.folder} is still there after "down --purge"`);
   return found;
 }

@@ -22,6 +22,7 @@ export type ToolPaths<Name extends ToolName = ToolName> = Record<Name, string>;
 
 const sources = path.join(import.meta.dirname, 'tools');
 const store = path.join(cacheDir, 'tools');
+const WORK_PREFIX = '.building-';
 
 /**
  * Returns where the named programs are, after building those that are not there yet (a quarter of an hour on two cores
@@ -86,7 +87,8 @@ async function build(recipe: Recipe, target: string, progress: Progress, count: 
   await mkdir(store, { recursive: true });
   const step = progress.step(`building ${recipe.name} (${count})`);
   // Built beside its place and renamed: whoever looks sees all of it or nothing, also after a kill half-way.
-  const work = await mkdtemp(path.join(store, '.building-'));
+  await removeAbandonedWork();
+  const work = await mkdtemp(path.join(store, `${WORK_PREFIX}${process.pid}-`));
   try {
     const source = path.join(work, 'source');
     const output = path.join(work, 'output');
@@ -107,6 +109,15 @@ async function build(recipe: Recipe, target: string, progress: Progress, count: 
   }
 }
 
+/** Deletes what builds left that were killed. */
+async function removeAbandonedWork(): Promise<void> {
+  for (const name of await readdir(store)) {
+    if (!name.startsWith(WORK_PREFIX)) continue;
+    const pid = name.slice(WORK_PREFIX.length).split('-')[0] ?? '';
+    if (!(await exists(`/proc/${pid}`))) await rm(path.join(store, name), { recursive: true, force: true });
+  }
+}
+
 async function compileGo(
   recipe: Recipe,
   { source, tags, ldflags }: Compilation,
@@ -123,6 +134,13 @@ async function compileGo(
   };
   const listed = await tryCommand(['go', 'list', '-deps', ...flags, source], { cwd, env, onErrorLine: onDownload });
   const total = listed.stdout.split('\n').length;
+  const begun = performance.now();
+  // By what the build costs, or by the pace so far where that is slower, as on a busy machine.
+  const estimate = (done: number, all: number) => {
+    const byCost = (recipe.cost * Math.max(0, 1 - done / all)) / availableParallelism();
+    const byPace = ((performance.now() - begun) / 1000 / done) * Math.max(0, all - done);
+    return Math.max(byCost, done > 50 ? byPace : 0) + laterCost / availableParallelism();
+  };
   let compiled = 0;
   const result = await tryCommand(
     goBuild([...flags, '-ldflags', ['-s -w', ldflags].filter(Boolean).join(' '), '-o', output, source]),
@@ -133,8 +151,7 @@ async function compileGo(
         onDownload(line);
         if (!/^[\w./-]+$/.test(line)) return;
         compiled += 1;
-        const own = recipe.cost * Math.max(0, 1 - compiled / total);
-        step.update(`${compiled} of ${total} packages`, (own + laterCost) / availableParallelism());
+        step.update(`${compiled} of ${total} packages`, estimate(compiled, total));
       },
     },
   );

@@ -71,8 +71,8 @@ export async function upBareCluster(options: UpOptions): Promise<Cluster> {
     const known = isRunning(instance) ? await readRecord(instance) : undefined;
     const record: Record = {
       nodes: Math.max(known?.nodes ?? 0, options.nodes ?? known?.nodes ?? 3),
-      // Fake nodes renew their leases every 30 s or so.
-      nodeGraceSeconds: options.nodeGraceSeconds ?? known?.nodeGraceSeconds ?? (options.kwok ? 40 : 8),
+      // Fake nodes renew their leases every 10 s and more.
+      nodeGraceSeconds: options.nodeGraceSeconds ?? (options.kwok ? 40 : (known?.nodeGraceSeconds ?? 8)),
     };
     if (record.nodes < 1 || record.nodes > MAX_NODES)
       throw new UserError(`A bare cluster has 1 to ${MAX_NODES} nodes: ask for that many, and use --kwok for more.`);

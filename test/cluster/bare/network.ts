@@ -8,22 +8,22 @@ import { UserError } from '../errors.ts';
 import type { Changes } from './changes.ts';
 import { type Instance, MAX_NODES, type NodePlace, placeNode } from './instance.ts';
 
-/** Makes the bridge with its address and routes. Does nothing where it stands already. */
+/** Makes the bridge with its address and routes, or completes what a killed command left of it. */
 export async function makeNetwork(instance: Instance, changes: Changes): Promise<void> {
   const { bridge, hostAddress, podRange, serviceRange } = instance;
-  if (await linkExists(bridge)) {
-    if (changes.hasLink(bridge)) return;
+  if (!(await linkExists(bridge))) {
+    await refuseTakenRanges(instance);
+    changes.record({ kind: 'link', name: bridge });
+    await runCommand(['ip', 'link', 'add', bridge, 'type', 'bridge']);
+  } else if (!changes.hasLink(bridge)) {
     throw new UserError(
       `A network link "${bridge}" exists and is not ours: delete it with "ip link delete ${bridge}" if nothing needs it, or choose another place with SLM_CLUSTER=NAME.`,
     );
   }
-  await refuseTakenRanges(instance);
-  changes.record({ kind: 'link', name: bridge });
-  await runCommand(['ip', 'link', 'add', bridge, 'type', 'bridge']);
-  await runCommand(['ip', 'address', 'add', `${hostAddress}/24`, 'dev', bridge]);
+  await runCommand(['ip', 'address', 'replace', `${hostAddress}/24`, 'dev', bridge]);
   await runCommand(['ip', 'link', 'set', bridge, 'up']);
   for (const place of allPlaces(instance))
-    await runCommand(['ip', 'route', 'add', place.podRange, 'via', place.address, 'dev', bridge]);
+    await runCommand(['ip', 'route', 'replace', place.podRange, 'via', place.address, 'dev', bridge]);
   // Nothing for these ranges may leave the machine by its own default route.
   for (const range of [podRange, serviceRange]) {
     const route = ['unreachable', range, 'metric', '9999'];

@@ -53,6 +53,8 @@ export function openNode(instance: Instance, place: NodePlace): NodeMachine {
   const { folder: owner } = instance;
   const mark = `node ${place.name}`;
   const log = path.join(owner, 'log', `${place.name}.log`);
+  /** Holds the pid of the first process whose cable is laid. */
+  const plugged = path.join(place.folder, 'plugged');
   let known: MarkedProcess | undefined;
 
   const pid = () => {
@@ -72,6 +74,13 @@ export function openNode(instance: Instance, place: NodePlace): NodeMachine {
       input === undefined ? {} : { input },
     );
 
+  const powerOff = async () => {
+    await unplugNode(place);
+    await endProcesses(findProcesses(owner, mark), 'SIGKILL');
+    known = undefined;
+    await removeCable(place);
+  };
+
   return {
     place,
     pid,
@@ -84,6 +93,8 @@ export function openNode(instance: Instance, place: NodePlace): NodeMachine {
       }
     },
     async powerOn(tools, changes) {
+      // Without its cable it is what a killed command left, and has given up waiting for it.
+      if (pid() !== undefined && (await readFile(plugged, 'utf8').catch(() => '')) !== String(pid())) await powerOff();
       if (pid() === undefined) {
         // What a power failure left: old control groups cost the kubelet three seconds each at its start.
         await endProcesses(findProcesses(owner, mark), 'SIGKILL');
@@ -106,6 +117,7 @@ export function openNode(instance: Instance, place: NodePlace): NodeMachine {
           failed: () => endedReason(owner, mark, log),
         });
         await plugNode(instance, place, running(), changes);
+        await writeFile(plugged, String(running()));
       }
       await waitUntil(async () => (await exec(['test', '-S', '/run/containerd/containerd.sock'])).code === 0, {
         what: `containerd of node ${place.name} (see ${path.join(place.folder, 'log/containerd.log')})`,
@@ -113,12 +125,7 @@ export function openNode(instance: Instance, place: NodePlace): NodeMachine {
         failed: () => endedReason(owner, mark, log),
       });
     },
-    async powerOff() {
-      await unplugNode(place);
-      await endProcesses(findProcesses(owner, mark), 'SIGKILL');
-      known = undefined;
-      await removeCable(place);
-    },
+    powerOff,
     async hold(service) {
       await writeFile(inside(`/run/slm/${service}.hold`), '');
       const servicePid = (await readFile(inside(`/run/slm/${service}.pid`), 'utf8')).trim();
