@@ -2,7 +2,8 @@
  * The node agent as a whole: the node's SLMNodeCache in, pulled models and mounts and a status out. Owns how the parts are
  * wired and the order of start and stop. It serves mounts also while the API server is away.
  */
-import { API_VERSION, type SLMNodeCacheSpec, type SLMNodeCacheStatus } from '@slm-operator/crds';
+import path from 'node:path';
+import { API_VERSION, store as layout, type SLMNodeCacheSpec, type SLMNodeCacheStatus } from '@slm-operator/crds';
 import { SLMNodeCache } from '../execution/kinds.ts';
 import type { KubeClient } from '../kube/client.ts';
 import { type Clock, systemClock } from '../runtime/clock.ts';
@@ -35,7 +36,12 @@ export interface AgentOptions {
 export async function runAgent(options: AgentOptions, signal: AbortSignal): Promise<void> {
   const { config, log, version } = options;
   const clock = options.clock ?? systemClock;
-  const mounter = options.mounter ?? makeMounter();
+  const mounter =
+    options.mounter ??
+    makeMounter({
+      models: path.join(config.storeRoot, layout.models),
+      view: path.join(config.storeRoot, 'readonly'),
+    });
   const runtimeMetrics = options.metrics ?? makeRuntimeMetrics();
 
   const store = new BlobStore({

@@ -182,12 +182,11 @@ export class BlobStore {
    * Holds a revision while it is being mounted. Answers undefined when it is not here (or on its way out); otherwise
    * call `release` when the mount is made or has failed.
    */
-  pin(digest: string): { readonly path: string; release(): void } | undefined {
+  pin(digest: string): { release(): void } | undefined {
     if (!this.#manifests.has(digest) || this.#removing.has(digest)) return undefined;
     this.#pins.set(digest, (this.#pins.get(digest) ?? 0) + 1);
     let released = false;
     return {
-      path: this.modelPath(digest),
       release: () => {
         if (released) return;
         released = true;

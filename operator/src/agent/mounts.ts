@@ -3,7 +3,8 @@
  * record of what is mounted: it survives any restart of the agent. Never removes files.
  */
 import { execFile } from 'node:child_process';
-import { readFile } from 'node:fs/promises';
+import { mkdir, readFile } from 'node:fs/promises';
+import path from 'node:path';
 
 /** One line of mountinfo. */
 export interface Mount {
@@ -20,8 +21,8 @@ export type CommandRunner = (command: string, args: readonly string[]) => Promis
 
 export interface Mounter {
   list(): Promise<readonly Mount[]>;
-  /** Makes `source` appear at `target`, read-only. A kill between its two steps leaves a mount without `ro`. */
-  bindReadOnly(source: string, target: string): Promise<void>;
+  /** Makes the model's folder appear at `target`, read-only. Rejects, leaving nothing mounted, when it would not be. */
+  bindReadOnly(hex: string, target: string): Promise<void>;
   unmount(target: string): Promise<void>;
 }
 
@@ -57,23 +58,51 @@ export function publishedMounts(mounts: readonly Mount[], kubeletDir: string): P
   return published;
 }
 
-/** Mounts with mount(8) and umount(8) of util-linux or busybox. */
-export function makeMounter(
-  options: { readonly run?: CommandRunner | undefined; readonly mountInfo?: string | undefined } = {},
-): Mounter {
+export interface MounterOptions {
+  /** The store's folder of models, one folder HEX each. */
+  readonly models: string;
+  /** An empty folder for the read-only view, outside of what is shared with the host. Made when it is missing. */
+  readonly view: string;
+  readonly run?: CommandRunner | undefined;
+  readonly mountInfo?: string | undefined;
+}
+
+/**
+ * Mounts with mount(8) and umount(8) of util-linux or busybox.
+ *
+ * The kernel tells other namespaces of a mount when it is made, but not when its options change later. A folder that is
+ * bound into the kubelet's directory and made read-only there would stay writable on the host, and in pods. So a view of
+ * all models, which is this namespace's own, is made read-only first; what is bound out of it is read-only from its
+ * beginning, everywhere.
+ */
+export function makeMounter(options: MounterOptions): Mounter {
+  const { models, view } = options;
   const run = options.run ?? runCommand;
   const list = async () => parseMountInfo(await readFile(options.mountInfo ?? '/proc/self/mountinfo', 'utf8'));
+  const isReadOnlyAt = async (target: string) =>
+    (await list()).findLast((mount) => mount.target === target)?.options.includes('ro');
+  let viewing: Promise<void> | undefined;
+  const makeView = async () => {
+    await mkdir(view, { recursive: true, mode: 0o700 });
+    // Left by a run that was killed in this very namespace, perhaps between its two steps.
+    for (const mount of await list()) if (mount.target === view) await run('umount', [view]);
+    await run('mount', ['-o', 'bind', models, view]);
+    // The kernel ignores these options in the first call of a bind mount.
+    await run('mount', ['-o', `remount,bind,${OPTIONS}`, view]);
+    if ((await isReadOnlyAt(view)) !== true) throw new Error(`${view} could not be made read-only`);
+  };
   return {
     list,
-    async bindReadOnly(source, target) {
-      await run('mount', ['-o', 'bind', source, target]);
-      try {
-        // The kernel ignores these options in the first call of a bind mount.
-        await run('mount', ['-o', `remount,bind,${OPTIONS}`, target]);
-      } catch (error) {
-        await run('umount', [target]).catch(() => undefined);
+    async bindReadOnly(hex, target) {
+      viewing ??= makeView();
+      await viewing.catch((error: unknown) => {
+        viewing = undefined;
         throw error;
-      }
+      });
+      await run('mount', ['-o', 'bind', path.join(view, hex), target]);
+      if ((await isReadOnlyAt(target)) === true) return;
+      await run('umount', [target]);
+      throw new Error(`the kernel did not mount ${target} read-only; nothing was mounted`);
     },
     unmount: (target) => run('umount', [target]),
   };

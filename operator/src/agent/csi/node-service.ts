@@ -4,6 +4,7 @@
  */
 import { mkdir, rmdir } from 'node:fs/promises';
 import { type handleUnaryCall, type ServerUnaryCall, type sendUnaryData, status } from '@grpc/grpc-js';
+import { hexOf } from '@slm-operator/crds';
 import type { Logger } from '../../runtime/log.ts';
 import type { BlobStore } from '../blob-store.ts';
 import { KeyedLock } from '../concurrency.ts';
@@ -70,23 +71,24 @@ async function publish(options: NodeServiceOptions, request: VolumeRequest, sign
   const pinned = store.pin(request.digest);
   if (pinned === undefined) throw explainWait(request, undefined);
   try {
-    await mount(options, pinned.path, request);
+    await mount(options, request);
   } finally {
     pinned.release();
   }
   log.info({ digest: request.digest, model: request.model, pod: request.pod, target: request.targetPath }, 'mounted');
 }
 
-async function mount(options: NodeServiceOptions, source: string, request: VolumeRequest): Promise<void> {
+async function mount(options: NodeServiceOptions, request: VolumeRequest): Promise<void> {
   const { mounter } = options;
-  const { targetPath, digest } = request;
+  const { targetPath } = request;
+  const hex = hexOf(request.digest);
   const there = await mountsAt(options, targetPath);
   const [only] = there;
-  if (there.length === 1 && only?.hex === digest.slice('sha256:'.length) && only.options.includes('ro')) return;
-  // Left half-made by a kill, or another revision in a volume that never changes its attributes: make it anew.
+  if (there.length === 1 && only?.hex === hex && only.options.includes('ro')) return;
+  // Writable, or another revision in a volume that never changes its attributes: not made by us as it is. Make it anew.
   for (const _ of there) await mounter.unmount(targetPath);
   await mkdir(targetPath, { recursive: true, mode: 0o750 });
-  await mounter.bindReadOnly(source, targetPath);
+  await mounter.bindReadOnly(hex, targetPath);
 }
 
 async function unpublish(options: NodeServiceOptions, targetPath: string): Promise<void> {

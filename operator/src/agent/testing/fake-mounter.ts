@@ -16,10 +16,14 @@ export function makeFakeMounter(): FakeMounter {
     done: [],
     failure: undefined,
     list: () => Promise.resolve([...mounts]),
-    bindReadOnly(source, target) {
+    bindReadOnly(hex, target) {
       if (fake.failure !== undefined) return Promise.reject(fake.failure);
       fake.done.push(`mount ${target}`);
-      mounts.push({ root: source, target, options: ['ro', 'nosuid', 'nodev', 'noexec', 'relatime'] });
+      mounts.push({
+        root: `/var/lib/slm/models/${hex}`,
+        target,
+        options: ['ro', 'nosuid', 'nodev', 'noexec', 'relatime'],
+      });
       return Promise.resolve();
     },
     unmount(target) {
