@@ -207,7 +207,9 @@ function blocksOf(input: StatusInput, counts: Counts): Block[] {
     const message =
       oldPods > 0
         ? `moving to revision ${wanted.revision}: ${counts.updatedReplicas} of ${replicas} pods have it, ${ready}`
-        : `pods are starting: ${ready}`;
+        : counts.replicas > replicas
+          ? `pods are going: ${counts.replicas} are left, ${replicas} asked for`
+          : `pods are starting: ${ready}`;
     blocks.push({ reason: oldPods > 0 ? 'RollingUpdate' : 'WaitingForPods', message });
   }
   const seen = new Set<string>();

@@ -1,0 +1,54 @@
+import { describe, expect, it } from 'vitest';
+import { estimateMemory, resolveEngine, resourcesFor } from './memory.ts';
+
+const MiB = 1024 * 1024;
+const engine = { contextLength: 4096, parallelRequests: 4, kvCacheType: 'F16' } as const;
+
+describe('estimateMemory', () => {
+  it('adds up weights, KV cache of all requests, and overhead, in steps of 16 MiB', () => {
+    expect(estimateMemory(1000 * MiB, 10 * MiB, engine)).toEqual({
+      weights: 1000 * MiB,
+      kvCache: 160 * MiB,
+      overhead: 420 * MiB,
+      total: 1584 * MiB,
+    });
+  });
+  it.each([
+    ['F16', 160],
+    ['Q8_0', 85],
+    ['Q4_0', 45],
+  ] as const)('a KV cache of %s takes %d MiB', (kvCacheType, expected) => {
+    expect(estimateMemory(1000 * MiB, 10 * MiB, { ...engine, kvCacheType }).kvCache).toBe(expected * MiB);
+  });
+  it('takes a quarter of the weights where the header tells nothing', () => {
+    expect(estimateMemory(1000 * MiB, undefined, engine).kvCache).toBe(250 * MiB);
+  });
+});
+
+describe('resolveEngine', () => {
+  it.each([
+    ['the model’s own context when that is smaller', undefined, 2048, 2048],
+    ['4096 for a model of long contexts', undefined, 131_072, 4096],
+    ['4096 when nobody knows', undefined, undefined, 4096],
+    ['what the spec says', { contextLength: 8192 }, 2048, 8192],
+  ])('%s', (_, spec, contextLength, expected) => {
+    const metadata = { format: 'GGUF', ...(contextLength === undefined ? {} : { contextLength }) } as const;
+    expect(resolveEngine(spec, { metadata }).contextLength).toBe(expected);
+  });
+});
+
+describe('resourcesFor', () => {
+  const memory = { weights: 0, kvCache: 0, overhead: 0, total: 512 * MiB };
+  it.each([
+    ['nothing said', undefined, { requests: { memory: '512Mi', cpu: '500m' }, limits: { memory: '512Mi' } }],
+    [
+      'only CPU said',
+      { requests: { cpu: 2 }, limits: { cpu: '4' } },
+      { requests: { cpu: '2', memory: '512Mi' }, limits: { cpu: '4', memory: '512Mi' } },
+    ],
+    ['a memory limit said', { limits: { memory: '1Gi' } }, { requests: { cpu: '500m' }, limits: { memory: '1Gi' } }],
+    ['a memory request alone said', { requests: { memory: '1Gi' } }, { requests: { memory: '1Gi', cpu: '500m' } }],
+  ])('%s', (_, spec, expected) => {
+    expect(resourcesFor(spec, memory)).toEqual(expected);
+  });
+});

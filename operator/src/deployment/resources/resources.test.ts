@@ -1,0 +1,642 @@
+import { expect, it } from 'vitest';
+import { resolveEngine } from '../memory.ts';
+import { deployment, digest } from '../testing/objects.ts';
+import { makeApiKeysSecret } from './api-keys.ts';
+import { makeDisruptionBudget } from './disruption-budget.ts';
+import { makeModel } from './model.ts';
+import { makeNetworkPolicy } from './network-policy.ts';
+import { makeReplicaSet, modelPath } from './replica-set.ts';
+import { makeService } from './service.ts';
+
+type Spec = Parameters<typeof deployment>[0];
+
+function set(spec: Spec = {}) {
+  const owner = deployment(spec);
+  return makeReplicaSet({
+    deployment: owner,
+    wanted: { revision: '0123456789', settingsHash: 'settings00', image: 'server:1' },
+    number: 3,
+    replicas: 2,
+    model: { digest, files: [{ path: 'model.gguf' }] },
+    engine: resolveEngine(owner.spec.engine, { metadata: { format: 'GGUF', contextLength: 2048 } }),
+    resources: { requests: { cpu: '500m', memory: '512Mi' }, limits: { memory: '512Mi' } },
+    imagePullPolicy: 'IfNotPresent',
+  });
+}
+
+it('the ReplicaSet of a revision', () => {
+  expect(set()).toMatchInlineSnapshot(`
+    {
+      "apiVersion": "apps/v1",
+      "kind": "ReplicaSet",
+      "metadata": {
+        "annotations": {
+          "slm.dev/model-digest": "sha256:a1b2c3d4e5000000000000000000000000000000000000000000000000000000",
+          "slm.dev/revision-number": "3",
+          "slm.dev/settings-hash": "settings00",
+        },
+        "labels": {
+          "app.kubernetes.io/component": "server",
+          "app.kubernetes.io/instance": "chat",
+          "app.kubernetes.io/managed-by": "slm-operator",
+          "app.kubernetes.io/name": "slm-server",
+          "slm.dev/deployment": "chat",
+          "slm.dev/model": "smollm2",
+          "slm.dev/revision": "0123456789",
+        },
+        "name": "chat-0123456789",
+        "namespace": "demo",
+        "ownerReferences": [
+          {
+            "apiVersion": "slm.dev/v1alpha1",
+            "blockOwnerDeletion": true,
+            "controller": true,
+            "kind": "SLMDeployment",
+            "name": "chat",
+            "uid": "chat-uid",
+          },
+        ],
+      },
+      "spec": {
+        "replicas": 2,
+        "selector": {
+          "matchLabels": {
+            "slm.dev/deployment": "chat",
+            "slm.dev/revision": "0123456789",
+          },
+        },
+        "template": {
+          "metadata": {
+            "labels": {
+              "app.kubernetes.io/component": "server",
+              "app.kubernetes.io/instance": "chat",
+              "app.kubernetes.io/managed-by": "slm-operator",
+              "app.kubernetes.io/name": "slm-server",
+              "slm.dev/deployment": "chat",
+              "slm.dev/model": "smollm2",
+              "slm.dev/revision": "0123456789",
+            },
+          },
+          "spec": {
+            "automountServiceAccountToken": false,
+            "containers": [
+              {
+                "env": [
+                  {
+                    "name": "SLM_MODEL_PATH",
+                    "value": "/model/model.gguf",
+                  },
+                  {
+                    "name": "SLM_MODEL_DIGEST",
+                    "value": "sha256:a1b2c3d4e5000000000000000000000000000000000000000000000000000000",
+                  },
+                  {
+                    "name": "SLM_SERVED_NAMES",
+                    "value": "["chat","smollm2"]",
+                  },
+                  {
+                    "name": "SLM_CONTEXT_LENGTH",
+                    "value": "2048",
+                  },
+                  {
+                    "name": "SLM_PARALLEL_REQUESTS",
+                    "value": "4",
+                  },
+                  {
+                    "name": "SLM_KV_CACHE_TYPE",
+                    "value": "F16",
+                  },
+                  {
+                    "name": "SLM_AUTH",
+                    "value": "APIKey",
+                  },
+                  {
+                    "name": "SLM_API_KEYS_DIR",
+                    "value": "/etc/slm/api-keys",
+                  },
+                  {
+                    "name": "SLM_DRAIN_TIMEOUT_SECONDS",
+                    "value": "60",
+                  },
+                ],
+                "image": "server:1",
+                "imagePullPolicy": "IfNotPresent",
+                "lifecycle": {
+                  "preStop": {
+                    "sleep": {
+                      "seconds": 5,
+                    },
+                  },
+                },
+                "livenessProbe": {
+                  "failureThreshold": 6,
+                  "httpGet": {
+                    "path": "/healthz",
+                    "port": "ollama",
+                  },
+                  "periodSeconds": 10,
+                  "timeoutSeconds": 5,
+                },
+                "name": "server",
+                "ports": [
+                  {
+                    "containerPort": 11434,
+                    "name": "ollama",
+                    "protocol": "TCP",
+                  },
+                  {
+                    "containerPort": 8080,
+                    "name": "openai",
+                    "protocol": "TCP",
+                  },
+                ],
+                "readinessProbe": {
+                  "failureThreshold": 2,
+                  "httpGet": {
+                    "path": "/readyz",
+                    "port": "ollama",
+                  },
+                  "periodSeconds": 5,
+                  "timeoutSeconds": 3,
+                },
+                "resources": {
+                  "limits": {
+                    "memory": "512Mi",
+                  },
+                  "requests": {
+                    "cpu": "500m",
+                    "memory": "512Mi",
+                  },
+                },
+                "securityContext": {
+                  "allowPrivilegeEscalation": false,
+                  "capabilities": {
+                    "drop": [
+                      "ALL",
+                    ],
+                  },
+                  "readOnlyRootFilesystem": true,
+                },
+                "startupProbe": {
+                  "failureThreshold": 1800,
+                  "httpGet": {
+                    "path": "/readyz",
+                    "port": "ollama",
+                  },
+                  "periodSeconds": 1,
+                  "timeoutSeconds": 2,
+                },
+                "terminationMessagePolicy": "FallbackToLogsOnError",
+                "volumeMounts": [
+                  {
+                    "mountPath": "/model",
+                    "name": "model",
+                    "readOnly": true,
+                  },
+                  {
+                    "mountPath": "/etc/slm/api-keys",
+                    "name": "api-keys",
+                    "readOnly": true,
+                  },
+                  {
+                    "mountPath": "/tmp",
+                    "name": "tmp",
+                  },
+                ],
+              },
+            ],
+            "enableServiceLinks": false,
+            "securityContext": {
+              "runAsGroup": 65532,
+              "runAsNonRoot": true,
+              "runAsUser": 65532,
+              "seccompProfile": {
+                "type": "RuntimeDefault",
+              },
+            },
+            "terminationGracePeriodSeconds": 70,
+            "topologySpreadConstraints": [
+              {
+                "labelSelector": {
+                  "matchLabels": {
+                    "slm.dev/deployment": "chat",
+                    "slm.dev/revision": "0123456789",
+                  },
+                },
+                "maxSkew": 1,
+                "topologyKey": "kubernetes.io/hostname",
+                "whenUnsatisfiable": "ScheduleAnyway",
+              },
+            ],
+            "volumes": [
+              {
+                "csi": {
+                  "driver": "models.slm.dev",
+                  "readOnly": true,
+                  "volumeAttributes": {
+                    "digest": "sha256:a1b2c3d4e5000000000000000000000000000000000000000000000000000000",
+                    "model": "demo/smollm2",
+                  },
+                },
+                "name": "model",
+              },
+              {
+                "name": "api-keys",
+                "secret": {
+                  "defaultMode": 292,
+                  "secretName": "chat-api-keys",
+                },
+              },
+              {
+                "emptyDir": {
+                  "sizeLimit": "64Mi",
+                },
+                "name": "tmp",
+              },
+            ],
+          },
+        },
+      },
+    }
+  `);
+});
+
+it('the settings of a pod that people may choose', () => {
+  const { spec } = set({
+    auth: { type: 'None' },
+    servedNames: ['phi4:mini'],
+    engine: { threads: 4, batchSize: 256, flashAttention: 'Enabled', maxQueue: 8, kvCache: { type: 'Q8_0' } },
+    strategy: { drainTimeoutSeconds: 10 },
+    podTemplate: {
+      metadata: { labels: { team: 'a' }, annotations: { note: 'b' } },
+      spec: {
+        nodeSelector: { disk: 'fast' },
+        tolerations: [{ key: 'gpu', operator: 'Exists' }],
+        priorityClassName: 'high',
+        imagePullSecrets: [{ name: 'registry' }],
+        topologySpreadConstraints: [],
+      },
+    },
+  }) as unknown as { spec: { template: { metadata: object; spec: Record<string, unknown> } } };
+  const { containers, ...pod } = spec.template.spec;
+  const [container] = containers as { env: object[]; volumeMounts: object[] }[];
+  const { env, volumeMounts } = container ?? { env: [], volumeMounts: [] };
+  expect({ metadata: spec.template.metadata, pod, env, volumeMounts }).toMatchInlineSnapshot(`
+    {
+      "env": [
+        {
+          "name": "SLM_MODEL_PATH",
+          "value": "/model/model.gguf",
+        },
+        {
+          "name": "SLM_MODEL_DIGEST",
+          "value": "sha256:a1b2c3d4e5000000000000000000000000000000000000000000000000000000",
+        },
+        {
+          "name": "SLM_SERVED_NAMES",
+          "value": "["phi4:mini"]",
+        },
+        {
+          "name": "SLM_CONTEXT_LENGTH",
+          "value": "2048",
+        },
+        {
+          "name": "SLM_PARALLEL_REQUESTS",
+          "value": "4",
+        },
+        {
+          "name": "SLM_KV_CACHE_TYPE",
+          "value": "Q8_0",
+        },
+        {
+          "name": "SLM_BATCH_SIZE",
+          "value": "256",
+        },
+        {
+          "name": "SLM_THREADS",
+          "value": "4",
+        },
+        {
+          "name": "SLM_FLASH_ATTENTION",
+          "value": "Enabled",
+        },
+        {
+          "name": "SLM_MAX_QUEUE",
+          "value": "8",
+        },
+        {
+          "name": "SLM_AUTH",
+          "value": "None",
+        },
+        {
+          "name": "SLM_DRAIN_TIMEOUT_SECONDS",
+          "value": "10",
+        },
+      ],
+      "metadata": {
+        "annotations": {
+          "note": "b",
+        },
+        "labels": {
+          "app.kubernetes.io/component": "server",
+          "app.kubernetes.io/instance": "chat",
+          "app.kubernetes.io/managed-by": "slm-operator",
+          "app.kubernetes.io/name": "slm-server",
+          "slm.dev/deployment": "chat",
+          "slm.dev/model": "smollm2",
+          "slm.dev/revision": "0123456789",
+          "team": "a",
+        },
+      },
+      "pod": {
+        "automountServiceAccountToken": false,
+        "enableServiceLinks": false,
+        "imagePullSecrets": [
+          {
+            "name": "registry",
+          },
+        ],
+        "nodeSelector": {
+          "disk": "fast",
+        },
+        "priorityClassName": "high",
+        "securityContext": {
+          "runAsGroup": 65532,
+          "runAsNonRoot": true,
+          "runAsUser": 65532,
+          "seccompProfile": {
+            "type": "RuntimeDefault",
+          },
+        },
+        "terminationGracePeriodSeconds": 20,
+        "tolerations": [
+          {
+            "key": "gpu",
+            "operator": "Exists",
+          },
+        ],
+        "topologySpreadConstraints": [],
+        "volumes": [
+          {
+            "csi": {
+              "driver": "models.slm.dev",
+              "readOnly": true,
+              "volumeAttributes": {
+                "digest": "sha256:a1b2c3d4e5000000000000000000000000000000000000000000000000000000",
+                "model": "demo/smollm2",
+              },
+            },
+            "name": "model",
+          },
+          {
+            "emptyDir": {
+              "sizeLimit": "64Mi",
+            },
+            "name": "tmp",
+          },
+        ],
+      },
+      "volumeMounts": [
+        {
+          "mountPath": "/model",
+          "name": "model",
+          "readOnly": true,
+        },
+        {
+          "mountPath": "/tmp",
+          "name": "tmp",
+        },
+      ],
+    }
+  `);
+});
+
+it('the Service', () => {
+  expect(makeService(deployment())).toMatchInlineSnapshot(`
+    {
+      "apiVersion": "v1",
+      "kind": "Service",
+      "metadata": {
+        "labels": {
+          "app.kubernetes.io/component": "server",
+          "app.kubernetes.io/instance": "chat",
+          "app.kubernetes.io/managed-by": "slm-operator",
+          "app.kubernetes.io/name": "slm-server",
+          "slm.dev/deployment": "chat",
+        },
+        "name": "chat",
+        "namespace": "demo",
+        "ownerReferences": [
+          {
+            "apiVersion": "slm.dev/v1alpha1",
+            "blockOwnerDeletion": true,
+            "controller": true,
+            "kind": "SLMDeployment",
+            "name": "chat",
+            "uid": "chat-uid",
+          },
+        ],
+      },
+      "spec": {
+        "ports": [
+          {
+            "appProtocol": "http",
+            "name": "ollama",
+            "port": 11434,
+            "protocol": "TCP",
+            "targetPort": "ollama",
+          },
+          {
+            "appProtocol": "http",
+            "name": "openai",
+            "port": 8080,
+            "protocol": "TCP",
+            "targetPort": "openai",
+          },
+        ],
+        "selector": {
+          "app.kubernetes.io/managed-by": "slm-operator",
+          "slm.dev/deployment": "chat",
+        },
+        "type": "ClusterIP",
+      },
+    }
+  `);
+});
+
+it('a Service of another type, with annotations', () => {
+  const service = makeService(deployment({ service: { type: 'LoadBalancer', annotations: { pool: 'a' } } }));
+  expect(service).toMatchObject({ metadata: { annotations: { pool: 'a' } }, spec: { type: 'LoadBalancer' } });
+});
+
+it('the NetworkPolicy', () => {
+  expect(makeNetworkPolicy(deployment())).toMatchInlineSnapshot(`
+    {
+      "apiVersion": "networking.k8s.io/v1",
+      "kind": "NetworkPolicy",
+      "metadata": {
+        "labels": {
+          "app.kubernetes.io/component": "server",
+          "app.kubernetes.io/instance": "chat",
+          "app.kubernetes.io/managed-by": "slm-operator",
+          "app.kubernetes.io/name": "slm-server",
+          "slm.dev/deployment": "chat",
+        },
+        "name": "chat",
+        "namespace": "demo",
+        "ownerReferences": [
+          {
+            "apiVersion": "slm.dev/v1alpha1",
+            "blockOwnerDeletion": true,
+            "controller": true,
+            "kind": "SLMDeployment",
+            "name": "chat",
+            "uid": "chat-uid",
+          },
+        ],
+      },
+      "spec": {
+        "ingress": [
+          {
+            "ports": [
+              {
+                "port": 11434,
+                "protocol": "TCP",
+              },
+              {
+                "port": 8080,
+                "protocol": "TCP",
+              },
+            ],
+          },
+        ],
+        "podSelector": {
+          "matchLabels": {
+            "app.kubernetes.io/managed-by": "slm-operator",
+            "slm.dev/deployment": "chat",
+          },
+        },
+        "policyTypes": [
+          "Ingress",
+          "Egress",
+        ],
+      },
+    }
+  `);
+});
+
+it('a NetworkPolicy that lets pods send', () => {
+  const policy = makeNetworkPolicy(deployment({ isolation: { denyEgress: false } }));
+  expect(policy).toMatchObject({ spec: { policyTypes: ['Ingress'] } });
+});
+
+it('the PodDisruptionBudget', () => {
+  expect(makeDisruptionBudget(deployment())).toMatchInlineSnapshot(`
+    {
+      "apiVersion": "policy/v1",
+      "kind": "PodDisruptionBudget",
+      "metadata": {
+        "labels": {
+          "app.kubernetes.io/component": "server",
+          "app.kubernetes.io/instance": "chat",
+          "app.kubernetes.io/managed-by": "slm-operator",
+          "app.kubernetes.io/name": "slm-server",
+          "slm.dev/deployment": "chat",
+        },
+        "name": "chat",
+        "namespace": "demo",
+        "ownerReferences": [
+          {
+            "apiVersion": "slm.dev/v1alpha1",
+            "blockOwnerDeletion": true,
+            "controller": true,
+            "kind": "SLMDeployment",
+            "name": "chat",
+            "uid": "chat-uid",
+          },
+        ],
+      },
+      "spec": {
+        "maxUnavailable": 1,
+        "selector": {
+          "matchLabels": {
+            "app.kubernetes.io/managed-by": "slm-operator",
+            "slm.dev/deployment": "chat",
+          },
+        },
+        "unhealthyPodEvictionPolicy": "AlwaysAllow",
+      },
+    }
+  `);
+});
+
+it('the Secret with API keys', () => {
+  expect(makeApiKeysSecret(deployment(), ['sk-slm-a', 'sk-slm-b'])).toMatchInlineSnapshot(`
+    {
+      "apiVersion": "v1",
+      "kind": "Secret",
+      "metadata": {
+        "labels": {
+          "app.kubernetes.io/component": "server",
+          "app.kubernetes.io/instance": "chat",
+          "app.kubernetes.io/managed-by": "slm-operator",
+          "app.kubernetes.io/name": "slm-server",
+          "slm.dev/deployment": "chat",
+        },
+        "name": "chat-api-keys",
+        "namespace": "demo",
+        "ownerReferences": [
+          {
+            "apiVersion": "slm.dev/v1alpha1",
+            "blockOwnerDeletion": true,
+            "controller": true,
+            "kind": "SLMDeployment",
+            "name": "chat",
+            "uid": "chat-uid",
+          },
+        ],
+      },
+      "stringData": {
+        "key-1": "sk-slm-a",
+        "key-2": "sk-slm-b",
+      },
+      "type": "Opaque",
+    }
+  `);
+});
+
+it('the SLMModel of a source written in place', () => {
+  const inline = deployment({
+    model: { uri: 'hf://org/repo', files: ['*.gguf'], digest, secretRef: { name: 'hf' } },
+  });
+  expect(makeModel(inline)?.spec).toMatchInlineSnapshot(`
+    {
+      "integrity": {
+        "digest": "sha256:a1b2c3d4e5000000000000000000000000000000000000000000000000000000",
+      },
+      "source": {
+        "files": [
+          "*.gguf",
+        ],
+        "secretRef": {
+          "name": "hf",
+        },
+        "uri": "hf://org/repo",
+      },
+    }
+  `);
+  expect(makeModel(deployment())).toBeUndefined();
+});
+
+it.each([
+  ['the only file', ['model.gguf'], '/model/model.gguf'],
+  [
+    'the first part of a split model',
+    ['m-00002-of-00002.gguf', 'm-00001-of-00002.gguf'],
+    '/model/m-00001-of-00002.gguf',
+  ],
+  ['the model, not its projector', ['mmproj-f16.gguf', 'sub/model.GGUF', 'README.md'], '/model/sub/model.GGUF'],
+  ['the folder of a model of another format', ['model.onnx', 'genai_config.json'], '/model'],
+])('the server opens %s', (_, paths, expected) => {
+  expect(modelPath(paths.map((path) => ({ path })))).toBe(expected);
+});
