@@ -128,15 +128,13 @@ export async function loadNative(options: NativeOptions): Promise<NativeModel> {
     });
     return await makeContext(llama, model, bindings, options);
   } catch (error) {
-    // llama.cpp's last lines, which say why, are still on their way to the observer; disposing would lose them.
+    // Nothing is disposed: after a failed load the library may wait for ever for what it lost, and the process ends.
+    if (error instanceof StartupError) throw error;
+    // llama.cpp's last lines, which say why, are still on their way to the observer.
     await nextTurn();
     // The library only says that it failed. Reading the header takes a fifth of a second: only now is it worth that.
-    const cause = await checkHeader(bindings, options).then(
-      () => error,
-      (found: unknown) => found,
-    );
-    await llama.dispose();
-    throw error instanceof StartupError ? error : cause;
+    await checkHeader(bindings, options);
+    throw error;
   }
 }
 
@@ -202,7 +200,13 @@ async function makeContext(
     tokenize: (text, special) => Array.from(addonModel.tokenize(text, special)),
     detokenize: (pieces, previous) => model.detokenize(asTokens(pieces), false, asTokens(previous)),
     isEndOfGeneration: (token) => addonModel.isEogToken(token),
-    dispose: () => llama.dispose(),
+    // One by one, and by references of our own: the library knows its contexts weakly, and once one is collected
+    // llama.dispose() waits for it for ever.
+    dispose: async () => {
+      await context.dispose();
+      await model.dispose();
+      await llama.dispose();
+    },
   };
 }
 

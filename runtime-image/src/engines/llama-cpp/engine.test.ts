@@ -1,6 +1,8 @@
 /** With the real library and a real model of 135 million parameters; the model is loaded once for all tests. */
+import { setFlagsFromString } from 'node:v8';
+import { runInNewContext } from 'node:vm';
 import { smollm2 } from '@slm-operator/test/fixtures/models';
-import { afterAll, beforeAll, describe, expect, test, vi } from 'vitest';
+import { beforeAll, describe, expect, test, vi } from 'vitest';
 import { ChatTemplate } from '../../chat-template.ts';
 import { warmUp } from '../../warm-up.ts';
 import type { EndPart, Engine, GenerateRequest, SamplingParams } from '../engine.ts';
@@ -32,7 +34,6 @@ beforeAll(async () => {
   );
   template = new ChatTemplate(engine.info.model.chatTemplate ?? '', engine.info.model);
 }, 300_000);
-afterAll(() => engine?.close());
 
 const greedy: SamplingParams = {
   temperature: 0,
@@ -234,4 +235,13 @@ describe('ends', () => {
       if (part.type === 'text') break;
     await expect.poll(() => engine.stats.slotsBusy).toBe(0);
   });
+});
+
+test('closing comes to its end, also after the garbage collector has been there', async () => {
+  setFlagsFromString('--expose-gc');
+  (runInNewContext('gc') as () => void)();
+  await engine.close();
+  expect(() => engine.generate({ prompt: [1], maxTokens: 1, sampling: greedy, stop: [] })).toThrow(
+    'the engine is closed',
+  );
 });
