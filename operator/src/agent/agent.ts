@@ -3,8 +3,8 @@
  * wired and the order of start and stop. It serves mounts also while the API server is away.
  */
 import path from 'node:path';
-import { API_VERSION, store as layout, type SLMNodeCacheSpec, type SLMNodeCacheStatus } from '@slm-operator/crds';
-import { SLMNodeCache } from '../execution/kinds.ts';
+import type { SLMNodeCacheSpec, SLMNodeCacheStatus } from '@slm-operator/crds';
+import { API_VERSION, store as layout } from '@slm-operator/crds/contract';
 import type { KubeClient } from '../kube/client.ts';
 import { type Clock, systemClock } from '../runtime/clock.ts';
 import type { Logger } from '../runtime/log.ts';
@@ -19,6 +19,7 @@ import { makeAgentMetrics } from './metrics.ts';
 import { type Mounter, makeMounter, publishedMounts } from './mounts.ts';
 import { Puller } from './puller.ts';
 import { Reporter } from './reporter.ts';
+import { SLMNodeCache } from './resource.ts';
 
 export interface AgentOptions {
   readonly config: AgentConfig;

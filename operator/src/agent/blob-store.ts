@@ -11,7 +11,8 @@
  * removes what is mounted. Every step may be the last one before a kill: `open` finishes or undoes what is half done.
  */
 import path from 'node:path';
-import { store as layout, type ModelFile } from '@slm-operator/crds';
+import type { ModelFile } from '@slm-operator/crds';
+import { store as layout } from '@slm-operator/crds/contract';
 import { type BlobWriter, openBlobWriter } from './blob-writer.ts';
 import { hasCode, isMissing, type StoreFs, syncFolder, systemFs, writeDurably } from './durable-files.ts';
 import { checkFiles, safeHex } from './model-files.ts';

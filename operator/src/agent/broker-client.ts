@@ -3,7 +3,9 @@
  * operator's own authority, the node-bound token, and how long a grant is used. Never stores or logs a grant.
  */
 import { readFile } from 'node:fs/promises';
-import { broker, type DownloadGrant, type Reason, reasons } from '@slm-operator/crds';
+import type { DownloadGrant, Reason } from '@slm-operator/crds';
+import { broker } from '@slm-operator/crds/contract';
+import { reasons } from '@slm-operator/crds/reasons';
 import { Agent } from 'undici';
 import { SourceError, type SourceFailure } from '../sources/http-errors.ts';
 import { isMissing } from './durable-files.ts';

@@ -1,5 +1,5 @@
 /** What the node agent is told at start, by environment (the chart sets it). Owns names, defaults and sentences. */
-import { store } from '@slm-operator/crds';
+import { store } from '@slm-operator/crds/contract';
 
 export interface AgentConfig {
   /** Name of this node, and of its SLMNodeCache. */

@@ -1,7 +1,17 @@
 /** The agent's own metrics. Owns names and labels; what is counted comes from the puller and the store. */
-import { entryStates, type Reason } from '@slm-operator/crds';
+import type { EntryState, Reason } from '@slm-operator/crds';
 import { Counter, Gauge, type Registry } from 'prom-client';
 import type { PullEntry } from './puller.ts';
+
+/** A record, so that a new state does not compile without its place here. */
+const states: Readonly<Record<EntryState, true>> = {
+  Queued: true,
+  Downloading: true,
+  Verifying: true,
+  Ready: true,
+  Failed: true,
+  Evicting: true,
+};
 
 export interface AgentMetrics {
   /** An attempt to pull a model ended: `Ready` or why it failed. */
@@ -45,7 +55,8 @@ export function makeAgentMetrics(options: AgentMetricsOptions): AgentMetrics {
     labelNames: ['state'],
     collect() {
       const entries = options.entries();
-      for (const state of entryStates) this.set({ state }, entries.filter((entry) => entry.state === state).length);
+      for (const state of Object.keys(states))
+        this.set({ state }, entries.filter((entry) => entry.state === state).length);
     },
   });
   for (const gauge of [storeBytes, byState]) options.registry.registerMetric(gauge);

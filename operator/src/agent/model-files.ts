@@ -2,7 +2,8 @@
  * What a list of files must look like before a byte of it is written to a node's disk. Pure. The paths come from a
  * repository that somebody else fills, so nothing about them is taken on trust.
  */
-import { hexOf, type ModelFile, revisionDigest } from '@slm-operator/crds';
+import type { ModelFile } from '@slm-operator/crds';
+import { hexOf, revisionDigest } from '@slm-operator/crds/digest';
 import { SourceError } from '../sources/http-errors.ts';
 
 const DIGEST = /^sha256:[0-9a-f]{64}$/;

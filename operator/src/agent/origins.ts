@@ -2,7 +2,8 @@
  * Where the files of one revision are to be had during one attempt. Owns the grant that the operator gives for it: asked
  * for when first needed, once more when a server refuses it, and forgotten with the attempt.
  */
-import { type DownloadGrant, fileUrl, type ModelFile, type WantedModel } from '@slm-operator/crds';
+import type { DownloadGrant, ModelFile, WantedModel } from '@slm-operator/crds';
+import { fileUrl } from '@slm-operator/crds/digest';
 import { makeSourceClient, type SourceClient, type SourceClientOptions } from '../sources/http.ts';
 import { SourceError } from '../sources/http-errors.ts';
 import type { BrokerClient } from './broker-client.ts';

@@ -1,10 +1,14 @@
+import { rm, writeFile } from 'node:fs/promises';
+import path from 'node:path';
 import { describe, expect, it } from 'vitest';
+import { loadAgentAccess } from './cluster-access.ts';
 import { KeyedLock, Semaphore } from './concurrency.ts';
 import { readAgentConfig } from './config.ts';
 import { checkDisk } from './disk-budget.ts';
 import { parseMountInfo, publishedMounts } from './mounts.ts';
 import { RateMeter } from './rate-meter.ts';
 import { retryDelay } from './retry-delay.ts';
+import { temporaryFolder } from './testing/models.ts';
 import { formatBytes, formatProgress, formatSeconds, percentOf } from './text.ts';
 
 const MB = 1_000_000;
@@ -181,5 +185,21 @@ describe('the configuration', () => {
     [{ SLM_NODE_NAME: 'n1', SLM_BROKER_URL: 'https://operator:9443' }, 'SLM_BROKER_CA_FILE'],
   ])('%j is refused: %s', (env, says) => {
     expect(() => readAgentConfig(env)).toThrow(says);
+  });
+});
+
+describe('access to the API server', () => {
+  it('is the pod’s own, with the token as it is now', async () => {
+    await using folder = await temporaryFolder();
+    await writeFile(path.join(folder.path, 'token'), 'one\n');
+    await writeFile(path.join(folder.path, 'ca.crt'), 'PEM');
+    const env = { KUBERNETES_SERVICE_HOST: 'fd00::1', KUBERNETES_SERVICE_PORT: '6443' };
+    const access = await loadAgentAccess(env, folder.path);
+    expect(access.server).toBe('https://[fd00::1]:6443');
+    expect(await access.credentials()).toEqual({ headers: { authorization: 'Bearer one' }, tls: { ca: 'PEM' } });
+    await writeFile(path.join(folder.path, 'token'), 'two');
+    expect((await access.credentials()).headers).toEqual({ authorization: 'Bearer two' });
+    await rm(path.join(folder.path, 'token'));
+    await expect(access.credentials()).rejects.toThrow('automountServiceAccountToken: true');
   });
 });

@@ -5,7 +5,7 @@
 import { mkdir, rm, stat } from 'node:fs/promises';
 import path from 'node:path';
 import { Server, ServerCredentials } from '@grpc/grpc-js';
-import { csi } from '@slm-operator/crds';
+import { csi } from '@slm-operator/crds/contract';
 import type { Clock, Timer } from '../../runtime/clock.ts';
 import type { Logger } from '../../runtime/log.ts';
 import { identityService, nodeService, type RegistrationStatus, registrationService } from './descriptors.ts';

@@ -4,7 +4,7 @@
  */
 import { mkdir, rmdir } from 'node:fs/promises';
 import { type handleUnaryCall, type ServerUnaryCall, type sendUnaryData, status } from '@grpc/grpc-js';
-import { hexOf } from '@slm-operator/crds';
+import { hexOf } from '@slm-operator/crds/digest';
 import type { Logger } from '../../runtime/log.ts';
 import type { BlobStore } from '../blob-store.ts';
 import { KeyedLock } from '../concurrency.ts';

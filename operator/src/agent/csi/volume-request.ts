@@ -3,7 +3,7 @@
  * (`csi.storage.k8s.io/*`) comes from the kubelet.
  */
 import { status } from '@grpc/grpc-js';
-import { csi } from '@slm-operator/crds';
+import { csi } from '@slm-operator/crds/contract';
 import { isDigest } from '../model-files.ts';
 import type { PullEntry } from '../puller.ts';
 import { formatBytes, formatProgress, percentOf } from '../text.ts';
