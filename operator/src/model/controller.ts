@@ -2,7 +2,7 @@
  * The Model controller: resolves the source of each SLMModel once, and says in its status what it is and how far the nodes
  * are with it. Writes SLMModel.status and nothing else; what a node must hold is the NodeCache controller's.
  */
-import type { SLMDeployment as Deployment, SLMNodeCache as NodeCache } from '@slm-operator/crds';
+import type { SLMDeployment as Deployment, SLMNodeCache as NodeCache, SLMModelStatus } from '@slm-operator/crds';
 import { labels } from '@slm-operator/crds';
 import { managedSelector, modelNameOf } from '../deployment/names.ts';
 import { executePlan, FIELD_MANAGER } from '../execution/execute.ts';
@@ -33,6 +33,15 @@ export interface ModelControllerOptions {
   readonly resolve?: typeof resolveSource | undefined;
 }
 
+/** The last status that this process wrote for a model. */
+interface Written {
+  /** Milliseconds since 1970. */
+  readonly at: number;
+  /** Resource version that the store had then. */
+  readonly base: string | undefined;
+  readonly status: SLMModelStatus;
+}
+
 export function makeModelController(options: ModelControllerOptions): Controller {
   const { manager, recorder, log } = options;
   const { client } = manager;
@@ -56,12 +65,15 @@ export function makeModelController(options: ModelControllerOptions): Controller
         else signal.addEventListener('abort', end, { once: true });
       }),
   });
-  /** When each status was last written, so that progress is not written too often. */
-  const lastWrites = new Map<string, number>();
+  const written = new Map<string, Written>();
 
   const gather = (key: string): ObservedModel | undefined => {
-    const model = models.get(key);
-    if (model === undefined) return undefined;
+    const stored = models.get(key);
+    if (stored === undefined) return undefined;
+    const last = written.get(key);
+    // Until the store has seen our last write, what we wrote is what the status is: otherwise an event would be told twice.
+    const isBehind = last !== undefined && last.base === stored.metadata.resourceVersion;
+    const model = isBehind ? { ...stored, status: last.status } : stored;
     const namespace = model.metadata.namespace ?? '';
     return {
       model,
@@ -74,13 +86,13 @@ export function makeModelController(options: ModelControllerOptions): Controller
         .inNamespace(namespace)
         .flatMap((set) => revisionUse(set) ?? [])
         .filter((use) => use.model === model.metadata.name),
-      lastWrite: lastWrites.get(key),
+      lastWrite: last?.at,
     };
   };
 
   const forget = (key: string) => {
     resolutions.forget(key);
-    lastWrites.delete(key);
+    written.delete(key);
   };
   const everyModel = () => models.list().map((model) => keyOf(model));
 
@@ -115,7 +127,8 @@ export function makeModelController(options: ModelControllerOptions): Controller
         signal,
       });
       if (writes > 0) {
-        lastWrites.set(key, Date.now());
+        const { resourceVersion } = model.metadata;
+        if (plan.status !== undefined) written.set(key, { at: Date.now(), base: resourceVersion, status: plan.status });
         log.debug({ model: key, notes: plan.notes }, 'model status written');
       }
       return outcome;

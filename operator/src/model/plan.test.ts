@@ -65,7 +65,7 @@ const nodeOf = (name: string, more: Partial<NodeView> = {}): NodeView => ({
 const threeNodes = ['n1', 'n2', 'n3'].map((name) => nodeOf(name));
 
 function cacheOf(name: string, entry?: Partial<CacheEntry>, digest = A): [string, SLMNodeCache] {
-  const whole = { digest, state: 'Ready', bytesDone: SIZE, bytesTotal: SIZE, ...entry } as CacheEntry;
+  const whole: CacheEntry = { digest, state: 'Ready', bytesDone: SIZE, bytesTotal: SIZE, ...entry };
   return [
     name,
     {
@@ -101,7 +101,7 @@ function observe(more: Partial<ObservedModel> = {}): ObservedModel {
 /** A model that was resolved before, as the API server has it. */
 function resolvedModel(spec: Partial<SLMModel['spec']> = {}, more: Partial<ObservedModel> = {}): SLMModel {
   const { status } = planModel(observe({ resolution: answered({ result: resolution() }), ...more }), { now: NOW });
-  return model(spec, status as SLMModelStatus);
+  return model(spec, status);
 }
 
 function say(status: SLMModelStatus | undefined): string[] {
@@ -424,7 +424,7 @@ describe('pulling', () => {
         observe({ ...wanted, model: current, caches: new Map(threeNodes.map(({ name }) => cacheOf(name, entry))) }),
       );
       told.push(...plan.tells);
-      current = model({}, plan.status as SLMModelStatus);
+      current = model({}, plan.status);
     }
     expect(told).toEqual([
       'PullProgress: revision aaaaaaaaaa: 30% 300 kB/s 7s on 3 nodes',

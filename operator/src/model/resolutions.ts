@@ -16,7 +16,7 @@ import type { ResolutionState } from './observed.ts';
 /** A failure that only a change can end is looked at again this often, because not every change shows itself here. */
 const TERMINAL_RETRY_MS = 5 * 60_000;
 /** A Secret that is missing or refused: nobody tells us when it changes, so it is read again this often. */
-const SECRET_RETRY_MS = 15_000;
+const SECRET_RETRY_MS = 10_000;
 const FIRST_RETRY_MS = 1000;
 const MAX_RETRY_MS = 60_000;
 /** Sources asked at the same time. */

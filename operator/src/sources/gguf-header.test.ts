@@ -1,5 +1,5 @@
 import { makeGguf, tinyLlama } from '@slm-operator/test/fixtures/gguf';
-import fc from 'fast-check';
+import * as fc from 'fast-check';
 import { describe, expect, test } from 'vitest';
 import { parseGgufHeader } from './gguf-header.ts';
 
@@ -83,7 +83,7 @@ describe('the header of a GGUF file', () => {
     ['a Git LFS pointer', Buffer.from('version https://git-lfs.github.com/spec/v1\n'), /Git LFS pointer/],
     ['a zip archive', Buffer.from('PK\x03\x04....'), /zip archive/],
     ['gzip', Buffer.from([0x1f, 0x8b, 8, 0, 0, 0]), /begins with the bytes 1f8b08000000.*gzip/],
-    ['safetensors', Buffer.from([...[9, 0, 0, 0, 0, 0, 0, 0], ...Buffer.from('{"a":{}}')]), /safetensors/],
+    ['safetensors', Buffer.from('\x09\0\0\0\0\0\0\0{"a":{}}'), /safetensors/],
     ['plain text', Buffer.from('hello world'), /begins with "hello world", and a GGUF file begins with "GGUF"$/],
     ['GGUF version 1', makeGguf({ version: 1 }), /version 1.*convert/],
     ['a future version', makeGguf({ version: 9 }), /version 9.*reads versions 2 and 3/],
