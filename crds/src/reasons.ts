@@ -43,6 +43,7 @@ export const reasons = {
   ModelConflict: 'An SLMModel of this name exists and belongs to somebody else.',
   WaitingForBytes: 'The bytes of the revision are not yet on every node where its pods may run.',
   WaitingForPods: 'Pods are starting.',
+  Scheduled: 'Every pod has a node.',
   Unschedulable: 'The scheduler finds no node for a pod.',
   ImagePullFailed: 'A node cannot get the server image.',
   ContainerFailed: 'The server ended with an error.',

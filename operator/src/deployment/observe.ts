@@ -7,6 +7,7 @@ import { type SLMDeployment as Deployment, labels, type SLMModel as Model } from
 import { SLMDeployment, SLMModel, SLMNodeCache } from '../execution/kinds.ts';
 import type { ObjectRef } from '../execution/plan.ts';
 import type { KubeClient } from '../kube/client.ts';
+import { isForbidden } from '../kube/errors.ts';
 import {
   controllerOf,
   Event,
@@ -196,14 +197,20 @@ async function mountEvents(
   const [pod] = waiting;
   const { name, namespace, uid } = pod?.metadata ?? {};
   if (name === undefined || uid === undefined) return new Map();
-  const { items } = await client.list(Event, {
-    namespace,
-    fieldSelector: `regarding.kind=Pod,regarding.uid=${uid},reason=FailedMount`,
-    limit: 20,
-    signal,
-  });
-  const latest = items.toSorted((a, b) => lastSeen(b) - lastSeen(a))[0];
-  return new Map(latest === undefined ? [] : [[name, latest.note]]);
+  try {
+    const { items } = await client.list(Event, {
+      namespace,
+      fieldSelector: `regarding.kind=Pod,regarding.uid=${uid},reason=FailedMount`,
+      limit: 20,
+      signal,
+    });
+    const latest = items.toSorted((a, b) => lastSeen(b) - lastSeen(a))[0];
+    return new Map(latest === undefined ? [] : [[name, latest.note]]);
+  } catch (error) {
+    // Where we may not read events the status says less; nothing else depends on them.
+    if (isForbidden(error)) return new Map();
+    throw error;
+  }
 }
 
 function lastSeen(event: ObjectOf<typeof Event>): number {

@@ -365,7 +365,7 @@ describe('status', () => {
             "lastTransitionTime": "2026-11-23T12:00:00Z",
             "message": "every pod has a node",
             "observedGeneration": 1,
-            "reason": "Ready",
+            "reason": "Scheduled",
             "status": "True",
             "type": "Scheduled",
           },

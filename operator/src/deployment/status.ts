@@ -278,7 +278,7 @@ function scheduledCondition({ pods }: Observed, blocks: readonly Block[]): Desir
   }
   const placed = pods.filter((pod) => pod.spec?.nodeName !== undefined || isReady(pod));
   if (placed.length === 0 || placed.length < pods.length) return [];
-  return [{ type: 'Scheduled', status: 'True', reason: 'Ready', message: 'every pod has a node' }];
+  return [{ type: 'Scheduled', status: 'True', reason: 'Scheduled', message: 'every pod has a node' }];
 }
 
 /** True when a node that has a pod of this deployment still pulls something. */
