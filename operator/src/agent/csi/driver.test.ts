@@ -260,6 +260,11 @@ describe('a request', () => {
       'block device',
     ],
     [
+      'for a writable volume',
+      (node) => ({ ...publishRequest(node.kubeletDir, digest), readonly: false }),
+      'volumes[].csi.readOnly',
+    ],
+    [
       'of a PersistentVolume',
       (node) => publishRequest(node.kubeletDir, digest, { 'csi.storage.k8s.io/ephemeral': 'false' }),
       'inline volumes',

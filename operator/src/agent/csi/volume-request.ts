@@ -38,6 +38,13 @@ export function readVolumeRequest(request: NodePublishVolumeRequest, kubeletDir:
   if (!targetPath.startsWith(`${kubeletDir}/`) || targetPath.split('/').includes('..')) {
     throw invalid(`target_path must be below ${kubeletDir}`);
   }
+  // A container runtime makes a mount writable again for a container that asks for it, whatever it was on the node. Only
+  // when the volume itself says readOnly does the kubelet ask for read-only in every container.
+  if (!request.readonly) {
+    throw invalid(
+      `a model is read-only: write readOnly: true in the volume itself (volumes[].csi.readOnly), not only in volumeMounts`,
+    );
+  }
   if (volumeCapability?.block != null) throw invalid('a model cannot be mounted as a block device');
   if (context['csi.storage.k8s.io/ephemeral'] !== 'true') {
     throw invalid(
