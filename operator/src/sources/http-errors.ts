@@ -52,6 +52,7 @@ const MAX_RETRY_AFTER_MS = 3_600_000;
  */
 export function classifyHttpFailure(failure: unknown, context: FailureContext): SourceFailure {
   if (failure instanceof SourceError) return failure.failure;
+  if (failure instanceof Error && failure.cause instanceof SourceError) return failure.cause.failure;
   if (isAnswer(failure)) return classifyAnswer(failure, context);
   return classifyError(failure, context);
 }

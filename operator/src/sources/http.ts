@@ -2,6 +2,8 @@
  * A small HTTP client for sources: a CA bundle beside the public authorities, bounded redirects, timeouts, abort.
  * Owns the rule that a header given for one origin is never sent to another. Never writes to disk, never retries.
  */
+import { lookup } from 'node:dns';
+import { BlockList, isIP, type LookupFunction } from 'node:net';
 import { rootCertificates } from 'node:tls';
 import { Agent, type Dispatcher } from 'undici';
 import { classifyHttpFailure, displayUrl, SourceError } from './http-errors.ts';
@@ -63,6 +65,7 @@ export function makeSourceClient(options: SourceClientOptions = {}): SourceClien
   const agent = new Agent({
     connect: {
       timeout: options.connectTimeoutMs ?? 10_000,
+      lookup: lookupPublic,
       ...(options.caBundle === undefined ? {} : { ca: [...rootCertificates, options.caBundle] }),
     },
     headersTimeout: options.headersTimeoutMs ?? 30_000,
@@ -180,7 +183,8 @@ function redirectOf(answer: Dispatcher.ResponseData): string | undefined {
 }
 
 function refuseUnsafe(url: string, first: string, insecure: boolean): void {
-  const { protocol } = new URL(url);
+  const { protocol, hostname } = new URL(url);
+  if (isForbidden(hostname.replace(/^\[|\]$/g, ''))) throw forbidden(url);
   if (protocol === 'https:' || (protocol === 'http:' && insecure)) return;
   if (protocol === 'http:') {
     throw invalid(
@@ -191,6 +195,36 @@ function refuseUnsafe(url: string, first: string, insecure: boolean): void {
   }
   throw invalid(`${displayUrl(first)} redirects to an address that is neither https:// nor http://`);
 }
+
+/**
+ * Addresses that answer only to the machine that asks, cloud metadata with its credentials before all: whoever may write an
+ * SLMModel must not reach them through the operator or a node.
+ */
+const linkLocal = new BlockList();
+linkLocal.addSubnet('169.254.0.0', 16, 'ipv4');
+linkLocal.addSubnet('fe80::', 10, 'ipv6');
+linkLocal.addAddress('fd00:ec2::254', 'ipv6');
+
+function isForbidden(address: string): boolean {
+  const family = isIP(address);
+  return family !== 0 && linkLocal.check(address, family === 6 ? 'ipv6' : 'ipv4');
+}
+
+function forbidden(url: string): SourceError {
+  return invalid(`${displayUrl(url)} is a link-local address, which no source may have: name a server of the network`);
+}
+
+/** Looks a name up and leaves out what {@link isForbidden}; a name with no other address ends in an error. */
+const lookupPublic: LookupFunction = (hostname, options, callback) => {
+  lookup(hostname, { ...options, all: true }, (error, addresses) => {
+    if (error !== null) return callback(error, []);
+    const usable = addresses.filter(({ address }) => !isForbidden(address));
+    const [first] = usable;
+    if (first === undefined) return callback(forbidden(`https://${hostname}/`), []);
+    if (options.all === true) callback(null, usable);
+    else callback(null, first.address, first.family);
+  });
+};
 
 function invalid(message: string): SourceError {
   return new SourceError({ reason: 'SourceInvalid', message, terminal: true });

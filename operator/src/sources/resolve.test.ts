@@ -1,5 +1,5 @@
 import { createHash } from 'node:crypto';
-import { cp, mkdir, mkdtemp, rm, writeFile } from 'node:fs/promises';
+import { mkdir, mkdtemp, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { revisionDigest } from '@slm-operator/crds';
@@ -41,7 +41,7 @@ beforeAll(async () => {
   const part = (values: object) => makeGguf({ values: { ...tinyLlama, ...values }, tensors });
   await put('hf/acme/split/m-00001-of-00002.gguf', part({ 'split.count': 2, 'split.no': 0 }));
   await put('hf/acme/split/m-00002-of-00002.gguf', part({ 'split.count': 2, 'split.no': 1 }));
-  server = await startFileServer({ root });
+  server = await startFileServer({ root, pageSize: 3 });
   const authority = await makeAuthority(Date.now());
   ca = authority.cert;
   tls = await startFileServer({ root, tls: await makeServingCertificate(authority, ['127.0.0.1'], Date.now()) });
@@ -204,6 +204,16 @@ describe('https://', () => {
     }
   });
 
+  test.each([
+    'http://169.254.169.254/latest/meta-data',
+    'http://[fe80::1]/a.gguf',
+    'http://[::ffff:169.254.169.254]/a',
+  ])('what answers only to its own machine is no source: %s', async (uri) => {
+    expect(await failureOf(resolve({ uri, digest }))).toMatch(/^SourceInvalid: .*link-local/);
+    server.setFault('/files/model.gguf', { redirect: uri });
+    expect(await failureOf(file())).toMatch(/^SourceInvalid: .*link-local/);
+  });
+
   test('a private authority is refused with the remedy, and trusted once it is named', async () => {
     const spec = { uri: `${tls.url}/files/model.gguf`, digest };
     expect(await failureOf(resolve(spec))).toMatch(/^TLSUntrusted: .*source\.caBundleRef/);
@@ -249,10 +259,13 @@ describe('hf://', () => {
   });
 
   test('a long list of files comes page by page', async () => {
-    const copy = path.join(root, 'hf/acme/long');
-    await cp(path.join(root, 'hf/acme/one'), copy, { recursive: true });
-    for (let index = 0; index < 1005; index++) await writeFile(path.join(copy, `a${index}.txt`), 'x');
-    expect((await resolve({ uri: 'hf://acme/long' })).files.map((entry) => entry.path)).toEqual(['model-q4.gguf']);
+    const { files } = await resolve({ uri: 'hf://acme/many/m-x1.gguf' });
+    expect(files.map((entry) => entry.path)).toEqual(['m-x1.gguf']);
+    const pages = server.requests.filter((request) => request.path.includes('/acme/many/tree/'));
+    expect(pages.map(({ query }) => query).slice(-2)).toEqual([
+      '?recursive=true&limit=3&cursor=6',
+      '?recursive=true&limit=3&cursor=9',
+    ]);
   });
 
   test.each<[string, Partial<SourceSpec> & { uri: string }, RegExp]>([
