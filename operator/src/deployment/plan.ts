@@ -181,14 +181,16 @@ function sizeEvents(
   wanted: WantedRevision | undefined,
   model: string,
 ): EventIntent[] {
+  const ifWritten = { kind: 'ReplicaSet', name: size.name };
   const scaled: EventIntent = {
+    ifWritten,
     reason: 'ScalingReplicaSet',
     action: 'Scale',
     note: `scaled ${size.name} from ${size.from} to ${size.to}: ${size.why}`,
   };
   if (size.name !== made) return [scaled];
   const note = `made ReplicaSet ${size.name} for revision ${wanted?.revision} of model ${model}, image ${wanted?.image}`;
-  return [{ reason: 'RevisionCreated', action: 'Create', note }, scaled];
+  return [{ ifWritten, reason: 'RevisionCreated', action: 'Create', note }, scaled];
 }
 
 /** Waits that are part of every start and need nobody's attention. */

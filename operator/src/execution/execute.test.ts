@@ -94,6 +94,16 @@ it('writes nothing the second time, when the server has everything', async () =>
   expect(api.writes).toEqual([]);
 });
 
+it('tells of a child only when it was really written', async () => {
+  const about = (name: string) =>
+    ({ reason: 'RevisionCreated', note: 'made', ifWritten: { kind: 'ReplicaSet', name } }) as const;
+  await run({ events: [about('chat-1'), about('chat-2'), about('chat-3')] });
+  expect(events).toEqual(['RevisionCreated', 'RevisionCreated']);
+  events.length = 0;
+  await run({ patch: [], remove: [], events: [about('chat-2')] });
+  expect(events).toEqual([]);
+});
+
 it('leaves the status alone when the plan says nothing of it', async () => {
   await run({ status: undefined });
   expect(api.writes).not.toContain('applyStatus SLMDeployment demo/chat');

@@ -71,7 +71,8 @@ export async function executePlan<T extends AnyObject & { readonly status?: unkn
 ): Promise<Executed> {
   const { client, recorder, type, owner, plan, signal } = options;
   const applier = options.applier ?? applierFor(client);
-  const run: Run = { client, applier, live: options.live ?? (() => undefined), signal, writes: 0 };
+  const live = options.live ?? (() => undefined);
+  const run: Run = { client, applier, live, signal, writes: 0, written: new Set() };
 
   let refusal: Refusal | undefined;
   try {
@@ -92,7 +93,9 @@ export async function executePlan<T extends AnyObject & { readonly status?: unkn
   if (refusal !== undefined) {
     return { outcome: waiting(refusal.reason, refusal.message, REFUSED_RETRY_MS), writes: run.writes, refusal };
   }
-  for (const event of plan.events) recorder.record(type, owner, event);
+  for (const { ifWritten, ...event } of plan.events) {
+    if (ifWritten === undefined || run.written.has(idOf(ifWritten))) recorder.record(type, owner, event);
+  }
   return { outcome: plan.outcome, writes: run.writes };
 }
 
@@ -102,6 +105,12 @@ interface Run {
   readonly live: (ref: ObjectRef) => AnyObject | undefined;
   readonly signal: AbortSignal | undefined;
   writes: number;
+  /** Children that were written, by {@link idOf}. */
+  readonly written: Set<string>;
+}
+
+function idOf({ kind, name }: { readonly kind: string; readonly name: string }): string {
+  return `${kind} ${name}`;
 }
 
 /** Turns an answer that no retry will change into a {@link RefusedError}. */
@@ -140,7 +149,9 @@ async function applyOwned(run: Run, object: KubeObject): Promise<void> {
     if (live !== undefined) refuseForeign(object, live);
     // Without force the server itself refuses to take fields of an object that came between the question and the write.
     const result = await run.applier.apply(type, object, live, { force: live !== undefined, signal: run.signal });
-    if (result.written) run.writes++;
+    if (!result.written) return;
+    run.writes++;
+    run.written.add(idOf(ref));
   });
 }
 
@@ -158,6 +169,7 @@ async function patch(run: Run, intent: NonNullable<Plan['patch']>[number]): Prom
       fieldManager: FIELD_MANAGER,
       signal: run.signal,
     });
+    run.written.add(idOf(target));
   });
 }
 

@@ -44,6 +44,8 @@ export interface EventIntent {
   readonly action?: string | undefined;
   /** For people. */
   readonly note: string;
+  /** Told only when this object was really written: a stale store plans again what was done a moment ago. */
+  readonly ifWritten?: { readonly kind: string; readonly name: string } | undefined;
 }
 
 /** Everything that one reconcile wants to change. Carried out in the order of the fields. */

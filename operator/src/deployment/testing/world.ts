@@ -291,7 +291,7 @@ export class World implements AsyncDisposable {
 }
 
 /** Patience for a busy machine. */
-export const slow = { timeout: 20_000, interval: 100 };
+export const slow = { timeout: 30_000, interval: 100 };
 
 function ignoreGone(error: unknown): void {
   if (!(error instanceof Error && /not found|being deleted|AlreadyExists|Conflict|assigned/i.test(error.message)))
