@@ -6,6 +6,9 @@
 /** Index into the model's vocabulary. */
 export type Token = number;
 
+/** What sampling gives where no token is left to choose from. */
+export const NO_TOKEN = -1;
+
 /** How the next token is picked. Every field is set: defaults belong to the APIs, which differ in them. */
 export interface SamplingParams {
   /** 0 always takes the likeliest token. */
@@ -58,7 +61,10 @@ export interface Decoder<Sampler extends TokenSampler = TokenSampler> {
   createSampler(params: SamplingParams, history: readonly Token[]): Sampler;
   /** Computes one batch. Items come sorted by slot, at most one for each slot. */
   decode(items: readonly BatchItem[]): Promise<void>;
-  /** Samples after the last decoded batch; `item` is an index into it. Results come in the order of `picks`. */
+  /**
+   * Samples after the last decoded batch; `item` is an index into it.
+   * @returns a token for each pick, in their order; NO_TOKEN where sampling fails
+   */
   sample(picks: readonly { readonly item: number; readonly sampler: Sampler }[]): Promise<readonly Token[]>;
   /**
    * Drops everything of a slot from position `length` on.

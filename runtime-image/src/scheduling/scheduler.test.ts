@@ -1,7 +1,7 @@
 import * as fc from 'fast-check';
 import { describe, expect, test } from 'vitest';
 import { FakeDecoder, type FakeDecoderOptions, turns } from '../engines/fake.ts';
-import type { BatchItem, SamplingParams, Token } from './decoder.ts';
+import { type BatchItem, NO_TOKEN, type SamplingParams, type Token } from './decoder.ts';
 import { QueueFullError } from './queue.ts';
 import { type JobResult, Scheduler } from './scheduler.ts';
 
@@ -258,6 +258,17 @@ describe('aborts and failures', () => {
     fail = false;
     expect((await submit(scheduler, range(5))).tokens).toEqual(alone(range(5), 1000, 1, 200));
     expect(decoder.liveSamplers).toBe(0);
+    await scheduler.close();
+  });
+
+  test('a request for which no token can be sampled fails alone', async () => {
+    const { scheduler } = makeScheduler({ next: (_, { seed }) => (seed === 2 ? NO_TOKEN : 7) });
+    const [bad, good] = await Promise.all([
+      submit(scheduler, range(5), { seed: 2 }),
+      submit(scheduler, range(5, 3), { maxTokens: 3 }),
+    ]);
+    expect(bad?.error?.message).toBe('no token can be sampled: the settings leave none to choose from');
+    expect(good?.tokens).toEqual([7, 7, 7]);
     await scheduler.close();
   });
 

@@ -4,7 +4,14 @@
  */
 import { planBatch } from './batch-plan.ts';
 import { learnSpeed, type PrefillSpeed, prefillChunk } from './chunk-size.ts';
-import type { BatchItem, Decoder, SamplingParams, Token, TokenSampler } from './decoder.ts';
+import {
+  type BatchItem,
+  type Decoder,
+  NO_TOKEN,
+  type SamplingParams,
+  type Token,
+  type TokenSampler,
+} from './decoder.ts';
 import { AdmissionQueue } from './queue.ts';
 import { chooseSlot } from './slots.ts';
 
@@ -271,7 +278,9 @@ export class Scheduler {
     const tokens = await this.#decoder.sample(picks);
     picks.forEach((pick, index) => {
       const token = tokens[index];
-      if (token !== undefined) this.#accept(pick.slot, token);
+      if (token === undefined || token === NO_TOKEN)
+        this.#fail(pick.slot, new Error('no token can be sampled: the settings leave none to choose from'));
+      else this.#accept(pick.slot, token);
     });
     this.#stepStarted = 0;
     return true;

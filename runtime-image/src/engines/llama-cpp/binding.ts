@@ -3,6 +3,7 @@
  * reaches for the addon's own objects; they may change with any release, and the version is therefore checked first.
  */
 import { readFile, stat } from 'node:fs/promises';
+import { homedir, tmpdir } from 'node:os';
 import { setImmediate as nextTurn } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
 import type { Llama, LlamaModel } from 'node-llama-cpp';
@@ -104,6 +105,7 @@ export class UnknownArchitectureError extends Error {
  * @throws StartupError (EngineMismatch) when the library is not the one that this file knows; the library's own errors.
  */
 export async function loadNative(options: NativeOptions): Promise<NativeModel> {
+  ensureHome();
   const { getLlama, LlamaLogLevel } = await import('node-llama-cpp');
   await checkVersion();
   const levels = { fatal: 'error', error: 'error', warn: 'warn', info: 'info', log: 'debug', debug: 'debug' } as const;
@@ -259,6 +261,18 @@ function readMetadata(model: LlamaModel): NativeMetadata {
     bosToken: model.tokens.bosString ?? '',
     eosToken: model.tokens.eosString ?? '',
   };
+}
+
+/**
+ * The library asks for the home folder, to shorten paths in its messages. A container's user often has none, and asking
+ * then throws.
+ */
+function ensureHome(): void {
+  try {
+    homedir();
+  } catch {
+    process.env['HOME'] = tmpdir();
+  }
 }
 
 /** @throws StartupError (EngineMismatch) */

@@ -1,7 +1,14 @@
 /**
  * The scheduler's decoder over llama.cpp's context. Thin: batches in, tokens out; every decision is the scheduler's.
  */
-import type { BatchItem, Decoder, SamplingParams, Token, TokenSampler } from '../../scheduling/decoder.ts';
+import {
+  type BatchItem,
+  type Decoder,
+  NO_TOKEN,
+  type SamplingParams,
+  type Token,
+  type TokenSampler,
+} from '../../scheduling/decoder.ts';
 import type { AddonSampler, NativeModel } from './binding.ts';
 
 interface NativeSampler extends TokenSampler {
@@ -44,11 +51,10 @@ export class LlamaCppDecoder implements Decoder<NativeSampler> {
     picks: readonly { readonly item: number; readonly sampler: NativeSampler }[],
   ): Promise<readonly Token[]> {
     return Promise.all(
-      picks.map(async ({ item, sampler }) => {
-        const token = await this.#model.context.sampleToken(this.#logits[item] ?? -1, sampler.native);
-        if (token < 0) throw new Error('llama.cpp gave no token: the sampler left no candidate');
-        return token;
-      }),
+      picks.map(({ item, sampler }) =>
+        // One that fails must not leave before the others are done: their samplers are still in use.
+        this.#model.context.sampleToken(this.#logits[item] ?? -1, sampler.native).catch(() => NO_TOKEN),
+      ),
     );
   }
 

@@ -185,6 +185,8 @@ describe('sampling', () => {
   test('settings out of all proportion do no harm', async () => {
     const wild = { ...hot, topK: 4_000_000_000, repeatLastN: 2_000_000_000, repeatPenalty: 1.1, seed: 4_294_967_294 };
     expect((await answer(story(), { sampling: wild, maxTokens: 2 })).end.completionTokens).toBe(2);
+    const cold = { ...greedy, temperature: 1e-40, topP: 0, minP: 1, repeatPenalty: 0.01, frequencyPenalty: -2 };
+    expect((await answer(story(), { sampling: cold, maxTokens: 2 })).end.completionTokens).toBe(2);
   });
 });
 
