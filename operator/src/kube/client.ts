@@ -164,6 +164,9 @@ export interface KubeClient {
   /** Anything else; answers the parsed JSON, or the text when it is none. */
   request<T = unknown>(request: RawRequest): Promise<T>;
 
+  /** Reads token and certificates again before the next call, sooner than by itself. */
+  refreshCredentials(): void;
+
   /** Closes the pooled connections; running calls fail. */
   close(): Promise<void>;
 }

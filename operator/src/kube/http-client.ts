@@ -248,6 +248,10 @@ class HttpKubeClient implements KubeClient {
     return this.#call<T>(request);
   }
 
+  refreshCredentials(): void {
+    this.#transport.refresh();
+  }
+
   async close(): Promise<void> {
     await this.#transport.close();
   }

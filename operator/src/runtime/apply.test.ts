@@ -127,6 +127,14 @@ describe('status', () => {
     expect(await applier.writeStatusIfChanged(Widget, live, { a: 1 })).toMatchObject({ written: true });
   });
 
+  it('is written again when it goes back to what a store that lags behind still shows', async () => {
+    const live = store({ metadata, status: { a: 1 } });
+    expect(await applier.writeStatusIfChanged(Widget, live, { a: 2 })).toMatchObject({ written: true });
+    expect(await applier.writeStatusIfChanged(Widget, live, { a: 1 })).toMatchObject({ written: true });
+    expect(stored?.status).toEqual({ a: 1 });
+    expect(await applier.writeStatusIfChanged(Widget, live, { a: 1 })).toMatchObject({ written: false });
+  });
+
   it('of an object that is gone is no error', async () => {
     const live = store({ metadata });
     stored = undefined;

@@ -14,7 +14,7 @@
  */
 import { createHash } from 'node:crypto';
 import type { CallOptions, KubeClient } from '../kube/client.ts';
-import { isNotFound } from '../kube/errors.ts';
+import { ApiError, isConflict, isNotFound } from '../kube/errors.ts';
 import { type KubeObject, keyOf, type ObjectMeta, type ResourceType, refOf, resourceName } from '../kube/resource.ts';
 
 /** Result of a write that may have been unnecessary. */
@@ -76,8 +76,8 @@ interface Applied {
   readonly asked: string;
   /** Of the requested fields in the server's answer. */
   readonly got: string;
-  /** The version that the store had when we wrote. While it still has that one, it merely has not caught up. */
-  readonly base: string | undefined;
+  /** The object's version after our write. A store that has an older one merely has not caught up. */
+  readonly version: string | undefined;
 }
 
 class RememberingApplier implements Applier {
@@ -105,7 +105,7 @@ class RememberingApplier implements Applier {
       ...options,
       fieldManager: this.#fieldManager,
     });
-    this.#remember(id, desired, object, live);
+    this.#remember(id, desired, object);
     return { object, written: true };
   }
 
@@ -118,15 +118,15 @@ class RememberingApplier implements Applier {
     const { name, namespace } = refOf(live);
     const id = `${resourceName(type)}/status ${keyOf(live)}`;
     const uid = live.metadata?.uid;
-    // The uid makes the server refuse when the object was deleted and made again: its status is not this one's.
+    // The uid makes the server refuse when the object was deleted and made again: that one's status is another's.
     const metadata: ObjectMeta = {
       name,
       ...(namespace === undefined ? {} : { namespace }),
       ...(uid === undefined ? {} : { uid }),
     };
     const desired = { metadata, status };
-    if (stableJson(live.status) === stableJson(status)) return { object: live, written: false };
-    if (this.#holds(id, desired, live)) return { object: live, written: false };
+    const looksEqual = stableJson(live.status) === stableJson(status);
+    if (this.#holds(id, desired, live, looksEqual)) return { object: live, written: false };
     let object: T;
     try {
       object = await this.#client.applyStatus<T>(type, desired, {
@@ -135,10 +135,13 @@ class RememberingApplier implements Applier {
         fieldManager: this.#fieldManager,
       });
     } catch (error) {
-      if (isNotFound(error)) return undefined;
+      if (isNotFound(error) || isAboutAnotherUid(error)) return undefined;
       throw error;
     }
-    this.#remember(id, desired, object, live);
+    // For custom resources the server ignores the uid here. The new object's own reconcile puts its status right: it
+    // comes after this one, and its copy in the store does not have what we just wrote.
+    if (object.metadata?.uid !== uid) return undefined;
+    this.#remember(id, desired, object);
     return { object, written: true };
   }
 
@@ -159,30 +162,46 @@ class RememberingApplier implements Applier {
     }
   }
 
-  #holds(id: string, desired: KubeObject, live: KubeObject): boolean {
+  /** True when the object is known to hold what is desired; false when it has to be written. */
+  #holds(id: string, desired: KubeObject, live: KubeObject, looksEqual = false): boolean {
     const before = this.#applied.get(id);
-    if (before === undefined || before.uid !== live.metadata?.uid || before.asked !== fingerprint(desired))
-      return false;
-    const same = before.base === live.metadata?.resourceVersion || before.got === fingerprint(project(live, desired));
-    if (same) {
+    if (before === undefined || before.uid !== live.metadata?.uid) return looksEqual;
+    const sameAsked = before.asked === fingerprint(desired);
+    // Behind our own write the store's copy proves nothing: our last request is the newest that we know.
+    if (isOlder(live.metadata?.resourceVersion, before.version)) return sameAsked;
+    const holds = looksEqual || (sameAsked && before.got === fingerprint(project(live, desired)));
+    if (holds && sameAsked) {
       // Moves it to the young end.
       this.#applied.delete(id);
       this.#applied.set(id, before);
     }
-    return same;
+    return holds;
   }
 
-  #remember(id: string, desired: KubeObject, object: KubeObject, live: KubeObject | undefined): void {
+  #remember(id: string, desired: KubeObject, object: KubeObject): void {
     this.#applied.delete(id);
     this.#applied.set(id, {
       uid: object.metadata?.uid,
       asked: fingerprint(desired),
       got: fingerprint(project(object, desired)),
-      base: live?.metadata?.resourceVersion,
+      version: object.metadata?.resourceVersion,
     });
     const [oldest] = this.#applied.keys();
     if (this.#applied.size > this.#limit && oldest !== undefined) this.#applied.delete(oldest);
   }
+}
+
+/** Resource versions are decimal numbers that grow (guaranteed since Kubernetes 1.35, and true before). */
+function isOlder(left: string | undefined, right: string | undefined): boolean {
+  if (left === undefined || right === undefined) return false;
+  return left.length === right.length ? left < right : left.length < right.length;
+}
+
+/** The object was deleted and made again: built-in kinds answer 422 about an immutable field, others 409. */
+function isAboutAnotherUid(error: unknown): boolean {
+  if (!(error instanceof ApiError)) return false;
+  if (error.status === 422) return error.causes.some((cause) => cause.field === 'metadata.uid');
+  return isConflict(error) && /\buid\b/i.test(error.message);
 }
 
 /** Fields that tell items of a list apart, most telling first. */

@@ -2,7 +2,7 @@ import * as fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
 import type { CallOptions, KubeClient } from '../kube/client.ts';
 import { ApiError, ConnectionError } from '../kube/errors.ts';
-import { Lease, type ObjectOf } from '../kube/resource.ts';
+import type { Lease, ObjectOf } from '../kube/resource.ts';
 import {
   type LeaderElector,
   type LeaderElectorOptions,
