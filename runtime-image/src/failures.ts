@@ -49,7 +49,7 @@ export class StartupError extends Error {
 const LONGEST_MESSAGE = 4096;
 
 /**
- * Leaves `{"reason","message"}` where the kubelet copies it into the container's status.
+ * Leaves `REASON: SENTENCE` where the kubelet copies it into the container's status, and the operator into its own.
  * Does nothing where that file does not exist already: outside a pod.
  */
 export function writeTerminationMessage(
@@ -63,8 +63,7 @@ export function writeTerminationMessage(
     return;
   }
   try {
-    const message = error.message.slice(0, LONGEST_MESSAGE - 200);
-    writeSync(fd, JSON.stringify({ reason: error.reason, message }));
+    writeSync(fd, Buffer.from(`${error.reason}: ${error.message}`).subarray(0, LONGEST_MESSAGE));
   } catch {
     // The log line says the same; there is nowhere else to tell.
   } finally {

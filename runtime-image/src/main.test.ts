@@ -98,8 +98,7 @@ test('the termination message goes where the kubelet reads it, and nowhere else'
   await writeFile(file, '');
   writeTerminationMessage(error, file);
   const written = readFileSync(file, 'utf8');
-  expect(written.length).toBeLessThanOrEqual(4096);
-  expect(JSON.parse(written)).toMatchObject({ reason: 'NotAModel' });
+  expect([written.length, written.slice(0, 20)]).toEqual([4096, 'NotAModel: xxxxxxxxx']);
 });
 
 test('the version is that of the package', () => {

@@ -34,7 +34,7 @@ export async function shutDown(options: ShutdownOptions): Promise<boolean> {
 }
 
 /** For the batch in progress and the release of memory, in milliseconds. */
-const ENGINE_MS = 5000;
+const ENGINE_MS = 3000;
 /** For the last bytes to leave after the last answer was written, in milliseconds. */
 const CLOSE_MS = 1000;
 
