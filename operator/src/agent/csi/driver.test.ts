@@ -140,6 +140,20 @@ describe('a volume', () => {
     expect(node.mounter.done).toEqual([`umount ${target}`, `mount ${target}`]);
   });
 
+  it('whose model was taken off the disk can still be unmounted, and mounted anew', async () => {
+    await using node = await startNode();
+    await node.bench.want(wantedFrom(node));
+    await node.bench.until(digest, isReady);
+    const target = targetOf(node);
+    const gone = { root: `${node.bench.store.modelPath(digest)}//deleted`, target, options: ['ro'] };
+    node.mounter.mounts.push(gone);
+    await node.call('NodePublishVolume', publishRequest(node.kubeletDir, digest));
+    expect(node.mounter.done).toEqual([`umount ${target}`, `mount ${target}`]);
+    node.mounter.mounts.splice(0, 1, gone);
+    await node.call('NodeUnpublishVolume', { volumeId: 'csi-1234', targetPath: target });
+    expect(node.mounter.mounts).toEqual([]);
+  });
+
   it('waits for the last bytes instead of failing at once', async () => {
     await using node = await startNode({ waitMs: 10_000 }, 4_000_000);
     const mounted = node.call('NodePublishVolume', publishRequest(node.kubeletDir, digest));

@@ -9,7 +9,7 @@ import type { Logger } from '../../runtime/log.ts';
 import type { BlobStore } from '../blob-store.ts';
 import { KeyedLock } from '../concurrency.ts';
 import { isMissing } from '../durable-files.ts';
-import { type Mounter, publishedMounts } from '../mounts.ts';
+import { type Mount, type Mounter, publishedMounts } from '../mounts.ts';
 import type { Puller } from '../puller.ts';
 import type { NodePublishVolumeRequest, NodeUnpublishVolumeRequest } from './descriptors.ts';
 import { checkNamespace, explainWait, readVolumeRequest, VolumeError, type VolumeRequest } from './volume-request.ts';
@@ -83,8 +83,8 @@ async function mount(options: NodeServiceOptions, request: VolumeRequest): Promi
   const { targetPath } = request;
   const hex = hexOf(request.digest);
   const there = await mountsAt(options, targetPath);
-  const [only] = there;
-  if (there.length === 1 && only?.hex === hex && only.options.includes('ro')) return;
+  const [model] = publishedMounts(there, options.kubeletDir);
+  if (there.length === 1 && model?.hex === hex && model.options.includes('ro')) return;
   // Writable, or another revision in a volume that never changes its attributes: not made by us as it is. Make it anew.
   for (const _ of there) await mounter.unmount(targetPath);
   await mkdir(targetPath, { recursive: true, mode: 0o750 });
@@ -107,9 +107,9 @@ async function unpublish(options: NodeServiceOptions, targetPath: string): Promi
   void puller.reconcile();
 }
 
-async function mountsAt(options: NodeServiceOptions, targetPath: string) {
-  const mounts = publishedMounts(await options.mounter.list(), options.kubeletDir);
-  return mounts.filter((candidate) => candidate.target === targetPath);
+/** All mounts at a target, also one whose folder is gone from the store and which is no model any more. */
+async function mountsAt(options: NodeServiceOptions, targetPath: string): Promise<readonly Mount[]> {
+  return (await options.mounter.list()).filter((candidate) => candidate.target === targetPath);
 }
 
 /** A gRPC method out of an async function: errors become statuses, a cancelled call aborts the signal. */
