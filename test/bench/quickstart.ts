@@ -7,7 +7,7 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import type { KubeClient } from '@slm-operator/operator/kube/client';
 import { type Cluster, upCluster } from '../cluster/cluster.ts';
 import { ask, forwardPort, readApiKey } from '../demo/chat.ts';
-import { HUB_URL, installChart, installHub, provideImages, SYSTEM_NAMESPACE } from '../demo/install.ts';
+import { HUB_URL, installAll, prepareImages, SYSTEM_NAMESPACE } from '../demo/install.ts';
 import { openClient, waitUntilReady } from '../demo/watch.ts';
 import { smollm2 } from '../fixtures/models.ts';
 import type { Bench } from './main.ts';
@@ -30,9 +30,8 @@ export const quickstart: Bench = async ({ runs, idleSeconds, progress }) => {
   // A cluster of its own: models of others would keep the bytes on the nodes, and their pods the processors busy.
   process.env['SLM_CLUSTER'] ||= 'bench';
   const cluster = await upCluster({ nodes: 1, progress });
-  const images = await provideImages(cluster, { progress });
-  await installHub(cluster, images.files, { progress });
-  await installChart(cluster, images, { progress });
+  const images = await prepareImages({ progress });
+  await installAll(cluster, images, { progress });
   const client = openClient(cluster);
   const bench: World = { cluster, client, serverImage: images.server.reference };
   try {

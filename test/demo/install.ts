@@ -24,30 +24,31 @@ export interface InstallOptions {
   readonly progress: Progress;
 }
 
-/** Builds the images and brings them to the nodes. Answers their names as pods have to write them, and their archives. */
-export async function provideImages(
-  cluster: Cluster,
-  { registry, progress }: InstallOptions,
-): Promise<Record<ImageName, ImageArchive>> {
+/** The three images, under the names that pods have to write. */
+export type Images = Record<ImageName, ImageArchive>;
+
+/** Builds the images, or takes them from the cache. Needs no cluster, so it can run while one comes up. */
+export async function prepareImages({ registry, progress }: InstallOptions): Promise<Images> {
   const archives = await buildImages(imageNames, progress);
-  const images = Object.fromEntries(
+  return Object.fromEntries(
     imageNames.map((name, index) => {
       const image = archives[index];
       if (!image) throw new Error(`no image ${name} was built`);
       const reference = registry ? `${registry}/${image.reference.split('/').at(-1)}` : image.reference;
       return [name, { ...image, reference }];
     }),
-  ) as Record<ImageName, ImageArchive>;
-  if (!registry) {
-    const step = progress.step('images to the nodes');
-    await cluster.loadImages(archives.map((image) => image.archive));
-    step.done();
-  }
-  return images;
+  ) as Images;
+}
+
+/** Brings everything to the cluster: the images, unless it pulls them from a registry, the stand-in and the chart. */
+export async function installAll(cluster: Cluster, images: Images, options: InstallOptions): Promise<void> {
+  if (!options.registry) await cluster.loadImages(imageNames.map((name) => images[name].archive));
+  // Neither needs the other before the first model.
+  await Promise.all([installHub(cluster, images.files, options), installChart(cluster, images, options)]);
 }
 
 /** Installs the file server that stands in for the model hub, and waits until it answers. */
-export async function installHub(cluster: Cluster, image: ImageArchive, options: InstallOptions): Promise<void> {
+async function installHub(cluster: Cluster, image: ImageArchive, options: InstallOptions): Promise<void> {
   const step = options.progress.step('a stand-in for the model hub');
   for (const object of makeHub(image, options.hubBytesPerSecond))
     await cluster.kubectl(['apply', '--server-side', '--force-conflicts', '-f', '-'], {
@@ -58,7 +59,7 @@ export async function installHub(cluster: Cluster, image: ImageArchive, options:
 }
 
 /** Installs or upgrades the chart, and waits until the operator leads and every node has its agent. */
-export async function installChart(
+async function installChart(
   cluster: Cluster,
   images: Record<'operator' | 'server', ImageArchive>,
   { progress }: InstallOptions,

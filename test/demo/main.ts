@@ -12,7 +12,7 @@ import { existingCluster } from '../cluster/existing.ts';
 import { makeProgress } from '../cluster/progress.ts';
 import { type DemoRequest, parseArguments, USAGE } from './arguments.ts';
 import { ask, forwardPort, readApiKey } from './chat.ts';
-import { installChart, installHub, provideImages } from './install.ts';
+import { installAll, prepareImages } from './install.ts';
 import { makeLiveBlock } from './live-block.ts';
 import { pullLines, pullsOf } from './pull-view.ts';
 import { makeStopwatch } from './stopwatch.ts';
@@ -30,15 +30,15 @@ const progress = makeProgress();
 const watch = makeStopwatch();
 
 async function demo(request: DemoRequest): Promise<void> {
-  const cluster = await watch.time('cluster', () => openCluster(request));
   const options = {
     progress,
     hubBytesPerSecond: HUB_BYTES_PER_SECOND,
     ...(request.registry ? { registry: request.registry } : {}),
   };
-  const images = await watch.time('images', () => provideImages(cluster, options));
-  await watch.time('model hub', () => installHub(cluster, images.files, options));
-  await watch.time('chart', () => installChart(cluster, images, options));
+  const [cluster, images] = await watch.time('cluster, images', () =>
+    Promise.all([openCluster(request), prepareImages(options)]),
+  );
+  await watch.time('install', () => installAll(cluster, images, options));
   if (request.fresh) await watch.time('start over', () => startOver(cluster));
 
   await watch.time('apply', async () => {
@@ -150,7 +150,7 @@ try {
   process.exitCode = 1;
   console.error(`\n${error instanceof Error ? error.message : String(error)}`);
   const step = watch.running();
-  if (step && !(error instanceof UserError && step === 'cluster')) {
+  if (step && !(error instanceof UserError && step === 'cluster, images')) {
     console.error(`The demo stopped at "${step}". What ran before stays. The logs:
   eval "$(npm run --silent cluster -- env)"
   kubectl -n slm-system logs deployment/slm-operator; kubectl -n slm-system logs daemonset/slm-operator-agent

@@ -6,7 +6,7 @@ import path from 'node:path';
 import { promisify } from 'node:util';
 import { zstdDecompressSync } from 'node:zlib';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
-import { type ImageConfig, packLayer, splitReference, writeArchive } from './archive.ts';
+import { type ImageConfig, packLayer, pruneCache, splitReference, writeArchive } from './archive.ts';
 import { complete, contentKey, type Entry, file, folder, layOut, link, text, tree } from './entries.ts';
 
 const run = promisify(execFile);
@@ -137,6 +137,18 @@ describe('an archive', () => {
     for (const at of [docker[0]?.Config ?? '', ...(docker[0]?.Layers ?? [])])
       expect((await stat(path.join(layout, at))).isFile()).toBe(true);
   });
+});
+
+it('pruning a cache takes what no build has used for days, and nothing else', async () => {
+  const layer = await packLayer('test', await entries(), work);
+  const names = ['old', 'young'].map((name) => path.join(work, name));
+  for (const name of names) await writeFile(name, '');
+  const longAgo = (Date.now() - 3 * 86_400_000) / 1000;
+  for (const name of [names[0] ?? '', layer.file]) await utimes(name, longAgo, longAgo);
+  await packLayer('test', await entries(), work, { onPack: () => expect.unreachable('it is in the cache') });
+  await pruneCache(work, 2);
+  const there = await Promise.all([...names, layer.file].map((name) => stat(name).then(Boolean, () => false)));
+  expect(there).toEqual([false, true, true]);
 });
 
 describe('entries', () => {

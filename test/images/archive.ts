@@ -4,7 +4,7 @@
  */
 import { createHash, randomBytes } from 'node:crypto';
 import { createReadStream, createWriteStream } from 'node:fs';
-import { mkdir, readFile, rename, rm, stat, writeFile } from 'node:fs/promises';
+import { mkdir, readdir, readFile, rename, rm, stat, utimes, writeFile } from 'node:fs/promises';
 import path from 'node:path';
 import { Readable, Transform } from 'node:stream';
 import { pipeline } from 'node:stream/promises';
@@ -70,7 +70,7 @@ export async function packLayer(
   const blob = path.join(cache, `${key}.blob`);
   const description = path.join(cache, `${key}.json`);
   const known = await readFile(description, 'utf8').catch(() => undefined);
-  if (known && (await stat(blob).catch(() => undefined)))
+  if (known && (await markUsed(blob)) && (await markUsed(description)))
     return { ...(JSON.parse(known) as Omit<Layer, 'title' | 'file'>), title, file: blob };
 
   options.onPack?.();
@@ -141,7 +141,7 @@ export async function writeArchive(
   const [name, tag] = splitReference(reference);
   const archive = path.join(folder, `${path.posix.basename(name)}-${tag}-${digest.slice(7, 19)}.tar`);
   const image = { reference, archive, digest, layers };
-  if (await stat(archive).catch(() => undefined)) return image;
+  if (await markUsed(archive)) return image;
 
   const index = json({
     schemaVersion: 2,
@@ -184,6 +184,25 @@ export async function writeArchive(
     await rm(work, { force: true });
   }
   return image;
+}
+
+/** Deletes files of a cache folder that no build has used for so many days. A build marks what it uses. */
+export async function pruneCache(folder: string, days: number): Promise<void> {
+  const oldest = Date.now() - days * 86_400_000;
+  for (const name of await readdir(folder).catch(() => [])) {
+    const file = path.join(folder, name);
+    const found = await stat(file).catch(() => undefined);
+    if (found?.isFile() && found.mtimeMs < oldest) await rm(file, { force: true });
+  }
+}
+
+/** Says that a cached file is in use; false when it is not there. */
+export async function markUsed(file: string): Promise<boolean> {
+  const now = new Date();
+  return utimes(file, now, now).then(
+    () => true,
+    () => false,
+  );
 }
 
 /** `['slm.dev/operator', '0.1.0']` of `slm.dev/operator:0.1.0`; a port in the host is no tag. */

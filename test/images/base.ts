@@ -8,6 +8,7 @@ import path from 'node:path';
 import { repoRoot } from '../cache.ts';
 import { isInstalled, runCommand } from '../cluster/command.ts';
 import { UserError } from '../cluster/errors.ts';
+import { markUsed } from './archive.ts';
 import { type Entry, file, folder, link, text } from './entries.ts';
 
 /** uid and gid of everything that needs no root; the same as pod.user in the contract. */
@@ -71,7 +72,7 @@ export async function strippedNode(cache: string): Promise<string> {
   const { binary: source, version } = pinnedNode();
   if (!(await isInstalled('strip'))) return source;
   const target = path.join(cache, `node-${version}-${process.arch}`);
-  if (await firstThatExists([target])) return target;
+  if (await markUsed(target)) return target;
   await mkdir(cache, { recursive: true });
   const work = `${target}.${process.pid}`;
   try {

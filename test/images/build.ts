@@ -5,7 +5,7 @@
 import { rm } from 'node:fs/promises';
 import path from 'node:path';
 import type { Progress } from '../cluster/progress.ts';
-import { type ImageArchive, packLayer, writeArchive } from './archive.ts';
+import { type ImageArchive, packLayer, pruneCache, writeArchive } from './archive.ts';
 import { layOut } from './entries.ts';
 import { type ImageName, imageCache, makeRecipe } from './recipe.ts';
 
@@ -38,6 +38,9 @@ export async function buildImages(
     images.push(image);
     step.done(`${image.reference}, ${megabytes(layers.reduce((sum, layer) => sum + layer.size, 0))}`);
   }
+  // An archive is a copy of its layers, and every change of a source makes another one.
+  await pruneCache(imageCache, 1);
+  await pruneCache(path.join(imageCache, 'layers'), 14);
   return images;
 }
 

@@ -1,0 +1,96 @@
+import { readFile, stat } from 'node:fs/promises';
+import path from 'node:path';
+import { pod, ports } from '@slm-operator/crds/contract';
+import { describe, expect, it } from 'vitest';
+import { repoRoot } from '../cache.ts';
+import { type ImageName, makeRecipe } from './recipe.ts';
+
+// Bundling takes a second, and a machine may be busy.
+const TIMEOUT_MS = 60_000;
+
+async function load(name: ImageName) {
+  const recipe = await makeRecipe(name);
+  const entries = recipe.layers.flatMap((layer) => layer.entries);
+  return { recipe, entries, paths: entries.map((entry) => entry.path) };
+}
+
+describe(
+  'the server image',
+  async () => {
+    const { recipe, entries, paths } = await load('server');
+
+    it('has one engine for one platform: no GPU, no other system, no source code, no compiler', () => {
+      const binaries = paths.filter((name) => /\.(so|node)(\.|$)/.test(name) && name.startsWith('app/'));
+      expect(binaries.length).toBeGreaterThan(0);
+      const platform = `linux-${process.arch}`;
+      expect(binaries.filter((name) => !name.includes(platform) && !name.includes(`linux/${process.arch}`))).toEqual(
+        [],
+      );
+      expect(
+        paths.filter((name) => /cuda|vulkan|musl|gitRelease|cmake|\/addon\/|\.(cpp|h|map|d\.ts)$/.test(name)),
+      ).toEqual([]);
+    });
+
+    it('stays small: files of the application below 100 MB', async () => {
+      let bytes = 0;
+      for (const { path: at, content } of entries)
+        if (at.startsWith('app/'))
+          bytes += 'file' in content ? (await stat(content.file)).size : 'text' in content ? content.text.length : 0;
+      expect(bytes).toBeLessThan(100e6);
+    });
+
+    it('runs as the user, and on the ports, that the operator counts on', () => {
+      expect(recipe.config.user).toBe(`${pod.user}:${pod.user}`);
+      expect(recipe.config.ports).toEqual([ports.ollama, ports.openai]);
+    });
+  },
+  TIMEOUT_MS,
+);
+
+describe(
+  'the operator image',
+  async () => {
+    const { paths } = await load('operator');
+
+    it('holds both programs and what the agent mounts with', () => {
+      expect(paths).toEqual(
+        expect.arrayContaining(['app/operator.mjs', 'app/agent.mjs', 'usr/bin/mount', 'usr/bin/umount']),
+      );
+    });
+
+    it('holds no shell', () => {
+      expect(paths.filter((name) => /\/(sh|bash|busybox|dash)$/.test(name))).toEqual([]);
+    });
+  },
+  TIMEOUT_MS,
+);
+
+describe.each<[ImageName, file: string]>([
+  ['operator', 'operator/Dockerfile'],
+  ['server', 'runtime-image/Dockerfile'],
+])('the Dockerfile of %s', (name, at) => {
+  it(
+    'says the same as the recipe',
+    async () => {
+      const { config } = (await load(name)).recipe;
+      const text = await readFile(path.join(repoRoot, at), 'utf8');
+      const final = text.slice(text.lastIndexOf('\nFROM '));
+      const instruction = (word: string) => new RegExp(`^${word} (.*)$`, 'm').exec(final)?.[1];
+      expect({
+        user: instruction('USER'),
+        ports: instruction('EXPOSE')?.split(' ').map(Number),
+        entrypoint: JSON.parse(instruction('ENTRYPOINT') ?? '[]') as string[],
+        workingDir: instruction('WORKDIR'),
+        env: Object.fromEntries((instruction('ENV') ?? '').split(' ').map((pair) => pair.split('='))) as object,
+      }).toEqual({
+        user: config.user,
+        ports: config.ports,
+        entrypoint: config.entrypoint,
+        workingDir: config.workingDir,
+        env: { PATH: '/usr/local/bin:/usr/bin', ...config.env },
+      });
+      expect(text).toContain(`test/images/main.ts ${name} --stage /stage`);
+    },
+    TIMEOUT_MS,
+  );
+});
