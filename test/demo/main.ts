@@ -147,7 +147,6 @@ try {
   if (request.help) console.log(USAGE);
   else await demo(request);
 } catch (error) {
-  process.exitCode = 1;
   console.error(`\n${error instanceof Error ? error.message : String(error)}`);
   const step = watch.running();
   if (step && !(error instanceof UserError && step === 'cluster, images')) {
@@ -156,4 +155,6 @@ try {
   kubectl -n slm-system logs deployment/slm-operator; kubectl -n slm-system logs daemonset/slm-operator-agent
   kubectl -n ${NAMESPACE} get events --sort-by=.lastTimestamp`);
   }
+  // Images may still be in the making; what is half done there is never taken for whole.
+  process.exit(1);
 }
