@@ -147,8 +147,11 @@ function sentence(cache: NonNullable<SLMModelStatus['cache']>, missing: readonly
   if (missing.length === 0) return desiredNodes === 1 ? '1 node holds it' : `${nodes} hold it`;
   const rate = cache.bytesPerSecond > 0 ? `, ${formatBytes(cache.bytesPerSecond)}/s` : '';
   const time = cache.secondsLeft === undefined ? '' : `, ${formatDuration(cache.secondsLeft)} left`;
+  const amount = `${percent}% of ${formatBytes(bytesTotal)}`;
   const parts = [
-    `${readyNodes} of ${nodes} ${readyNodes === 1 ? 'holds' : 'hold'} it; ${percent}% of ${formatBytes(bytesTotal)}${rate}${time}`,
+    desiredNodes === 1
+      ? `${amount} on 1 node${rate}${time}`
+      : `${readyNodes} of ${nodes} ${readyNodes === 1 ? 'holds' : 'hold'} it; ${amount}${rate}${time}`,
   ];
   const named = (state: NodeState) => missing.filter((candidate) => candidate.state === state).map(({ node }) => node);
   const away = named('away');

@@ -466,6 +466,8 @@ describe('pulling', () => {
     };
     caches.set('n2', { ...n2, spec: listed });
     const { says } = pull([...caches], { model: resolvedModel({ suspend: true }) });
-    expect(says[0]).toMatch(/^Ready=False Suspended: spec\.suspend is true, nothing is pulled; 0 of 1 node hold it/);
+    expect(says[0]).toMatch(
+      /^Ready=False Suspended: spec\.suspend is true, nothing is pulled; 0% of 1\.0 MB on 1 node/,
+    );
   });
 });

@@ -302,7 +302,7 @@ function pullEvents(
     {
       reason: 'PullProgress',
       action: 'Pull',
-      note: `revision ${name}: ${cache.progress} on ${cache.desiredNodes} nodes`,
+      note: `revision ${name}: ${cache.progress} on ${cache.desiredNodes === 1 ? '1 node' : `${cache.desiredNodes} nodes`}`,
     },
   ];
 }

@@ -111,11 +111,11 @@ function bounded(files: readonly RepositoryFile[], main: string, where: string):
   );
 }
 
-/** Files that can be served by themselves: projectors of vision models and later parts cannot. */
+/** Files that can be served by themselves: projectors of vision models and later parts cannot. The pod opens the same one. */
 function models(files: readonly RepositoryFile[]): RepositoryFile[] {
   return files.filter(({ path }) => {
     const name = path.slice(path.lastIndexOf('/') + 1).toLowerCase();
-    return name.endsWith('.gguf') && !name.startsWith('mmproj') && !name.includes('.mmproj') && !isLaterPart(path);
+    return name.endsWith('.gguf') && !name.startsWith('mmproj') && !isLaterPart(path);
   });
 }
 
