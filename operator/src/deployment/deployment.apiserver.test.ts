@@ -10,6 +10,7 @@ import {
   Secret,
   Service,
 } from '../kube/index.ts';
+import { isReady } from './pod-causes.ts';
 import { condition, conditions, slow, versionOf, World } from './testing/world.ts';
 
 let world: World;
@@ -105,6 +106,29 @@ it('rolls to new bytes only when they are on the nodes, one pod after another', 
   expect(status?.currentRevision).toBe(status?.updateRevision);
   expect((await world.replicaSets()).map((set) => set.spec?.replicas)).toEqual([0, 2]);
   expect(world.events.map((event) => event.reason)).toContain('RolloutComplete');
+});
+
+it('stays within its bounds when controllers come, go and overlap in the middle of a rollout', async () => {
+  await serving(3);
+  const totals: number[] = [];
+  const served: number[] = [];
+  let stop = world.startOperator();
+  await world.change('chat', { engine: { contextLength: 1024 } });
+  for (let round = 0; ; round++) {
+    const sets = await world.replicaSets();
+    totals.push(sets.reduce((total, set) => total + (set.spec?.replicas ?? 0), 0));
+    served.push((await world.pods()).filter(isReady).length);
+    const { status } = await world.deployment('chat');
+    if (status?.observedGeneration === 2 && status.rollout?.phase === 'Idle') break;
+    expect(round).toBeLessThan(200);
+    if (round % 4 === 3) {
+      await stop();
+      stop = world.startOperator();
+    }
+    await world.serveAll();
+  }
+  expect(Math.max(...totals)).toBe(4);
+  expect(Math.min(...served)).toBeGreaterThanOrEqual(3);
 });
 
 it('goes back to the ReplicaSet of an earlier spec, and renumbers it', async () => {

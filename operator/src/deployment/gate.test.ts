@@ -56,6 +56,14 @@ const rows: [string, GateInput, string][] = [
     'WaitingForBytes: model smollm2: 0% of 98 MB on node n1; node n1: host x refused the connection',
   ],
   [
+    'tells that nothing is pulled while the model is suspended',
+    input(
+      { model: model({}, { spec: { source: { uri: 'hf://a/b' }, suspend: true } }), nodes: [node()] },
+      { ...cache(), status: { observedGeneration: 1 } },
+    ),
+    'WaitingForBytes: model smollm2: 0% of 98 MB on node n1; spec.suspend of the model is true, so nothing is pulled',
+  ],
+  [
     'is held up by no node that failed for good',
     input(
       { nodes: [node('n1'), node('n2')] },

@@ -71,7 +71,8 @@ export function gateOf(input: GateInput): Gate {
     return closed('PullFailed', `model ${name}: node ${first?.node}: ${first?.error ?? 'the pull failed'}`);
   }
   if (counting.every((state) => state.ready)) return open;
-  return closed('WaitingForBytes', progress(name, sizeOf(model, digest), counting));
+  const held = model.spec.suspend === true ? '; spec.suspend of the model is true, so nothing is pulled' : '';
+  return closed('WaitingForBytes', progress(name, sizeOf(model, digest), counting) + held);
 }
 
 function closed(reason: Exclude<Gate, { open: true }>['reason'], why: string): Gate {

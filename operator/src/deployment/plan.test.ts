@@ -420,7 +420,9 @@ describe('status', () => {
       replicaSets: [replicaSetOf(wanted(spec), { desired: 2, available })],
     });
     expect(condition(plan(given(1)).status, 'Available')).toMatch(/^True/);
-    expect(condition(plan(given(0)).status, 'Available')).toMatch(/^False Unavailable: 0 of 2 pods serve/);
+    expect(condition(plan(given(0)).status, 'Available')).toBe(
+      'False Unavailable: pods are starting: 0 of 2 pods serve',
+    );
   });
 });
 

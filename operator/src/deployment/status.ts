@@ -254,7 +254,12 @@ function availableCondition(
   const said = `${available} of ${replicas} pods serve`;
   return available >= enough
     ? { type: 'Available', status: 'True', reason: 'Available', message: said }
-    : { type: 'Available', status: 'False', reason: 'Unavailable', message: `${said}: ${why}` };
+    : {
+        type: 'Available',
+        status: 'False',
+        reason: 'Unavailable',
+        message: why.includes(said) ? why : `${said}: ${why}`,
+      };
 }
 
 function modelCondition({ model, gate }: StatusInput): DesiredCondition {

@@ -39,8 +39,7 @@ export class World implements AsyncDisposable {
   readonly requests: RequestRecord[] = [];
   readonly events: EventMessage[] = [];
   readonly #operator: KubeClient;
-  readonly #stop = new AbortController();
-  readonly #running: Promise<void>;
+  readonly #operators = new Set<() => Promise<void>>();
   readonly #nodes: string[] = [];
   readonly #heart: NodeJS.Timeout;
 
@@ -63,7 +62,16 @@ export class World implements AsyncDisposable {
       userAgent: 'slm-operator/test',
       onRequest: (record) => this.requests.push(record),
     });
-    const manager = makeManager({ client: this.#operator, log: silentLogger });
+    this.startOperator();
+    // The controller manager gives up nodes that it does not hear of for some seconds.
+    this.#heart = setInterval(() => {
+      for (const name of this.#nodes) void this.#beat(name).catch(() => undefined);
+    }, 1000);
+  }
+
+  /** One more controller, with stores of its own, as a replica that thinks it leads. Answers what ends it. */
+  startOperator(): () => Promise<void> {
+    const manager = makeManager({ client: this.#operator, log: silentLogger, shutdownTimeoutMs: 0 });
     manager.add(
       makeDeploymentController({
         manager,
@@ -72,11 +80,14 @@ export class World implements AsyncDisposable {
         recorder: { record: (_type, _object, message) => this.events.push(message) },
       }),
     );
-    this.#running = manager.start(this.#stop.signal);
-    // The controller manager gives up nodes that it does not hear of for some seconds.
-    this.#heart = setInterval(() => {
-      for (const name of this.#nodes) void this.#beat(name).catch(() => undefined);
-    }, 1000);
+    const running = manager.start();
+    const stop = async () => {
+      this.#operators.delete(stop);
+      await manager.stop();
+      await running;
+    };
+    this.#operators.add(stop);
+    return stop;
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
@@ -84,8 +95,7 @@ export class World implements AsyncDisposable {
     const { items } = await this.client.listAll(SLMDeployment, { namespace: this.namespace });
     for (const item of items) await this.client.delete(SLMDeployment, this.ref(item.metadata.name));
     clearInterval(this.#heart);
-    this.#stop.abort();
-    await this.#running;
+    for (const stop of this.#operators) await stop();
     await this.client.delete(Namespace, { name: this.namespace });
     for (const name of this.#nodes) {
       await this.client.delete(SLMNodeCache, { name }).catch(() => undefined);
