@@ -434,6 +434,8 @@ describe('events', () => {
   it('do not tell of ordinary waits', () => {
     const caches = new Map([['n1', cache('n1', { state: 'Queued' })]]);
     expect(plan({ caches }).events).toEqual([]);
+    const rolling = [replicaSetOf(wanted(), { number: 2, available: 0 }), replicaSet('old')];
+    expect(plan({ replicaSets: rolling }).events).toEqual([]);
   });
 });
 

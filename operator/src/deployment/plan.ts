@@ -193,8 +193,15 @@ function sizeEvents(
   return [{ ifWritten, reason: 'RevisionCreated', action: 'Create', note }, scaled];
 }
 
-/** Waits that are part of every start and need nobody's attention. */
-const ordinary: ReadonlySet<string> = new Set<Reason>(['WaitingForBytes', 'WaitingForPods', 'MountPending', 'Paused']);
+/** Waits that are part of every start and every rollout; what a model lacks is told by events of the model. */
+const ordinary: ReadonlySet<string> = new Set<Reason>([
+  'ModelNotReady',
+  'WaitingForBytes',
+  'WaitingForPods',
+  'MountPending',
+  'RollingUpdate',
+  'Paused',
+]);
 
 /** What is worth telling once: new trouble, and the end of a rollout. */
 function statusEvents(before: SLMDeploymentStatus | undefined, after: SLMDeploymentStatus): EventIntent[] {

@@ -130,11 +130,6 @@ describe('a write that fails in passing stops everything after it and is thrown,
     api.fail('patch', 'ReplicaSet', refused(409, 'Conflict', 'the object has been modified'));
     await expect(run()).rejects.toThrow('has been modified');
   });
-
-  it('a namespace that is going', async () => {
-    api.fail('apply', 'Service', refused(403, 'Forbidden', 'being terminated', 'NamespaceTerminating'));
-    await expect(run()).rejects.toThrow('being terminated');
-  });
 });
 
 describe('a refusal ends in the status', () => {
@@ -200,6 +195,15 @@ describe('a refusal ends in the status', () => {
     api.fail('apply', 'Service', refused(422, 'Invalid', 'no'));
     await expect(run({}, false)).rejects.toThrow('the API server finds Service chat invalid: no');
   });
+});
+
+it.each([
+  ['is going', refused(403, 'Forbidden', 'being terminated', 'NamespaceTerminating')],
+  ['is gone', refused(404, 'NotFound', 'namespaces "demo" not found')],
+])('rests when the namespace %s: it takes the owner along', async (_, error) => {
+  api.fail('apply', 'Service', error);
+  expect(await run()).toMatchObject({ outcome: done });
+  expect(api.writes).toEqual(['create Secret demo/chat-api-keys', 'apply Service demo/chat']);
 });
 
 it('takes it as done when a Secret of its own is there already, or what is to go is gone', async () => {

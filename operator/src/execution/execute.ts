@@ -9,8 +9,8 @@ import { type KubeObject as AnyObject, controllerOf, type ResourceType } from '.
 import { type Applier, makeApplier } from '../runtime/apply.ts';
 import type { EventRecorder } from '../runtime/events.ts';
 import { resourceTypeOf } from './kinds.ts';
-import { type KubeObject, type ObjectRef, type Outcome, type Plan, refTo, waiting } from './plan.ts';
-import { type Refusal, RefusedError, refusalOf } from './refusal.ts';
+import { done, type KubeObject, type ObjectRef, type Outcome, type Plan, refTo, waiting } from './plan.ts';
+import { isNamespaceGone, type Refusal, RefusedError, refusalOf } from './refusal.ts';
 
 /** The one field manager of everything that the operator applies; part of the upgrade contract. */
 export const FIELD_MANAGER = 'slm-operator';
@@ -64,7 +64,7 @@ export interface Executed {
 
 /**
  * Carries out `plan`. Rejects with what a write rejected with, unless that is a refusal and `refusedStatus` is given.
- * Whatever was planned after a failed write is left for the next run.
+ * Whatever was planned after a failed write is left for the next run. Rests when the namespace is going.
  */
 export async function executePlan<T extends AnyObject & { readonly status?: unknown }>(
   options: ExecuteOptions<T>,
@@ -81,6 +81,7 @@ export async function executePlan<T extends AnyObject & { readonly status?: unkn
     for (const intent of plan.patch ?? []) await patch(run, intent);
     for (const ref of plan.remove) await remove(run, ref);
   } catch (error) {
+    if (isNamespaceGone(error)) return { outcome: done, writes: run.writes };
     refusal = error instanceof RefusedError ? error.refusal : undefined;
     if (refusal === undefined || options.refusedStatus === undefined) throw error;
   }

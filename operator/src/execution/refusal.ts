@@ -28,21 +28,26 @@ export class RefusedError extends Error {
 /** The refusal that this error stands for, or undefined when a retry may help. */
 export function refusalOf(error: unknown, target: ObjectRef): Refusal | undefined {
   if (error instanceof RefusedError) return error.refusal;
-  if (!(error instanceof ApiError)) return undefined;
+  if (!(error instanceof ApiError) || isNamespaceGone(error)) return undefined;
   const what = `${target.kind} ${target.name}`;
   const said = serverSentence(error);
   if (error.status === 403) {
     if (/exceeded quota|limited to|must specify .*(limits|requests)/i.test(said)) {
       return { reason: 'QuotaExceeded', message: `a quota refuses ${what}: ${quotaSentence(said)}`, target };
     }
-    // A namespace on its way out refuses everything new, and takes the owner with it: nothing to tell anybody.
-    if (error.causes.some((cause) => cause.reason === 'NamespaceTerminating')) return undefined;
     return { reason: 'WriteRefused', message: `the API server refuses ${what}: ${said}`, target };
   }
   if (error.status === 422 || (error.status === 400 && error.reason === 'BadRequest')) {
     return { reason: 'WriteRefused', message: `the API server finds ${what} invalid: ${said}`, target };
   }
   return undefined;
+}
+
+/** True when the namespace is on its way out or gone: it takes the owner along, and there is nobody left to tell. */
+export function isNamespaceGone(error: unknown): boolean {
+  if (!(error instanceof ApiError)) return false;
+  if (error.status === 403) return error.causes.some((cause) => cause.reason === 'NamespaceTerminating');
+  return error.status === 404 && /namespaces "[^"]*" not found/.test(error.message);
 }
 
 /** What the server said, without the request line in front of it. */
