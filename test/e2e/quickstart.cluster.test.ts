@@ -73,7 +73,7 @@ describe('the deployment', () => {
   it('answers in the OpenAI API', async () => {
     const response = await post('/v1/chat/completions', {
       model: 'chat',
-      messages: [{ role: 'user', content: 'What is the capital of France?' }],
+      messages: [{ role: 'user', content: 'Name the capital of France.' }],
       temperature: 0,
       max_tokens: 32,
     });
@@ -89,7 +89,7 @@ describe('the deployment', () => {
   it('streams in the Ollama API, under the name of the model', async () => {
     const response = await post('/api/chat', {
       model: 'smollm2',
-      messages: [{ role: 'user', content: 'What is the capital of France?' }],
+      messages: [{ role: 'user', content: 'Name the capital of France.' }],
       options: { temperature: 0, num_predict: 32 },
     });
     const lines = (await response.text())
