@@ -44,7 +44,7 @@ export function wantedFor(input: WantedInput): WantedModel[] {
   }
   for (const entry of input.cache?.spec?.wanted ?? []) {
     const kept = stillUsed(input, entry, known);
-    if (kept !== undefined && !wanted.has(entry.digest)) wanted.set(entry.digest, kept);
+    if (kept !== undefined) wanted.set(entry.digest, merge(wanted.get(entry.digest), kept));
   }
   return [...wanted.values()].sort((a, b) => (a.digest < b.digest ? -1 : 1)).slice(0, MAX_WANTED);
 }
@@ -61,12 +61,12 @@ export function isTarget(
     case 'None':
       return false;
     case 'Nodes':
-      return isUsable(node, cache, digest, prePull?.nodeSelector, prePull?.tolerations);
+      return isUsable(node, cache, model, digest, prePull?.nodeSelector, prePull?.tolerations);
     default:
       return input.deployments.some((deployment) => {
         if (!usesModel(deployment, model)) return false;
         const settings = deployment.spec.podTemplate?.spec;
-        return isUsable(node, cache, digest, settings?.nodeSelector, settings?.tolerations);
+        return isUsable(node, cache, model, digest, settings?.nodeSelector, settings?.tolerations);
       });
   }
 }
@@ -86,9 +86,9 @@ function isWanted(input: WantedInput, model: SLMModel, revision: ModelRevision):
   if (digest === model.status?.latestRevision?.digest && isTarget(input, model, digest)) return true;
   if (isBoundHere(input, digest, [model.metadata.namespace ?? ''])) return true;
   if (model.spec.prePull?.policy === 'None')
-    return isListed(input.cache, digest) && uses(input, model, digest).length > 0;
+    return isListed(input.cache, model, digest) && uses(input, model, digest).length > 0;
   return uses(input, model, digest).some((use) =>
-    isUsable(input.node, input.cache, digest, use.nodeSelector, use.tolerations),
+    isUsable(input.node, input.cache, model, digest, use.nodeSelector, use.tolerations),
   );
 }
 
@@ -102,15 +102,18 @@ function uses(input: WantedInput, model: SLMModel, digest: string): RevisionUse[
 function isUsable(
   node: NodeView,
   cache: SLMNodeCache | undefined,
+  model: SLMModel,
   digest: string,
   ...placement: [Parameters<typeof isEligible>[1], Parameters<typeof isEligible>[2]]
 ): boolean {
   if (!isEligible(node, ...placement)) return false;
-  return !node.cordoned || isListed(cache, digest) || holds(cache, digest);
+  return !node.cordoned || isListed(cache, model, digest) || holds(cache, digest);
 }
 
-function isListed(cache: SLMNodeCache | undefined, digest: string): boolean {
-  return cache?.spec?.wanted?.some((entry) => entry.digest === digest) ?? false;
+/** Whether the node is to hold it already, for this very model. */
+function isListed(cache: SLMNodeCache | undefined, { metadata }: SLMModel, digest: string): boolean {
+  const key = `${metadata.namespace}/${metadata.name}`;
+  return cache?.spec?.wanted?.some((entry) => entry.digest === digest && entry.models.includes(key)) ?? false;
 }
 
 function holds(cache: SLMNodeCache | undefined, digest: string): boolean {
@@ -143,17 +146,21 @@ function stillUsed(input: WantedInput, entry: WantedModel, known: ReadonlySet<st
   return { ...entry, namespaces, models };
 }
 
-function add(wanted: Map<string, WantedModel>, model: SLMModel, revision: ModelRevision): void {
-  const namespace = model.metadata.namespace ?? '';
-  const before = wanted.get(revision.digest);
-  wanted.set(revision.digest, {
-    digest: revision.digest,
-    size: revision.size,
-    files: revision.files,
-    sources: mergeSources(before?.sources ?? [], revision.sources),
-    models: sortedUnion(before?.models ?? [], `${namespace}/${model.metadata.name}`).slice(0, MAX_MODELS),
-    namespaces: sortedUnion(before?.namespaces ?? [], namespace).slice(0, MAX_NAMESPACES),
-  });
+function add(wanted: Map<string, WantedModel>, { metadata }: SLMModel, revision: ModelRevision): void {
+  const { digest, size, files, sources } = revision;
+  const namespace = metadata.namespace ?? '';
+  const entry = { digest, size, files, sources, models: [`${namespace}/${metadata.name}`], namespaces: [namespace] };
+  wanted.set(digest, merge(wanted.get(digest), entry));
+}
+
+/** One entry for the same bytes, whoever wants them. */
+function merge(before: WantedModel | undefined, entry: WantedModel): WantedModel {
+  return {
+    ...(before ?? entry),
+    sources: mergeSources(before?.sources ?? [], entry.sources),
+    models: sortedUnion(before?.models, entry.models).slice(0, MAX_MODELS),
+    namespaces: sortedUnion(before?.namespaces, entry.namespaces).slice(0, MAX_NAMESPACES),
+  };
 }
 
 /** Sources that need no grant first: they work without the operator. */
@@ -163,6 +170,6 @@ function mergeSources(known: readonly ModelSource[], more: readonly ModelSource[
   return [...all.values()].sort((a, b) => (order(a) < order(b) ? -1 : 1)).slice(0, MAX_SOURCES);
 }
 
-function sortedUnion(values: readonly string[], value: string): string[] {
-  return [...new Set([...values, value])].sort();
+function sortedUnion(values: readonly string[] = [], more: readonly string[]): string[] {
+  return [...new Set([...values, ...more])].sort();
 }
