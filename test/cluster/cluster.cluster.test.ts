@@ -27,7 +27,7 @@ beforeAll(async () => {
 });
 
 afterAll(async () => {
-  await cluster?.down();
+  await cluster?.down({ purge: true });
   await rm(folder, { recursive: true, force: true });
   if (sharedName === undefined) delete process.env['SLM_CLUSTER'];
   else process.env['SLM_CLUSTER'] = sharedName;

@@ -111,6 +111,19 @@ export async function endProcesses(
 }
 
 /**
+ * Kills every process of an owner, or those of one name, and those that they were just about to start. Looks again until
+ * nothing is left twice in a row: a process that forks while /proc is read is missed the first time.
+ */
+export async function endAllProcesses(owner: string, name?: string): Promise<void> {
+  for (let clean = 0; clean < 2; ) {
+    const processes = findProcesses(owner, name);
+    await endProcesses(processes, 'SIGKILL');
+    clean = processes.length === 0 ? clean + 1 : 0;
+    if (clean === 1) await sleep(20);
+  }
+}
+
+/**
  * Waits until `ready` says true, looking every 50 ms.
  * @throws UserError with the end of the log when the daemon ends first, or with `what` when the time is over
  */

@@ -2,9 +2,10 @@
  * Owns the kind provider: the same cluster as containers of a Docker engine, made by the kind tool. Touches only the
  * containers of its own cluster name.
  */
-import { mkdir, readFile, rm, symlink, writeFile } from 'node:fs/promises';
+import { existsSync } from 'node:fs';
+import { mkdir, rm, symlink, writeFile } from 'node:fs/promises';
 import path from 'node:path';
-import { type Instance, openInstance } from './bare/instance.ts';
+import { findInstance, type Instance, openInstance } from './bare/instance.ts';
 import { makeClients } from './clients.ts';
 import type { Cluster, ClusterNode, UpOptions } from './cluster.ts';
 import { runCommand, tryCommand } from './command.ts';
@@ -100,9 +101,8 @@ export async function upKindCluster(options: UpOptions): Promise<Cluster> {
 
 /** The running kind cluster of this instance, or undefined. */
 export async function openKindCluster(progress: Progress): Promise<Cluster | undefined> {
-  const instance = openInstance();
-  const record = await readFile(recordOf(instance), 'utf8').catch(() => undefined);
-  if (!record) return undefined;
+  const instance = findInstance();
+  if (!instance || !existsSync(recordOf(instance))) return undefined;
   return makeCluster(instance, await ensureTools(TOOLS, progress), progress);
 }
 

@@ -50,10 +50,10 @@ function moments(instance: Instance): Moment[] {
  */
 export async function selfcheck(progress: Progress): Promise<string[]> {
   const env = { ...process.env, SLM_CLUSTER: 'selfcheck' };
-  const instance = openInstance('selfcheck');
   const main = path.join(import.meta.dirname, 'main.ts');
   const command = (...args: string[]) => tryCommand([process.execPath, main, ...args], { env });
   await command('down', '--purge');
+  const instance = openInstance('selfcheck');
   const before = await takeSnapshot(instance);
   const found: string[] = [];
   const compare = async (when: string) => {
@@ -62,7 +62,6 @@ export async function selfcheck(progress: Progress): Promise<string[]> {
     progress.note(`up ${when}, down: ${differences.length === 0 ? 'nothing left behind' : differences.join('; ')}`);
   };
 
-  // The slot belongs to the folder, which --purge removed; the next `up` takes the same one.
   const killUp = async ({ name, reached }: Moment) => {
     const up = spawn(process.execPath, [main, ...UP], { env, stdio: 'ignore' });
     const ended = new Promise((resolve) => up.on('exit', resolve));

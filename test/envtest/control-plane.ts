@@ -17,14 +17,7 @@ import {
   flags,
   prepareControlPlane,
 } from '../cluster/control-plane.ts';
-import {
-  endedReason,
-  endProcesses,
-  findProcesses,
-  signalProcesses,
-  startDaemon,
-  waitUntil,
-} from '../cluster/daemons.ts';
+import { endAllProcesses, endedReason, signalProcesses, startDaemon, waitUntil } from '../cluster/daemons.ts';
 import { makeProgress, type Progress } from '../cluster/progress.ts';
 import { ensureTools } from '../cluster/tools.ts';
 
@@ -109,10 +102,10 @@ export async function startControlPlane(options: ControlPlaneOptions = {}): Prom
   };
   const stop = async () => {
     // SIGKILL for all: an API server that is asked to end waits a minute for its open watches.
-    await endProcesses(findProcesses(folder), 'SIGKILL');
+    await endAllProcesses(folder);
     await rm(folder, { recursive: true, force: true, maxRetries: 5 });
   };
-  const kill = () => endProcesses(findProcesses(folder, 'kube-apiserver'), 'SIGKILL');
+  const kill = () => endAllProcesses(folder, 'kube-apiserver');
 
   try {
     run('etcd', [tools.etcd, ...etcdArguments(settings)]);

@@ -2,8 +2,7 @@
  * Owns the bare provider: etcd, API server, controller manager and scheduler as processes of the machine, nodes as sets of
  * namespaces. Brings it up, finds it again, takes it down. See README.md for the picture.
  */
-import { existsSync } from 'node:fs';
-import { mkdir, readdir, readFile, rm, symlink, writeFile } from 'node:fs/promises';
+import { mkdir, readFile, rm, symlink, writeFile } from 'node:fs/promises';
 import path from 'node:path';
 import { type ApiReader, makeApiReader } from '../api-reader.ts';
 import { makeClients } from '../clients.ts';
@@ -18,7 +17,7 @@ import {
   prepareControlPlane,
   schedulerArguments,
 } from '../control-plane.ts';
-import { endedReason, endProcesses, findProcesses, startDaemon, waitUntil } from '../daemons.ts';
+import { endAllProcesses, endedReason, endProcesses, findProcesses, startDaemon, waitUntil } from '../daemons.ts';
 import { UserError } from '../errors.ts';
 import { ensureKwokNodes } from '../kwok.ts';
 import type { Progress } from '../progress.ts';
@@ -26,25 +25,20 @@ import { ensureTools, type ToolPaths } from '../tools.ts';
 import { type Changes, openChanges, recordKernelSettings } from './changes.ts';
 import { corednsObjects } from './coredns.ts';
 import { importImages, makeSystemImages, noteArchives, notedArchives } from './images.ts';
-import { type Instance, MAX_NODES, openInstance, placeNode } from './instance.ts';
+import { findInstance, type Instance, MAX_NODES, openInstance, placeNode } from './instance.ts';
 import { withLock } from './lock.ts';
 import { makeNetwork } from './network.ts';
 import { type NodeMachine, openNode } from './node.ts';
 import { nodeFiles } from './node-files.ts';
 import { startedLeaseCheck } from './readiness.ts';
 import { prepareMachine } from './requirements.ts';
+import { type ClusterRecord, readRecord, removeState, writeRecord } from './state.ts';
 
 const TOOLS = [
   ...(['etcd', 'kube-apiserver', 'kube-controller-manager', 'kube-scheduler', 'kubelet', 'kube-proxy'] as const),
   ...(['kubectl', 'helm', 'containerd', 'ctr', 'cni', 'runc', 'coredns', 'pause'] as const),
 ] as const;
 type Tools = ToolPaths<(typeof TOOLS)[number]>;
-
-/** What `up` was asked for, kept for the commands that come later. */
-interface Record {
-  readonly nodes: number;
-  readonly nodeGraceSeconds: number;
-}
 
 /** A busy two-core machine needs 15 s for what takes 3 on an idle one; beyond this something is broken. */
 const READY_TIMEOUT_MS = 120_000;
@@ -69,7 +63,7 @@ export async function upBareCluster(options: UpOptions): Promise<Cluster> {
   for (const folder of ['log', 'nodes', 'bin']) await mkdir(path.join(instance.folder, folder), { recursive: true });
   return withLock(instance.folder, async () => {
     const known = isRunning(instance) ? await readRecord(instance) : undefined;
-    const record: Record = {
+    const record: ClusterRecord = {
       nodes: Math.max(known?.nodes ?? 0, options.nodes ?? known?.nodes ?? 3),
       // Fake nodes renew their leases every 10 s and more.
       nodeGraceSeconds: options.nodeGraceSeconds ?? (options.kwok ? 40 : (known?.nodeGraceSeconds ?? 8)),
@@ -77,7 +71,7 @@ export async function upBareCluster(options: UpOptions): Promise<Cluster> {
     if (record.nodes < 1 || record.nodes > MAX_NODES)
       throw new UserError(`A bare cluster has 1 to ${MAX_NODES} nodes: ask for that many, and use --kwok for more.`);
     if (!known) await removeState(instance);
-    await writeFile(path.join(instance.folder, 'record.json'), JSON.stringify(record));
+    await writeRecord(instance, record);
     const context = await makeContext(instance, tools, record, progress);
     const step = progress.step(`cluster "${instance.name}" of ${record.nodes} nodes`);
     const { changes } = context;
@@ -105,20 +99,19 @@ export async function upBareCluster(options: UpOptions): Promise<Cluster> {
 
 /** The running bare cluster of this instance, or undefined. */
 export async function openBareCluster(progress: Progress): Promise<Cluster | undefined> {
-  if (process.platform !== 'linux') return undefined;
-  const instance = openInstance();
-  const record = await readRecord(instance);
-  if (!record || !isRunning(instance)) return undefined;
+  const instance = findInstance();
+  const record = instance && isRunning(instance) ? await readRecord(instance) : undefined;
+  if (!instance || !record) return undefined;
   const tools = await ensureTools(TOOLS, progress);
   return makeCluster(await makeContext(instance, tools, record, progress), record);
 }
 
 /** Takes down what is there of this instance, however much that is. */
 export async function downBareCluster(options: { readonly purge?: boolean } = {}): Promise<void> {
-  const instance = openInstance();
+  const instance = findInstance();
+  if (!instance) return;
   await withLock(instance.folder, async () => {
-    // Twice: a command that was killed may have left a process that was just about to start another.
-    for (let round = 0; round < 2; round += 1) await endProcesses(findProcesses(instance.folder), 'SIGKILL');
+    await endAllProcesses(instance.folder);
     await openChanges(instance.folder).undo();
     await removeState(instance);
   });
@@ -127,35 +120,20 @@ export async function downBareCluster(options: { readonly purge?: boolean } = {}
 
 /** Whether anything of the chosen instance runs as a bare cluster. */
 export function isBareClusterRunning(): boolean {
-  return process.platform === 'linux' && isRunning(openInstance());
+  const instance = findInstance();
+  return instance !== undefined && isRunning(instance);
 }
 
 function isRunning(instance: Instance): boolean {
-  return findProcesses(instance.folder).length > 0;
+  return process.platform === 'linux' && findProcesses(instance.folder).length > 0;
 }
 
-async function readRecord(instance: Instance): Promise<Record | undefined> {
-  return readFile(path.join(instance.folder, 'record.json'), 'utf8').then(
-    (text) => JSON.parse(text) as Record,
-    () => undefined,
-  );
-}
-
-/** Deletes what the cluster stored, but for keys and the nodes' images. */
-async function removeState(instance: Instance): Promise<void> {
-  const remove = (...parts: string[]) => rm(path.join(instance.folder, ...parts), { recursive: true, force: true });
-  for (const entry of ['etcd', 'log', 'record.json', 'archives.json']) await remove(entry);
-  await mkdir(path.join(instance.folder, 'log'), { recursive: true });
-  for (const node of await readdir(path.join(instance.folder, 'nodes')).catch(() => [])) {
-    for (const entry of await readdir(path.join(instance.folder, 'nodes', node)))
-      if (entry !== 'var') await remove('nodes', node, entry);
-    await remove('nodes', node, 'var/log');
-    const kept = await readdir(path.join(instance.folder, 'nodes', node, 'var/lib')).catch(() => []);
-    for (const entry of kept) if (entry !== 'containerd') await remove('nodes', node, 'var/lib', entry);
-  }
-}
-
-async function makeContext(instance: Instance, tools: Tools, record: Record, progress: Progress): Promise<Context> {
+async function makeContext(
+  instance: Instance,
+  tools: Tools,
+  record: ClusterRecord,
+  progress: Progress,
+): Promise<Context> {
   const settings: ControlPlaneSettings = {
     folder: instance.folder,
     name: `slm-${instance.name}`,
@@ -172,7 +150,7 @@ async function makeContext(instance: Instance, tools: Tools, record: Record, pro
   return { instance, tools, settings, files, api, changes: openChanges(instance.folder), progress };
 }
 
-function places(instance: Instance, { nodes }: Record): NodeMachine[] {
+function places(instance: Instance, { nodes }: ClusterRecord): NodeMachine[] {
   return Array.from({ length: nodes }, (_, index) => openNode(instance, placeNode(instance, index + 1)));
 }
 
@@ -251,7 +229,7 @@ async function linkClients(instance: Instance, tools: Tools): Promise<void> {
   }
 }
 
-function makeCluster(context: Context, record: Record): Cluster {
+function makeCluster(context: Context, record: ClusterRecord): Cluster {
   const { instance, tools, files, progress } = context;
   const nodes = places(instance, record);
   const find = (name: string) => {
@@ -291,7 +269,7 @@ function makeCluster(context: Context, record: Record): Cluster {
       };
     },
     apiServer: {
-      stop: () => endProcesses(findProcesses(instance.folder, 'kube-apiserver'), 'SIGKILL'),
+      stop: () => endAllProcesses(instance.folder, 'kube-apiserver'),
       start: () => startApiServer(context),
     },
     down: (options) => downBareCluster(options),
@@ -300,8 +278,6 @@ function makeCluster(context: Context, record: Record): Cluster {
 
 /** Lines about the processes of this instance, for `status`. */
 export function bareProcesses(): string[] {
-  const instance = openInstance();
-  return existsSync(instance.folder)
-    ? findProcesses(instance.folder).map(({ name, pid }) => `${name.padEnd(28)} ${pid}`)
-    : [];
+  const instance = findInstance();
+  return instance ? findProcesses(instance.folder).map(({ name, pid }) => `${name.padEnd(28)} ${pid}`) : [];
 }

@@ -77,6 +77,13 @@ export function openInstance(name: string = chosenName()): Instance {
   return makeInstance(name, folder, slot);
 }
 
+/** The instance of that name if it ever had a place; takes none. */
+export function findInstance(name: string = chosenName()): Instance | undefined {
+  const folder = path.join(instancesFolder, name);
+  const slot = readSlot(path.join(folder, 'slot'));
+  return slot === undefined ? undefined : makeInstance(name, folder, slot);
+}
+
 /** Names of all instances that have a folder. */
 export function instanceNames(): string[] {
   try {

@@ -17,7 +17,8 @@ mkdir -p /var/lib/{kubelet,containerd,cni} /var/log/{pods,containers}
 
 ip link set lo up
 # The machine lays the cable once it sees this process. (/sys still shows the machine's own network.)
-for _ in $(seq 500); do grep -q eth0: /proc/net/dev && break; sleep 0.02; done
+for _ in $(seq 1000); do grep -q eth0: /proc/net/dev && break; sleep 0.02; done
+grep -q eth0: /proc/net/dev || { echo "no cable was laid"; exit 1; }
 ip address add "$address/24" dev eth0
 ip link set eth0 up
 # Only so that traffic to services has a route before it is rewritten; there is no default route.
@@ -41,7 +42,7 @@ supervise() {
 }
 export PATH="$tools:$PATH"
 supervise containerd containerd --config "$folder/containerd.toml" &
-for _ in $(seq 500); do [ -S /run/containerd/containerd.sock ] && break; sleep 0.02; done
+for _ in $(seq 1000); do [ -S /run/containerd/containerd.sock ] && break; sleep 0.02; done
 supervise kubelet kubelet --config "$folder/kubelet.json" --kubeconfig "$folder/kubelet.kubeconfig" \
   --hostname-override "$name" --node-ip "$address" &
 supervise kube-proxy kube-proxy --config "$folder/kube-proxy.json" &

@@ -7,8 +7,8 @@ import { mkdir, readFile, rm, writeFile } from 'node:fs/promises';
 import path from 'node:path';
 import { type CommandResult, tryCommand } from '../command.ts';
 import {
+  endAllProcesses,
   endedReason,
-  endProcesses,
   findProcesses,
   isAlive,
   type MarkedProcess,
@@ -26,6 +26,9 @@ export type NodeService = 'kubelet' | 'containerd' | 'kube-proxy';
 
 /** All of them. */
 export const NODE_SERVICES: readonly NodeService[] = ['kubelet', 'containerd', 'kube-proxy'];
+
+/** Each takes a tenth of a second on an idle machine; beyond this it is broken and not slow. */
+const START_TIMEOUT_MS = 60_000;
 
 /** One node. */
 export interface NodeMachine {
@@ -76,7 +79,7 @@ export function openNode(instance: Instance, place: NodePlace): NodeMachine {
 
   const powerOff = async () => {
     await unplugNode(place);
-    await endProcesses(findProcesses(owner, mark), 'SIGKILL');
+    await endAllProcesses(owner, mark);
     known = undefined;
     await removeCable(place);
   };
@@ -94,11 +97,10 @@ export function openNode(instance: Instance, place: NodePlace): NodeMachine {
     },
     async powerOn(tools, changes) {
       // Without its cable it is what a killed command left, and has given up waiting for it.
-      if (pid() !== undefined && (await readFile(plugged, 'utf8').catch(() => '')) !== String(pid())) await powerOff();
-      if (pid() === undefined) {
+      const isWhole = pid() !== undefined && (await readFile(plugged, 'utf8').catch(() => '')) === String(pid());
+      if (!isWhole) {
+        await powerOff();
         // What a power failure left: old control groups cost the kubelet three seconds each at its start.
-        await endProcesses(findProcesses(owner, mark), 'SIGKILL');
-        await removeCable(place);
         await removeControlGroup(`${instance.cgroup}/${place.name}`);
         changes.record({ kind: 'cgroup', name: instance.cgroup });
         await makeControlGroup(instance.cgroup, place.name);
@@ -113,7 +115,7 @@ export function openNode(instance: Instance, place: NodePlace): NodeMachine {
         });
         await waitUntil(() => pid() !== undefined, {
           what: `the first process of node ${place.name}`,
-          timeoutMs: 10_000,
+          timeoutMs: START_TIMEOUT_MS,
           failed: () => endedReason(owner, mark, log),
         });
         await plugNode(instance, place, running(), changes);
@@ -121,7 +123,7 @@ export function openNode(instance: Instance, place: NodePlace): NodeMachine {
       }
       await waitUntil(async () => (await exec(['test', '-S', '/run/containerd/containerd.sock'])).code === 0, {
         what: `containerd of node ${place.name} (see ${path.join(place.folder, 'log/containerd.log')})`,
-        timeoutMs: 30_000,
+        timeoutMs: START_TIMEOUT_MS,
         failed: () => endedReason(owner, mark, log),
       });
     },
