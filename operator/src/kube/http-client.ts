@@ -1,8 +1,7 @@
 /**
- * The real client: raw JSON over pooled connections. Owns URLs, retries and the reading of answers; holds no state of
+ * The real client: raw JSON over pooled connections. Owns the calls and the reading of answers; holds no state of
  * the cluster.
  */
-import { setTimeout as delay } from 'node:timers/promises';
 import type {
   ApplyOptions,
   CallOptions,
@@ -20,6 +19,7 @@ import type {
 } from './client.ts';
 import type { ClusterAccess } from './config.ts';
 import { ApiError, apiErrorFrom, ConnectionError, isNotFound, isUnauthorized } from './errors.ts';
+import { collectionPath, pathOf, queryString } from './paths.ts';
 import {
   apiVersionOf,
   type KubeObject,
@@ -30,6 +30,7 @@ import {
   resourceName,
   TokenReview,
 } from './resource.ts';
+import { MAX_WAIT_MS, pauseBefore, pauseFor, reasonOf } from './retry.ts';
 import { makeTransport, type Transport } from './transport.ts';
 import { parseWatch } from './watch-stream.ts';
 
@@ -48,13 +49,6 @@ export interface KubeClientOptions {
 const CALL_TIMEOUT_MS = 30_000;
 const PAGE_SIZE = 500;
 const WATCH_SECONDS = 300;
-/** A server that wants more patience than this gets its 429 passed on: the work queue waits better than a call does. */
-const MAX_RETRY_AFTER_MS = 30_000;
-/** All waiting of one call together. */
-const MAX_WAIT_MS = 60_000;
-/** Pauses before a read is repeated after a lost connection; jittered to half. */
-const READ_RETRY_MS = [100, 500];
-
 const PATCH_TYPES: Readonly<Record<PatchKind, string>> = {
   merge: 'application/merge-patch+json',
   json: 'application/json-patch+json',
@@ -378,28 +372,6 @@ function named(verb: string, type: ResourceType, subresource?: string): { verb: 
   return { verb, resource: subresource === undefined ? name : `${name}/${subresource}` };
 }
 
-function collectionPath(type: ResourceType, namespace: string | undefined): string {
-  const root = type.group === '' ? `/api/${type.version}` : `/apis/${type.group}/${type.version}`;
-  const inside = type.namespaced && namespace !== undefined ? `/namespaces/${encodeURIComponent(namespace)}` : '';
-  return `${root}${inside}/${type.plural}`;
-}
-
-function pathOf(type: ResourceType, ref: ObjectRef, subresource?: string): string {
-  if (type.namespaced && (ref.namespace === undefined || ref.namespace === '')) {
-    throw new Error(`${type.kind} ${ref.name}: metadata.namespace is missing, and ${type.plural} live in namespaces`);
-  }
-  const tail = subresource === undefined ? '' : `/${subresource}`;
-  return `${collectionPath(type, ref.namespace)}/${encodeURIComponent(ref.name)}${tail}`;
-}
-
-function queryString(query: RawRequest['query']): string {
-  const parameters = new URLSearchParams();
-  for (const [name, value] of Object.entries(query ?? {})) {
-    if (value !== undefined) parameters.set(name, String(value));
-  }
-  return parameters.size === 0 ? '' : `?${parameters.toString()}`;
-}
-
 function parseBody(text: string): unknown {
   if (text === '') return undefined;
   try {
@@ -407,39 +379,4 @@ function parseBody(text: string): unknown {
   } catch {
     return text;
   }
-}
-
-/** Milliseconds to wait before another try, or undefined when the error is final. */
-function pauseBefore(error: unknown, method: string, attempt: number): number | undefined {
-  if (error instanceof ApiError) {
-    const asked = error.retryAfterSeconds ?? (error.status === 429 ? 1 : undefined);
-    // 429 and 503 are said before anything happens; another 5xx may come after the object was stored.
-    const unprocessed = error.status === 429 || error.status === 503 || (error.status >= 500 && method === 'GET');
-    if (asked === undefined || !unprocessed) return undefined;
-    // Never early, and not all at the same moment.
-    const pause = asked * 1000 * (1 + 0.2 * Math.random());
-    return asked * 1000 > MAX_RETRY_AFTER_MS ? undefined : Math.max(50, pause);
-  }
-  if (!(error instanceof ConnectionError) || method !== 'GET' || isTimeout(error.cause)) return undefined;
-  const pause = READ_RETRY_MS[attempt];
-  return pause === undefined ? undefined : pause * (0.5 + 0.5 * Math.random());
-}
-
-/** A server that hung once has used up the caller's patience. */
-function isTimeout(cause: unknown): boolean {
-  const code = cause instanceof Error && 'code' in cause ? cause.code : undefined;
-  return code === 'UND_ERR_HEADERS_TIMEOUT' || code === 'UND_ERR_BODY_TIMEOUT' || code === 'UND_ERR_CONNECT_TIMEOUT';
-}
-
-async function pauseFor(milliseconds: number, signal: AbortSignal | undefined): Promise<void> {
-  try {
-    await delay(milliseconds, undefined, signal === undefined ? {} : { signal });
-  } catch (error) {
-    throw signal?.aborted ? reasonOf(signal) : error;
-  }
-}
-
-function reasonOf(signal: AbortSignal): Error {
-  const reason: unknown = signal.reason;
-  return reason instanceof Error ? reason : new Error(`aborted: ${String(reason)}`);
 }

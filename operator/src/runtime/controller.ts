@@ -4,8 +4,8 @@
  */
 import { apiVersionOf, type KubeObject, keyOf, makeKey, type ResourceType } from '../kube/resource.ts';
 import type { Logger } from './log.ts';
-import type { StoreOptions } from './manager.ts';
 import type { Outcome } from './outcome.ts';
+import type { StoreOptions } from './shared-stores.ts';
 import type { StoreEvent } from './store.ts';
 
 /** Handed to every reconcile. */

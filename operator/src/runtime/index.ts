@@ -13,4 +13,5 @@ export * from './log.ts';
 export * from './manager.ts';
 export * from './metrics.ts';
 export * from './outcome.ts';
+export type { StoreOptions } from './shared-stores.ts';
 export { deepFreeze, type Indexer, type Store, type StoreEvent, type StoreHandler } from './store.ts';

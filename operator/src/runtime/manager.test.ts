@@ -1,6 +1,7 @@
 import { describe, expect, it } from 'vitest';
 import { makeKubeClient } from '../kube/http-client.ts';
-import { ConfigMap, type KubeObject, Lease, Node, Pod, Secret } from '../kube/resource.ts';
+import { ConfigMap, type KubeObject, Lease, Node, Pod, parseKey, Secret } from '../kube/resource.ts';
+import { makeApplier } from './apply.ts';
 import {
   type ControllerOptions,
   defineController,
@@ -45,6 +46,8 @@ async function setUp(): Promise<Setup> {
 function makeMap(name: string, value = 'x'): KubeObject {
   return { metadata: { name, namespace: 'ns' }, data: { value } } as KubeObject;
 }
+
+const election = { name: 'test', namespace: 'ns', leaseDurationMs: 1000, renewDeadlineMs: 600, retryPeriodMs: 50 };
 
 /** Notes each run; behaves as told. */
 function makeRecorder(behaviour: ControllerOptions['reconcile'] = () => Promise.resolve(done)) {
@@ -310,6 +313,38 @@ describe('manager', () => {
     expect(runs).toEqual(['early', 'later']);
   });
 
+  it('writes nothing but its lease while nothing changes, although its controller runs all the time', async () => {
+    await using setup = await setUp();
+    for (const name of ['a', 'b', 'c']) setup.server.put(ConfigMap, makeMap(name));
+    const manager = setup.makeManager({ leaderElection: { ...election, retryPeriodMs: 20 } });
+    const applier = makeApplier({ client: manager.client, fieldManager: 'test' });
+    const maps = manager.store(ConfigMap);
+    const secrets = manager.store(Secret);
+    let runs = 0;
+    manager.add(
+      defineController({
+        name: 'idle',
+        sources: [watches(ConfigMap), watches(Secret)],
+        async reconcile(key, { signal }) {
+          runs += 1;
+          const map = maps.get(key);
+          if (map === undefined) return done;
+          const desired = { metadata: parseKey(key), data: { copy: map.data?.['value'] ?? '' } };
+          const { object } = await applier.apply(Secret, desired, secrets.get(key), { signal });
+          await applier.writeStatusIfChanged(Secret, object, { phase: 'Ready' });
+          return waiting('Forever', 'never content', 2);
+        },
+      }),
+    );
+    void manager.start();
+    await eventually(() => secrets.size === 3 && runs > 20);
+    const before = setup.server.requests.length;
+    const runsBefore = runs;
+    await eventually(() => setup.server.requests.length >= before + 10);
+    expect(new Set(setup.server.requests.slice(before))).toEqual(new Set(['put leases']));
+    expect(runs).toBeGreaterThan(runsBefore + 10);
+  });
+
   it('stops with the error of a task that ends with one', async () => {
     await using setup = await setUp();
     const manager = setup.makeManager();
@@ -329,8 +364,6 @@ describe('manager', () => {
     expect(() => defineController({ ...controller, name: 'Not good' })).toThrow('write lower-case letters');
   });
 });
-
-const election = { name: 'test', namespace: 'ns', leaseDurationMs: 1000, renewDeadlineMs: 600, retryPeriodMs: 50 };
 
 describe('two managers', () => {
   it('lead one after the other; the standby has warm stores and takes over at once from one that stops', async () => {

@@ -5,8 +5,8 @@
  * Start: servers → stores fill (on every replica, so a standby is warm) → leadership → controllers.
  * Stop: queues take no more → running reconciles and waiting keys finish, bounded → lease released → stores → servers.
  */
-import type { KubeClient, Selector } from '../kube/client.ts';
-import { type KubeObject, type ResourceType, resourceName } from '../kube/resource.ts';
+import type { KubeClient } from '../kube/client.ts';
+import type { KubeObject, ResourceType } from '../kube/resource.ts';
 import { type Clock, sleep, systemClock, type Timer } from './clock.ts';
 import type { Controller } from './controller.ts';
 import { type ControllerLoop, makeControllerLoop } from './controller-loop.ts';
@@ -19,14 +19,9 @@ import {
 } from './leader-election.ts';
 import type { Logger } from './log.ts';
 import { makeRuntimeMetrics, type RuntimeMetrics } from './metrics.ts';
-import { runReflector } from './reflector.ts';
-import { type Indexer, makeStore, type Store, type WritableStore } from './store.ts';
+import { SharedStores, type StoreOptions } from './shared-stores.ts';
+import type { Store } from './store.ts';
 import { makeWorkQueue, type WorkQueue } from './workqueue.ts';
-
-/** What a shared store is made of: one exists for each resource and selector; indexes add up. */
-export interface StoreOptions<T extends KubeObject> extends Selector {
-  readonly indexes?: Readonly<Record<string, Indexer<T>>> | undefined;
-}
 
 export interface ManagerOptions {
   readonly client: KubeClient;
@@ -98,13 +93,6 @@ interface Entry {
   started: boolean;
 }
 
-interface SharedStore {
-  readonly store: Store<KubeObject>;
-  readonly name: string;
-  readonly run: (signal: AbortSignal) => Promise<void>;
-}
-
-const STILL_WAITING_MS = 10_000;
 const DEFAULT_SHUTDOWN_MS = 20_000;
 /** For code whose signal was just aborted to notice it. */
 const ABORT_GRACE_MS = 1000;
@@ -116,8 +104,7 @@ class ControllerManager implements Manager {
   readonly running: Promise<void>;
   readonly #options: ManagerOptions;
   readonly #clock: Clock;
-  readonly #random: () => number;
-  readonly #stores = new Map<string, SharedStore>();
+  readonly #stores: SharedStores;
   readonly #entries: Entry[] = [];
   readonly #runnables: Runnable[] = [];
   readonly #health = new Map<string, Check>();
@@ -132,7 +119,6 @@ class ControllerManager implements Manager {
   readonly #tasks = new Set<Promise<void>>();
   readonly #markRunning: () => void;
   #started: Promise<void> | undefined;
-  #reflecting = false;
   #servers: HttpServers | undefined;
   #leads = false;
   #failure: unknown;
@@ -143,7 +129,14 @@ class ControllerManager implements Manager {
     this.log = options.log;
     this.metrics = options.metrics ?? makeRuntimeMetrics();
     this.#clock = options.clock ?? systemClock;
-    this.#random = options.random ?? Math.random;
+    const random = options.random ?? Math.random;
+    this.#stores = new SharedStores({
+      client: this.client,
+      log: this.log,
+      metrics: this.metrics,
+      clock: this.#clock,
+      random,
+    });
     const { promise, resolve } = Promise.withResolvers<void>();
     this.running = promise;
     this.#markRunning = resolve;
@@ -155,7 +148,7 @@ class ControllerManager implements Manager {
         client: options.client,
         log: options.log,
         clock: this.#clock,
-        random: this.#random,
+        random,
         onChange: (leads) => this.metrics.leading(election.name, leads),
       });
     }
@@ -172,14 +165,7 @@ class ControllerManager implements Manager {
   }
 
   store<T extends KubeObject>(type: ResourceType<T>, options: StoreOptions<T> = {}): Store<T> {
-    const { indexes, ...selector } = options;
-    const { namespace = '', labelSelector = '', fieldSelector = '' } = selector;
-    const id = [resourceName(type), type.version, namespace, labelSelector, fieldSelector].join('|');
-    // The id names the resource, so whatever is stored under it holds objects of type T.
-    const shared = this.#stores.get(id) ?? this.#makeStore(id, type, selector);
-    const store = shared.store as unknown as Store<T>;
-    for (const [name, indexer] of Object.entries(indexes ?? {})) store.addIndex(name, indexer);
-    return store;
+    return this.#stores.get(type, options);
   }
 
   add(controller: Controller): { enqueue(key: string): void } {
@@ -260,9 +246,8 @@ class ControllerManager implements Manager {
         ready: this.#ready,
         registry: this.metrics.registry,
       });
-      this.#reflecting = true;
-      for (const { run } of this.#stores.values()) this.#background(run(this.#closing.signal));
-      await this.#whenSynced(stopping);
+      this.#stores.start(this.#closing.signal);
+      await this.#stores.whenSynced(stopping);
       this.#startAll(false);
       await this.#lead(stopping);
       this.#startAll(true);
@@ -345,7 +330,7 @@ class ControllerManager implements Manager {
     this.#closing.abort(new Error('stopping'));
     await this.#elector?.release();
     this.#leads = false;
-    await this.#within(graceEnds - this.#clock.monotonic(), Promise.allSettled(Array.from(this.#tasks)));
+    await this.#within(graceEnds - this.#clock.monotonic(), Promise.allSettled([...this.#tasks, this.#stores.ended()]));
     await this.#servers?.close();
     this.log.info({}, 'stopped');
   }
@@ -362,44 +347,9 @@ class ControllerManager implements Manager {
     this.#tasks.add(tracked);
   }
 
-  #makeStore<T extends KubeObject>(id: string, type: ResourceType<T>, selector: Selector) {
-    const name = resourceName(type);
-    const log = this.log;
-    const store: WritableStore<T> = makeStore<T>((error) =>
-      log.error({ err: error, resource: name }, 'a handler threw'),
-    );
-    const { client, metrics } = this;
-    const onEvent = (event: Parameters<RuntimeMetrics['reflector']>[1]) => metrics.reflector(name, event);
-    const options = { client, type, selector, store, log, clock: this.#clock, random: this.#random, onEvent };
-    const shared = { store, name, run: (signal: AbortSignal) => runReflector(options, signal) };
-    this.#stores.set(id, shared);
-    if (this.#reflecting) this.#background(shared.run(this.#closing.signal));
-    return shared;
-  }
-
-  async #whenSynced(signal: AbortSignal): Promise<void> {
-    const tell = (): Timer =>
-      this.#clock.schedule(STILL_WAITING_MS, () => {
-        this.log.warn({ waitingFor: this.#unsynced() }, 'still waiting for the first list of some resources');
-        timer = tell();
-      });
-    let timer = tell();
-    try {
-      await Promise.all(Array.from(this.#stores.values(), ({ store }) => store.whenSynced(signal)));
-    } finally {
-      timer.cancel();
-    }
-  }
-
-  #unsynced(): string[] {
-    return Array.from(this.#stores.values())
-      .filter(({ store }) => !store.synced)
-      .map(({ name }) => name);
-  }
-
   #checkStores(): void {
     if (this.#stopping.signal.aborted) throw new Error('stopping');
-    const missing = this.#unsynced();
+    const missing = this.#stores.unsynced();
     if (missing.length > 0)
       throw new Error(`not listed yet: ${missing.join(', ')} (CRD missing, or no right to list?)`);
   }

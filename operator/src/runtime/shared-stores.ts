@@ -1,0 +1,110 @@
+/**
+ * The stores of one process: one for each resource and selector, each kept by its own reflector, shared by all that ask.
+ * Owns their life; reads nothing from them.
+ */
+import type { KubeClient, Selector } from '../kube/client.ts';
+import { type KubeObject, type ResourceType, resourceName } from '../kube/resource.ts';
+import type { Clock, Timer } from './clock.ts';
+import type { Logger } from './log.ts';
+import type { RuntimeMetrics } from './metrics.ts';
+import { runReflector } from './reflector.ts';
+import { type Indexer, makeStore, type Store } from './store.ts';
+
+/** What a shared store is made of: one exists for each resource and selector; indexes add up. */
+export interface StoreOptions<T extends KubeObject> extends Selector {
+  readonly indexes?: Readonly<Record<string, Indexer<T>>> | undefined;
+}
+
+export interface SharedStoresOptions {
+  readonly client: KubeClient;
+  readonly log: Logger;
+  readonly metrics: RuntimeMetrics;
+  readonly clock: Clock;
+  readonly random: () => number;
+}
+
+interface SharedStore {
+  readonly store: Store<KubeObject>;
+  readonly name: string;
+  readonly run: (signal: AbortSignal) => Promise<void>;
+}
+
+const STILL_WAITING_MS = 10_000;
+
+export class SharedStores {
+  readonly #options: SharedStoresOptions;
+  readonly #stores = new Map<string, SharedStore>();
+  readonly #running = new Set<Promise<void>>();
+  #signal: AbortSignal | undefined;
+
+  constructor(options: SharedStoresOptions) {
+    this.#options = options;
+  }
+
+  /** The store of a resource and selector; makes it, and fills it when the others are being filled already. */
+  get<T extends KubeObject>(type: ResourceType<T>, options: StoreOptions<T> = {}): Store<T> {
+    const { indexes, ...selector } = options;
+    const { namespace = '', labelSelector = '', fieldSelector = '' } = selector;
+    const id = [resourceName(type), type.version, namespace, labelSelector, fieldSelector].join('|');
+    // The id names the resource, so whatever is stored under it holds objects of type T.
+    const shared = this.#stores.get(id) ?? this.#make(id, type, selector);
+    const store = shared.store as unknown as Store<T>;
+    for (const [name, indexer] of Object.entries(indexes ?? {})) store.addIndex(name, indexer);
+    return store;
+  }
+
+  /** Begins to fill all stores, and those that come later, until the signal is aborted. */
+  start(signal: AbortSignal): void {
+    this.#signal = signal;
+    for (const shared of this.#stores.values()) this.#run(shared, signal);
+  }
+
+  /** Resolves when all reflectors have ended. */
+  async ended(): Promise<void> {
+    await Promise.all(this.#running);
+  }
+
+  /** Resolves when every store has had its first complete list; says every ten seconds what is missing. */
+  async whenSynced(signal: AbortSignal): Promise<void> {
+    const { clock, log } = this.#options;
+    const tell = (): Timer =>
+      clock.schedule(STILL_WAITING_MS, () => {
+        log.warn({ waitingFor: this.unsynced() }, 'still waiting for the first list of some resources');
+        timer = tell();
+      });
+    let timer = tell();
+    try {
+      await Promise.all(Array.from(this.#stores.values(), ({ store }) => store.whenSynced(signal)));
+    } finally {
+      timer.cancel();
+    }
+  }
+
+  /** Resources that were not listed yet. */
+  unsynced(): string[] {
+    return Array.from(this.#stores.values())
+      .filter(({ store }) => !store.synced)
+      .map(({ name }) => name);
+  }
+
+  #make<T extends KubeObject>(id: string, type: ResourceType<T>, selector: Selector): SharedStore {
+    const { client, log, metrics, clock, random } = this.#options;
+    const name = resourceName(type);
+    const store = makeStore<T>((error) => log.error({ err: error, resource: name }, 'a handler threw'));
+    const onEvent = (event: Parameters<RuntimeMetrics['reflector']>[1]) => metrics.reflector(name, event);
+    const options = { client, type, selector, store, log, clock, random, onEvent };
+    const shared = {
+      store: store as unknown as Store<KubeObject>,
+      name,
+      run: (signal: AbortSignal) => runReflector(options, signal),
+    };
+    this.#stores.set(id, shared);
+    if (this.#signal !== undefined) this.#run(shared, this.#signal);
+    return shared;
+  }
+
+  #run(shared: SharedStore, signal: AbortSignal): void {
+    const running = shared.run(signal).finally(() => this.#running.delete(running));
+    this.#running.add(running);
+  }
+}
