@@ -124,18 +124,20 @@ describe('installed', () => {
     [OPERATOR, false, ['delete', 'secrets', '-n', 'team']],
     [OPERATOR, false, ['create', 'pods', '-n', 'team']],
     [OPERATOR, false, ['update', 'slmdeployments', '-n', 'team']],
-    [OPERATOR, true, ['update', 'slmdeployments/status', '-n', 'team']],
-    [OPERATOR, true, ['update', 'leases', '-n', NAMESPACE]],
-    [OPERATOR, false, ['update', 'leases', '-n', 'kube-system']],
-    [AGENT, true, ['update', 'slmnodecaches/status']],
-    [AGENT, false, ['update', 'slmnodecaches']],
+    [OPERATOR, true, ['patch', 'slmdeployments/status', '-n', 'team']],
+    [OPERATOR, true, ['update', 'leases/slm-operator', '-n', NAMESPACE]],
+    [OPERATOR, false, ['update', 'leases/other', '-n', NAMESPACE]],
+    [OPERATOR, false, ['update', 'leases/slm-operator', '-n', 'kube-system']],
+    [AGENT, true, ['patch', 'slmnodecaches/status']],
+    [AGENT, false, ['patch', 'slmnodecaches']],
     [AGENT, false, ['get', 'secrets', '-n', NAMESPACE]],
     [AGENT, false, ['get', 'secrets', '-n', 'team']],
     [AGENT, false, ['get', 'pods', '-n', 'team']],
   ])('%s: %s for %j', async (who, may, what) => {
     const [verb = '', resource = '', ...rest] = what;
     const [plural = '', subresource] = resource.split('/');
-    const named = subresource ? [plural, `--subresource=${subresource}`] : [plural];
+    // What follows a slash is a subresource, but the name of an object for leases.
+    const named = subresource === 'status' ? [plural, `--subresource=${subresource}`] : [resource];
     const { text } = await say('kubectl', ['auth', 'can-i', `--as=${who}`, verb, ...named, ...rest]);
     expect(text.split('\n')).toContain(may ? 'yes' : 'no');
   });

@@ -122,16 +122,18 @@ async function talk(cluster: Cluster, question: string): Promise<void> {
 }
 
 function nextCommands({ context }: DemoRequest): string {
+  const name = process.env['SLM_CLUSTER'];
+  const npm = `${name ? `SLM_CLUSTER=${name} ` : ''}npm run`;
   const first = context
     ? `kubectl config use-context ${context}`
-    : 'eval "$(npm run --silent cluster -- env)"     # KUBECONFIG and PATH for this shell';
+    : `eval "$(${npm} --silent cluster -- env)"     # KUBECONFIG and PATH for this shell`;
   return `All of it keeps running. To go on:
   ${first}
   kubectl -n ${NAMESPACE} get slmm,slmd,slmnc -o wide
   kubectl -n ${NAMESPACE} describe slmd ${DEPLOYMENT}
   kubectl -n ${NAMESPACE} scale slmd/${DEPLOYMENT} --replicas=2
   kubectl -n ${NAMESPACE} port-forward service/${DEPLOYMENT} 8080 11434     # OpenAI's API and Ollama's
-  kubectl explain slmd.spec${context ? '' : '\n  npm run cluster -- down'}`;
+  kubectl explain slmd.spec${context ? '' : `\n  ${npm} cluster -- down`}`;
 }
 
 function command(line: string): void {
