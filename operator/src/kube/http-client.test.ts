@@ -1,7 +1,7 @@
 import { mkdtemp, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
-import { describe, expect, it } from 'vitest';
+import { describe, expect, it, vi } from 'vitest';
 import { eventually } from '../runtime/testing/eventually.ts';
 import { type FaultyApiServer, startFaultyApiServer } from '../runtime/testing/faulty-api-server.ts';
 import type { KubeClient, RequestRecord } from './client.ts';
@@ -9,6 +9,9 @@ import type { ClusterAccess } from './config.ts';
 import { ApiError, ConnectionError, isAlreadyExists, isConflict, isExpired, isNotFound } from './errors.ts';
 import { makeKubeClient } from './http-client.ts';
 import { ConfigMap, Node } from './resource.ts';
+
+// Real sockets on a machine that may be busy with other things.
+vi.setConfig({ testTimeout: 30_000 });
 
 interface Setup extends AsyncDisposable {
   readonly server: FaultyApiServer;
@@ -22,7 +25,7 @@ async function setUp(access: (server: FaultyApiServer) => ClusterAccess = (serve
   const client = makeKubeClient({
     access: access(server),
     userAgent: 'widget-operator/1.2.3',
-    timeoutMs: 150,
+    timeoutMs: 5000,
     onRequest: (record) => records.push(record),
   });
   return {
@@ -141,7 +144,7 @@ describe('client', () => {
   it('gives up on a server that does not answer, and says so', async () => {
     await using setup = await setUp();
     setup.server.fail('get', { kind: 'hang' });
-    await expect(setup.client.get(ConfigMap, ref)).rejects.toThrow(
+    await expect(setup.client.get(ConfigMap, ref, { timeoutMs: 100 })).rejects.toThrow(
       /^GET \/api\/v1\/namespaces\/ns\/configmaps\/a: no answer from the API server: .*UND_ERR_HEADERS_TIMEOUT/,
     );
     expect(setup.records.map((record) => record.code)).toEqual(['<error>']);

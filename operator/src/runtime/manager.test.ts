@@ -1,4 +1,4 @@
-import { describe, expect, it } from 'vitest';
+import { describe, expect, it, vi } from 'vitest';
 import { makeKubeClient } from '../kube/http-client.ts';
 import { ConfigMap, type KubeObject, Lease, Node, Pod, parseKey, Secret } from '../kube/resource.ts';
 import { makeApplier } from './apply.ts';
@@ -16,6 +16,9 @@ import { type Manager, type ManagerOptions, makeManager } from './manager.ts';
 import { done, stalled, waiting } from './outcome.ts';
 import { eventually } from './testing/eventually.ts';
 import { type FaultyApiServer, startFaultyApiServer } from './testing/faulty-api-server.ts';
+
+// Real sockets on a machine that may be busy with other things.
+vi.setConfig({ testTimeout: 30_000 });
 
 interface Setup extends AsyncDisposable {
   readonly server: FaultyApiServer;

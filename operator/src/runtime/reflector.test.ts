@@ -1,6 +1,6 @@
 import { setTimeout as delay } from 'node:timers/promises';
 import * as fc from 'fast-check';
-import { describe, expect, it } from 'vitest';
+import { describe, expect, it, vi } from 'vitest';
 import type { KubeClient } from '../kube/client.ts';
 import { makeKubeClient } from '../kube/http-client.ts';
 import { ConfigMap, type KubeObject, type ObjectOf } from '../kube/resource.ts';
@@ -11,6 +11,9 @@ import { type FastClock, makeFastClock } from './testing/clocks.ts';
 import { eventually } from './testing/eventually.ts';
 import { type Fault, type FaultyApiServer, startFaultyApiServer, type Verb } from './testing/faulty-api-server.ts';
 import { type Mirror, makeMirror } from './testing/mirror.ts';
+
+// Real sockets on a machine that may be busy with other things.
+vi.setConfig({ testTimeout: 30_000 });
 
 type Map_ = ObjectOf<typeof ConfigMap>;
 
