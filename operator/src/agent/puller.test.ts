@@ -1,6 +1,7 @@
 import { spawn } from 'node:child_process';
 import { readFile, stat, unlink, writeFile } from 'node:fs/promises';
 import path from 'node:path';
+import { setTimeout } from 'node:timers/promises';
 import { hexOf } from '@slm-operator/crds';
 import { startFileServer } from '@slm-operator/test/fixtures/file-server';
 import { describe, expect, it } from 'vitest';
@@ -169,25 +170,47 @@ describe('resuming', () => {
     expect(await isWhole(bench)).toBe(true);
   });
 
+  /** An agent as a process of its own. */
+  const startProcess = (bench: Bench) => {
+    const agent = spawn(process.execPath, [path.join(import.meta.dirname, 'testing/pull-process.ts')], {
+      env: { STORE: bench.root, SPEC: JSON.stringify({ limits: { minFreePercent: 0 }, wanted: [from(bench)] }) },
+      stdio: ['ignore', 'ignore', 'inherit'],
+    });
+    const ended = new Promise<number | null>((resolve) => agent.once('exit', resolve));
+    return { kill: () => agent.kill('SIGKILL'), ended };
+  };
+
   it('survives a kill -9 of the agent in mid-download', async () => {
     await using bench = await startBench(model, {}, { bytesPerSecond: 1 * MB });
-    const run = () =>
-      spawn(process.execPath, [path.join(import.meta.dirname, 'testing/pull-process.ts')], {
-        env: { STORE: bench.root, SPEC: JSON.stringify({ limits: { minFreePercent: 0 }, wanted: [from(bench)] }) },
-        stdio: ['ignore', 'ignore', 'inherit'],
-      });
-    const first = run();
+    const first = startProcess(bench);
     await expect.poll(() => bench.store.partialSize(big), { timeout: 10_000 }).toBeGreaterThan(300_000);
-    first.kill('SIGKILL');
-    await new Promise((resolve) => first.once('exit', resolve));
+    first.kill();
+    await first.ended;
     const there = await bench.store.partialSize(big);
     expect(there).toBeLessThan(2 * MB);
     bench.server.setBytesPerSecond(undefined);
-    const second = run();
-    expect(await new Promise((resolve) => second.once('exit', resolve))).toBe(0);
+    expect(await startProcess(bench).ended).toBe(0);
     expect(await isWhole(bench)).toBe(true);
     expect(rangesOf(bench)).toEqual([undefined, `bytes=${there}-`]);
   }, 20_000);
+
+  it('comes to its end however often the agent is killed, and fetches hardly a byte twice', async () => {
+    await using bench = await startBench(model, {}, { bytesPerSecond: 1 * MB });
+    let kills = 0;
+    for (let code: number | null | undefined; code !== 0; ) {
+      const agent = startProcess(bench);
+      const enough = (await bench.store.partialSize(big)) + 200_000;
+      code = undefined;
+      void agent.ended.then((ended) => (code = ended));
+      while (code === undefined && (await bench.store.partialSize(big)) < enough) await setTimeout(10);
+      if (code === undefined && agent.kill()) kills++;
+      code = await agent.ended;
+    }
+    expect(await isWhole(bench)).toBe(true);
+    expect(kills).toBeGreaterThan(3);
+    // What was in the pipes when a process died is fetched again: 64 KiB pieces, a few each time.
+    expect(bench.server.bytesSent).toBeLessThan(2 * MB + kills * 400_000);
+  }, 60_000);
 });
 
 describe('bad answers', () => {
