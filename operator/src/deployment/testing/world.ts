@@ -91,9 +91,13 @@ export class World implements AsyncDisposable {
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
-    // A namespace goes piece by piece, and the next test's controller would still tell of every piece.
-    const { items } = await this.client.listAll(SLMDeployment, { namespace: this.namespace });
-    for (const item of items) await this.client.delete(SLMDeployment, this.ref(item.metadata.name));
+    // A namespace goes piece by piece, and controllers of the tests to come would see to every piece.
+    for (const type of [SLMDeployment, SLMModel]) {
+      const { items } = await this.client.listAll<KubeObject>(type, { namespace: this.namespace });
+      for (const item of items) {
+        await this.client.delete<KubeObject>(type, this.ref(item.metadata?.name ?? '')).catch(ignoreGone);
+      }
+    }
     clearInterval(this.#heart);
     for (const stop of this.#operators) await stop();
     await this.client.delete(Namespace, { name: this.namespace });
