@@ -177,7 +177,11 @@ describe('resuming', () => {
       stdio: ['ignore', 'ignore', 'inherit'],
     });
     const ended = new Promise<number | null>((resolve) => agent.once('exit', resolve));
-    return { kill: () => agent.kill('SIGKILL'), ended };
+    return {
+      kill: () => agent.kill('SIGKILL'),
+      runs: () => agent.exitCode === null && agent.signalCode === null,
+      ended,
+    };
   };
 
   it('survives a kill -9 of the agent in mid-download', async () => {
@@ -197,14 +201,13 @@ describe('resuming', () => {
   it('comes to its end however often the agent is killed, and fetches hardly a byte twice', async () => {
     await using bench = await startBench(model, {}, { bytesPerSecond: 1 * MB });
     let kills = 0;
-    for (let code: number | null | undefined; code !== 0; ) {
+    for (;;) {
       const agent = startProcess(bench);
       const enough = (await bench.store.partialSize(big)) + 200_000;
-      code = undefined;
-      void agent.ended.then((ended) => (code = ended));
-      while (code === undefined && (await bench.store.partialSize(big)) < enough) await setTimeout(10);
-      if (code === undefined && agent.kill()) kills++;
-      code = await agent.ended;
+      while (agent.runs() && (await bench.store.partialSize(big)) < enough) await setTimeout(10);
+      if (agent.runs()) agent.kill();
+      if ((await agent.ended) === 0) break;
+      kills++;
     }
     expect(await isWhole(bench)).toBe(true);
     expect(kills).toBeGreaterThan(3);
