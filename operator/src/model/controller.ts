@@ -2,7 +2,12 @@
  * The Model controller: resolves the source of each SLMModel once, and says in its status what it is and how far the nodes
  * are with it. Writes SLMModel.status and nothing else; what a node must hold is the NodeCache controller's.
  */
-import type { SLMDeployment as Deployment, SLMNodeCache as NodeCache, SLMModelStatus } from '@slm-operator/crds';
+import type {
+  SLMDeployment as Deployment,
+  SLMModel as Model,
+  SLMNodeCache as NodeCache,
+  SLMModelStatus,
+} from '@slm-operator/crds';
 import { labels } from '@slm-operator/crds';
 import { managedSelector, modelNameOf } from '../deployment/names.ts';
 import { executePlan, FIELD_MANAGER } from '../execution/execute.ts';
@@ -20,7 +25,7 @@ import type { resolveSource } from '../sources/resolve.ts';
 import type { ObservedModel } from './observed.ts';
 import { planModel } from './plan.ts';
 import { makeResolutions } from './resolutions.ts';
-import { sourceHash } from './revisions.ts';
+import { sourceHash, stableJson } from './revisions.ts';
 
 export interface ModelControllerOptions {
   readonly manager: Pick<Manager, 'client' | 'store' | 'addRunnable'>;
@@ -37,8 +42,7 @@ export interface ModelControllerOptions {
 interface Written {
   /** Milliseconds since 1970. */
   readonly at: number;
-  /** Resource version that the store had then. */
-  readonly base: string | undefined;
+  readonly uid: string | undefined;
   readonly status: SLMModelStatus;
 }
 
@@ -71,9 +75,7 @@ export function makeModelController(options: ModelControllerOptions): Controller
     const stored = models.get(key);
     if (stored === undefined) return undefined;
     const last = written.get(key);
-    // Until the store has seen our last write, what we wrote is what the status is: otherwise an event would be told twice.
-    const isBehind = last !== undefined && last.base === stored.metadata.resourceVersion;
-    const model = isBehind ? { ...stored, status: last.status } : stored;
+    const model = last !== undefined && isBehind(stored, last) ? { ...stored, status: last.status } : stored;
     const namespace = model.metadata.namespace ?? '';
     return {
       model,
@@ -127,13 +129,24 @@ export function makeModelController(options: ModelControllerOptions): Controller
         signal,
       });
       if (writes > 0) {
-        const { resourceVersion } = model.metadata;
-        if (plan.status !== undefined) written.set(key, { at: Date.now(), base: resourceVersion, status: plan.status });
+        if (plan.status !== undefined)
+          written.set(key, { at: Date.now(), uid: model.metadata.uid, status: plan.status });
         log.debug({ model: key, notes: plan.notes }, 'model status written');
       }
       return outcome;
     },
   });
+}
+
+/** Longest time that a store is believed to lag behind a write of ours, milliseconds. */
+const LAG_MS = 5000;
+
+/**
+ * Whether the store has not seen our last write: then what we wrote is what the status is. Otherwise an event would be told
+ * twice, and several writes in a row come back one by one. Nobody else writes the status, so only a lost race takes all of the time.
+ */
+function isBehind({ metadata, status }: Model, last: Written): boolean {
+  return metadata.uid === last.uid && Date.now() - last.at < LAG_MS && stableJson(status) !== stableJson(last.status);
 }
 
 /** Models that a node is to hold, or holds an entry of. */
