@@ -2,12 +2,13 @@
  * What the Model controller does about one SLMModel: its status, its events, and whether to ask the source. Pure: time is an
  * argument, and nothing here talks to anybody.
  */
-import { type ModelRevision, type Reason, revisionName, type SLMModel, type SLMModelStatus } from '@slm-operator/crds';
+import { type ModelRevision, type Reason, type SLMModelStatus } from '@slm-operator/crds';
 import { formatBytes, shorten } from '../deployment/text.ts';
-import { done, type EventIntent, type Outcome, type Plan, stalled, waiting } from '../execution/plan.ts';
+import { done, type Outcome, type Plan, stalled, waiting } from '../execution/plan.ts';
 import { isTarget, usesModel } from '../nodecache/wanted.ts';
 import { type DesiredCondition, reconcileConditions, summaryConditions } from '../runtime/conditions.ts';
 import { type CacheProgress, foldCaches } from './cache-progress.ts';
+import { eventsFor } from './events.ts';
 import type { ObservedModel } from './observed.ts';
 import { keepRevisions, makeRevision, stableJson } from './revisions.ts';
 
@@ -250,65 +251,6 @@ function outcomeOf(status: Status, source: Source): Outcome {
   if (source.retryIn !== undefined) return waiting(ready.reason, ready.message, source.retryIn);
   const isStalled = status.conditions?.some(({ type }) => type === 'Stalled') ?? false;
   return isStalled ? stalled(ready.reason, ready.message) : waiting(ready.reason, ready.message);
-}
-
-function eventsFor({ spec, status: previous }: SLMModel, status: Status): EventIntent[] {
-  const events: EventIntent[] = [];
-  const { latestRevision: latest, cache } = status;
-  const isNew = latest !== undefined && latest.digest !== previous?.latestRevision?.digest;
-  if (isNew) {
-    const commit = latest.sourceRevision === undefined ? '' : ` at commit ${latest.sourceRevision.slice(0, 12)}`;
-    const note = `${spec.source.uri}${commit} is revision ${latest.name}, ${formatBytes(latest.size)}`;
-    events.push({ reason: 'RevisionResolved', action: 'Resolve', note });
-  }
-  const before = reasonOf(previous, 'Resolved');
-  const now = status.conditions?.find(({ type }) => type === 'Resolved');
-  if (now?.status === 'False' && now.reason !== before) {
-    events.push({ type: 'Warning', reason: now.reason as Reason, action: 'Resolve', note: now.message });
-  }
-  for (const failure of (status.failures ?? []).slice(0, 8)) {
-    if (previous?.failures?.some(({ node, reason }) => node === failure.node && reason === failure.reason)) continue;
-    const note = `node ${failure.node}: ${failure.message}`;
-    events.push({ type: 'Warning', reason: failure.reason as Reason, action: 'Pull', note });
-  }
-  if (latest !== undefined && cache !== undefined && cache.desiredNodes > 0) {
-    events.push(...pullEvents(latest.digest, isNew ? undefined : previous?.cache, cache));
-  }
-  return events;
-}
-
-function pullEvents(
-  digest: string,
-  previous: Status['cache'] | undefined,
-  cache: NonNullable<Status['cache']>,
-): EventIntent[] {
-  const name = revisionName(digest);
-  const wasComplete =
-    previous !== undefined && previous.desiredNodes > 0 && previous.readyNodes === previous.desiredNodes;
-  if (cache.readyNodes === cache.desiredNodes) {
-    if (wasComplete) return [];
-    const nodes = cache.desiredNodes === 1 ? '1 node holds' : `${cache.desiredNodes} nodes hold`;
-    return [
-      {
-        reason: 'PullComplete',
-        action: 'Pull',
-        note: `${nodes} revision ${name}, ${formatBytes(cache.bytesTotal)} in all`,
-      },
-    ];
-  }
-  const quarter = Math.floor(cache.percent / 25);
-  if (wasComplete || quarter === 0 || quarter <= Math.floor((previous?.percent ?? 0) / 25)) return [];
-  return [
-    {
-      reason: 'PullProgress',
-      action: 'Pull',
-      note: `revision ${name}: ${cache.progress} on ${cache.desiredNodes === 1 ? '1 node' : `${cache.desiredNodes} nodes`}`,
-    },
-  ];
-}
-
-function reasonOf(status: Status | undefined, type: string): string | undefined {
-  return status?.conditions?.find((candidate) => candidate.type === type)?.reason;
 }
 
 /** All of a status but how far a pull is: two of the same significance differ in progress alone. */

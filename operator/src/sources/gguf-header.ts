@@ -3,6 +3,7 @@
  * come from strangers, so every count and length is checked before it is used and no loop runs longer than there are bytes.
  * Never keeps a vocabulary: large arrays are skipped.
  */
+import { Cursor, Incomplete, Invalid } from './gguf-cursor.ts';
 import { fileTypes, tensorTypes, valueSize, valueType } from './gguf-types.ts';
 
 /** What the header says of the model. Fields that the file lacks are absent. */
@@ -46,19 +47,6 @@ const MAX_KEPT_ARRAY = 1024;
 /** ggml's limit is 4. */
 const MAX_DIMENSIONS = 8;
 const MAX_ARRAY_DEPTH = 4;
-
-class Incomplete {
-  readonly bytes: number;
-  constructor(bytes: number) {
-    this.bytes = bytes;
-  }
-}
-class Invalid {
-  readonly message: string;
-  constructor(message: string) {
-    this.message = message;
-  }
-}
 
 type Kept = number | string | boolean | readonly number[];
 
@@ -106,70 +94,6 @@ function describeStranger(bytes: Uint8Array): string {
     guess = '; it looks like safetensors: convert it to GGUF, or take a repository that has GGUF files';
   }
   return `it begins with ${shown}, and a GGUF file begins with "GGUF"${guess}`;
-}
-
-class Cursor {
-  offset = 0;
-  readonly #bytes: Uint8Array;
-  readonly #view: DataView;
-
-  constructor(bytes: Uint8Array) {
-    this.#bytes = bytes;
-    this.#view = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
-  }
-
-  /** Moves over `count` bytes and answers where they begin. */
-  take(count: number): number {
-    const start = this.offset;
-    const end = start + count;
-    if (end > this.#bytes.byteLength) throw new Incomplete(end);
-    this.offset = end;
-    return start;
-  }
-
-  u32(): number {
-    return this.#view.getUint32(this.take(4), true);
-  }
-
-  /** A 64-bit count or length. Those above 2^53 belong to no real file. */
-  u64(what: string): number {
-    const value = this.#view.getBigUint64(this.take(8), true);
-    if (value > BigInt(Number.MAX_SAFE_INTEGER)) throw new Invalid(`its header is damaged: ${what} is ${value}`);
-    return Number(value);
-  }
-
-  text(length: number): string {
-    const start = this.take(length);
-    return Buffer.from(this.#bytes.buffer, this.#bytes.byteOffset + start, length).toString('utf8');
-  }
-
-  scalar(kind: number): number | boolean {
-    const at = this.take(valueSize.get(kind) ?? 0);
-    switch (kind) {
-      case valueType.uint8:
-        return this.#view.getUint8(at);
-      case valueType.int8:
-        return this.#view.getInt8(at);
-      case valueType.uint16:
-        return this.#view.getUint16(at, true);
-      case valueType.int16:
-        return this.#view.getInt16(at, true);
-      case valueType.uint32:
-        return this.#view.getUint32(at, true);
-      case valueType.int32:
-        return this.#view.getInt32(at, true);
-      case valueType.float32:
-        return this.#view.getFloat32(at, true);
-      case valueType.float64:
-        return this.#view.getFloat64(at, true);
-      case valueType.uint64:
-        return Number(this.#view.getBigUint64(at, true));
-      case valueType.int64:
-        return Number(this.#view.getBigInt64(at, true));
-      default:
-        return this.#view.getUint8(at) !== 0;
-    }
-  }
 }
 
 function readHeader(cursor: Cursor): GgufHeader {
