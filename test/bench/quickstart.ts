@@ -352,6 +352,8 @@ fetch(process.argv[1]).then((r) => { if (!r.ok) throw new Error('HTTP ' + r.stat
                 name: 'download',
                 image,
                 command: ['/usr/local/bin/node', '-e', download, `${HUB_URL}/${REPOSITORY}/resolve/main/${FILE}`],
+                // Without a request it would get what everything else leaves over, which nobody who measures wants.
+                resources,
                 volumeMounts: [{ name: 'model', mountPath: '/model' }],
                 securityContext,
               },

@@ -279,11 +279,14 @@ describe('installed', () => {
     });
   });
 
-  it('leaves the kinds and what people made of them when it is uninstalled', async () => {
+  it('leaves the kinds and what people made of them when it is uninstalled, and takes them on when it comes back', async () => {
     const sample = await readFile(path.join(repoRoot, 'samples/inline-model.yaml'), 'utf8');
     await clients.kubectl(['-n', 'team', 'apply', '-f', '-'], { input: sample });
     await clients.helm(['uninstall', 'slm-operator', '--namespace', NAMESPACE]);
     expect(await clients.kubectl(['-n', 'team', 'get', 'slmd', '-o', 'name'])).toBe('slmdeployment.slm.dev/tiny\n');
     expect((await say('kubectl', ['get', 'csidriver', 'models.slm.dev'])).text).toContain('NotFound');
+    // The namespace is there by now.
+    await clients.helm(install.filter((flag) => flag !== '--create-namespace'));
+    expect(await clients.kubectl(['-n', 'team', 'get', 'slmd', '-o', 'name'])).toBe('slmdeployment.slm.dev/tiny\n');
   });
 });
