@@ -90,17 +90,18 @@ async function load(config: Config, lifecycle: Lifecycle, log: Logger): Promise<
   );
 }
 
-main().catch((error: unknown) => {
+/** Ends the process with one line that says why; it is written before the end, so whoever looks finds it last. */
+function fail(error: unknown): void {
   const known = error instanceof StartupError;
   const message = error instanceof Error ? error.message : String(error);
   const reason = known ? error.reason : 'InternalError';
-  // One line, and written before the process ends: whoever looks for the cause finds it last in the log.
   const detail = known ? {} : { stack: error instanceof Error ? error.stack : undefined };
-  process.stdout.write(
-    `${JSON.stringify({ level: 'fatal', time: Date.now(), reason, msg: message, ...detail })}\n`,
-    () => {
-      writeTerminationMessage({ reason, message });
-      process.exit(known ? error.exitCode : 1);
-    },
-  );
-});
+  const line = JSON.stringify({ level: 'fatal', time: Date.now(), reason, msg: message, ...detail });
+  process.stdout.write(`${line}\n`, () => {
+    writeTerminationMessage({ reason, message });
+    process.exit(known ? error.exitCode : 1);
+  });
+}
+
+process.on('uncaughtException', fail);
+main().catch(fail);
