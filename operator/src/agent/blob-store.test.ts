@@ -1,12 +1,15 @@
 import { chmod, mkdir, readFile, stat, truncate, writeFile } from 'node:fs/promises';
 import path from 'node:path';
 import { hexOf, type WantedModel } from '@slm-operator/crds';
-import { describe, expect, it } from 'vitest';
+import { describe, expect, it, vi } from 'vitest';
 import { BlobStore, type Manifest } from './blob-store.ts';
 import { DigestMismatchError } from './blob-writer.ts';
 import type { StoreFs } from './durable-files.ts';
 import { makeCrashingFs } from './testing/crashing-fs.ts';
 import { bytesOf, digestOf, filesBelow, makeModel, type TestModel, temporaryFolder } from './testing/models.ts';
+
+// Real servers, disks and processes: on a busy machine they take their time.
+vi.setConfig({ testTimeout: 30_000 });
 
 const nothingMounted = () => Promise.resolve(new Set<string>());
 const model = makeModel({ 'model.gguf': bytesOf(5000), 'tokenizer/merges.txt': bytesOf(300, 2) });

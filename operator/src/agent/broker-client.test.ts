@@ -6,12 +6,15 @@ import type { AddressInfo } from 'node:net';
 import path from 'node:path';
 import type { DownloadGrant } from '@slm-operator/crds';
 import { startFileServer } from '@slm-operator/test/fixtures/file-server';
-import { describe, expect, it } from 'vitest';
+import { describe, expect, it, vi } from 'vitest';
 import { type KeyPair, makeAuthority, makeServingCertificate } from '../broker/certificates.ts';
 import { makeBrokerClient } from './broker-client.ts';
 import type { PullEntry } from './puller.ts';
 import { bytesOf, makeModel, temporaryFolder } from './testing/models.ts';
 import { startBench } from './testing/puller-bench.ts';
+
+// Real servers, disks and processes: on a busy machine they take their time.
+vi.setConfig({ testTimeout: 30_000 });
 
 const model = makeModel({ 'model.gguf': bytesOf(500_000) });
 const { digest } = model.wanted;

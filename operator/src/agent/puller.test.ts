@@ -4,11 +4,14 @@ import path from 'node:path';
 import { setTimeout } from 'node:timers/promises';
 import { hexOf } from '@slm-operator/crds';
 import { startFileServer } from '@slm-operator/test/fixtures/file-server';
-import { describe, expect, it } from 'vitest';
+import { describe, expect, it, vi } from 'vitest';
 import { makeAuthority, makeServingCertificate } from '../broker/certificates.ts';
 import type { PullEntry } from './puller.ts';
 import { bytesOf, makeModel, publishFiles, type TestModel } from './testing/models.ts';
 import { type Bench, sourceOf, startBench } from './testing/puller-bench.ts';
+
+// Real servers, disks and processes: on a busy machine they take their time.
+vi.setConfig({ testTimeout: 30_000 });
 
 const MB = 1_000_000;
 const model = makeModel({ 'model.gguf': bytesOf(2 * MB), 'tokenizer.json': bytesOf(3000, 2) });
@@ -143,7 +146,7 @@ describe('resuming', () => {
   });
 
   it('goes on after a server that stops sending and keeps the connection', async () => {
-    await using bench = await startBench(model, { http: { bodyTimeoutMs: 300 } });
+    await using bench = await startBench(model, { http: { bodyTimeoutMs: 1000 } });
     bench.server.setFault(url, { hangAfter: 1_000_000, times: 1 });
     await bench.want(from(bench));
     const entry = await bench.until(digest, hasFailed);

@@ -3,7 +3,7 @@ import { mkdir, rm, stat, symlink, writeFile } from 'node:fs/promises';
 import path from 'node:path';
 import { status } from '@grpc/grpc-js';
 import { hexOf } from '@slm-operator/crds';
-import { describe, expect, it } from 'vitest';
+import { describe, expect, it, vi } from 'vitest';
 import { systemClock } from '../../runtime/clock.ts';
 import { silentLogger } from '../../runtime/log.ts';
 import { type PullEntry, Puller } from '../puller.ts';
@@ -12,6 +12,9 @@ import { type FakeMounter, makeFakeMounter } from '../testing/fake-mounter.ts';
 import { bytesOf, makeModel, temporaryFolder } from '../testing/models.ts';
 import { type Bench, sourceOf, startBench } from '../testing/puller-bench.ts';
 import { Driver, type DriverOptions, socketPaths } from './driver.ts';
+
+// Real servers, disks and processes: on a busy machine they take their time.
+vi.setConfig({ testTimeout: 30_000 });
 
 const model = makeModel({ 'model.gguf': bytesOf(2_000_000) });
 const { digest } = model.wanted;
