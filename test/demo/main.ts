@@ -35,9 +35,11 @@ async function demo(request: DemoRequest): Promise<void> {
     hubBytesPerSecond: HUB_BYTES_PER_SECOND,
     ...(request.registry ? { registry: request.registry } : {}),
   };
-  const [cluster, images] = await watch.time('cluster, images', () =>
-    Promise.all([openCluster(request), prepareImages(options)]),
-  );
+  const [cluster, images] = await watch.time('cluster, images', async () => {
+    // A question must not drown in lines of progress.
+    const existing = request.context === undefined ? undefined : await openExisting(request.context, request.yes);
+    return Promise.all([existing ?? upLocal(request), prepareImages(options)]);
+  });
   await watch.time('install', () => installAll(cluster, images, options));
   if (request.fresh) await watch.time('start over', () => startOver(cluster));
 
@@ -57,15 +59,13 @@ async function demo(request: DemoRequest): Promise<void> {
   console.log(`\n${nextCommands(request)}`);
 }
 
-async function openCluster(request: DemoRequest): Promise<Cluster> {
-  if (request.context === undefined)
-    return upCluster({
-      nodes: request.nodes,
-      ...(request.provider === undefined ? {} : { provider: request.provider }),
-      progress,
-    });
-  const cluster = await existingCluster(request.context, progress);
-  if (!request.yes) await askForConsent(request.context, cluster.nodeNames.length);
+function upLocal({ nodes, provider }: DemoRequest): Promise<Cluster> {
+  return upCluster({ nodes, ...(provider === undefined ? {} : { provider }), progress });
+}
+
+async function openExisting(context: string, yes: boolean): Promise<Cluster> {
+  const cluster = await existingCluster(context, progress);
+  if (!yes) await askForConsent(context, cluster.nodeNames.length);
   return cluster;
 }
 

@@ -2,7 +2,7 @@
  * Owns the bundling of our programs into one file each, and what must lie beside a bundle: native add-ons and the files
  * that packages read at run time. Bundles start faster and take less memory than thousands of files.
  */
-import { readFile } from 'node:fs/promises';
+import { readdir, readFile } from 'node:fs/promises';
 import path from 'node:path';
 import { build, type Metafile, type Plugin } from 'esbuild';
 import { repoRoot } from '../cache.ts';
@@ -14,8 +14,8 @@ const modules = path.join(repoRoot, 'node_modules');
 export interface Bundle {
   /** File names and texts: `NAME.mjs` for each program, and the chunks that they share or load late. */
   readonly files: Readonly<Record<string, string>>;
-  /** Package names that went in, to know what the bundle may look for at run time. */
-  readonly packages: ReadonlySet<string>;
+  /** Packages that went in or are looked for at run time: name → folder, relative to the repository's root. */
+  readonly packages: ReadonlyMap<string, string>;
 }
 
 /** Version of everything in this repository. */
@@ -117,21 +117,41 @@ async function onnxEntries(at: string): Promise<Entry[]> {
   return entries;
 }
 
-/** The application folder of an image: the bundle and a package.json that says what it is. */
-export function bundleEntries(at: string, version: string, bundle: Bundle): Entry[] {
+/** The application folder of an image: the bundle, a package.json that says what it is, and the licences of what went in. */
+export async function bundleEntries(at: string, version: string, bundle: Bundle): Promise<Entry[]> {
   return [
+    text(`${at}/THIRD-PARTY-LICENSES.txt`, await licences(bundle)),
     text(`${at}/package.json`, `${JSON.stringify({ name: 'slm-operator', version, type: 'module', private: true })}\n`),
     ...Object.entries(bundle.files).map(([name, code]) => text(`${at}/${name}`, code)),
   ];
 }
 
-function packagesOf(metafile: Metafile): ReadonlySet<string> {
-  const names = new Set<string>();
+function packagesOf(metafile: Metafile): ReadonlyMap<string, string> {
+  const found = new Map<string, string>();
   for (const input of Object.keys(metafile.inputs)) {
-    const name = /(?:^|\/)node_modules\/((?:@[^/]+\/)?[^/]+)\//.exec(input)?.[1];
-    if (name) names.add(name);
+    const [folder, name] = /^(?:.*\/)?node_modules\/((?:@[^/]+\/)?[^/]+)(?=\/)/.exec(input) ?? [];
+    if (folder && name) found.set(name, folder);
   }
   for (const output of Object.values(metafile.outputs))
-    for (const imported of output.imports) if (imported.external) names.add(imported.path);
-  return names;
+    for (const { external, path: name } of output.imports)
+      if (external && !found.has(name)) found.set(name, `node_modules/${name}`);
+  return found;
+}
+
+/** The licence texts of all packages in a bundle, which their authors ask to be passed on. */
+async function licences({ packages }: Bundle): Promise<string> {
+  const parts: string[] = [];
+  for (const [name, folder] of [...packages].toSorted(([a], [b]) => (a < b ? -1 : 1))) {
+    const files = await readdir(path.join(repoRoot, folder)).catch((): string[] => []);
+    if (!files.includes('package.json')) continue;
+    const manifest = await readFile(path.join(repoRoot, folder, 'package.json'), 'utf8');
+    const { version, license } = JSON.parse(manifest) as { version?: string; license?: string };
+    const texts = await Promise.all(
+      files
+        .filter((file) => /^(licen[cs]e|notice|copying)/i.test(file))
+        .map((file) => readFile(path.join(repoRoot, folder, file), 'utf8')),
+    );
+    parts.push([`${name} ${version ?? ''}: ${license ?? 'see below'}`, ...texts.map((one) => one.trim())].join('\n\n'));
+  }
+  return `${parts.join(`\n\n${'-'.repeat(80)}\n\n`)}\n`;
 }

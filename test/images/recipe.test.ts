@@ -50,12 +50,17 @@ describe(
 describe(
   'the operator image',
   async () => {
-    const { paths } = await load('operator');
+    const { entries, paths } = await load('operator');
 
     it('holds both programs and what the agent mounts with', () => {
       expect(paths).toEqual(
         expect.arrayContaining(['app/operator.mjs', 'app/agent.mjs', 'usr/bin/mount', 'usr/bin/umount']),
       );
+    });
+
+    it('passes on the licences of the packages inside', () => {
+      const licences = entries.find((entry) => entry.path === 'app/THIRD-PARTY-LICENSES.txt')?.content;
+      expect(licences && 'text' in licences ? licences.text : '').toMatch(/^prom-client \d+\.\d+\.\d+: Apache-2.0$/m);
     });
 
     it('holds no shell', () => {

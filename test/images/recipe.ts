@@ -85,7 +85,7 @@ const parts: Record<ImageName, (common: Common) => Promise<Pick<Recipe, 'config'
       layers: [
         ...layers,
         { title: 'mount', entries: await mountEntries(base) },
-        { title: 'app', entries: bundleEntries('app', version, bundle) },
+        { title: 'app', entries: await bundleEntries('app', version, bundle) },
       ],
     };
   },
@@ -96,7 +96,7 @@ const parts: Record<ImageName, (common: Common) => Promise<Pick<Recipe, 'config'
       layers: [
         ...layers,
         { title: 'modules', entries: await nativeEntries('app', bundle) },
-        { title: 'app', entries: bundleEntries('app', version, bundle) },
+        { title: 'app', entries: await bundleEntries('app', version, bundle) },
       ],
     };
   },
@@ -117,7 +117,7 @@ const parts: Record<ImageName, (common: Common) => Promise<Pick<Recipe, 'config'
         ...layers,
         // Weights are noise to a compressor.
         { title: 'model', entries: [file(at, model.path)], compress: false },
-        { title: 'app', entries: bundleEntries('app', version, bundle) },
+        { title: 'app', entries: await bundleEntries('app', version, bundle) },
       ],
     };
   },
