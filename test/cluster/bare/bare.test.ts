@@ -6,7 +6,7 @@ import { parseChanges } from './changes.ts';
 import { corednsObjects } from './coredns.ts';
 import { parseImageList } from './images.ts';
 import { MAX_NODES, makeInstance, placeNode } from './instance.ts';
-import { nodeRoutes, rangesOverlap } from './network.ts';
+import { macAddress, nodeRoutes, rangesOverlap } from './network.ts';
 import { isFirstOfNamespace } from './node.ts';
 import { nodeFiles } from './node-files.ts';
 import { makeProgramImage, readImages } from './oci-archive.ts';
@@ -53,6 +53,10 @@ it.each([
 ])('ranges %s and %s overlap: %s', (a, b, expected) => {
   expect(rangesOverlap(a, b)).toBe(expected);
   expect(rangesOverlap(b, a)).toBe(expected);
+});
+
+it('macAddress is a valid address of our own making', () => {
+  expect(macAddress('10.197.0.11')).toBe('02:73:0a:c5:00:0b');
 });
 
 describe('parseChanges', () => {

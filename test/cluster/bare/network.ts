@@ -14,7 +14,7 @@ export async function makeNetwork(instance: Instance, changes: Changes): Promise
   if (!(await linkExists(bridge))) {
     await refuseTakenRanges(instance);
     changes.record({ kind: 'link', name: bridge });
-    await runCommand(['ip', 'link', 'add', bridge, 'type', 'bridge']);
+    await runCommand(['ip', 'link', 'add', bridge, 'address', macAddress(hostAddress), 'type', 'bridge']);
   } else if (!changes.hasLink(bridge)) {
     throw new UserError(
       `A network link "${bridge}" exists and is not ours: delete it with "ip link delete ${bridge}" if nothing needs it, or choose another place with SLM_CLUSTER=NAME.`,
@@ -35,8 +35,8 @@ export async function makeNetwork(instance: Instance, changes: Changes): Promise
 /** Lays the cable to a node whose first process is `pid`; there its end is called eth0. */
 export async function plugNode(instance: Instance, place: NodePlace, pid: number, changes: Changes): Promise<void> {
   changes.record({ kind: 'link', name: place.link });
-  const peer = ['type', 'veth', 'peer', 'name', 'eth0', 'netns', String(pid)];
-  await runCommand(['ip', 'link', 'add', place.link, ...peer]);
+  const peer = ['name', 'eth0', 'address', macAddress(place.address), 'netns', String(pid)];
+  await runCommand(['ip', 'link', 'add', place.link, 'type', 'veth', 'peer', ...peer]);
   await runCommand(['ip', 'link', 'set', place.link, 'master', instance.bridge, 'up']);
 }
 
@@ -59,6 +59,15 @@ export function nodeRoutes(instance: Instance, place: NodePlace): string[] {
   return allPlaces(instance)
     .filter((other) => other.index !== place.index)
     .map((other) => `${other.podRange} via ${other.address}`);
+}
+
+/**
+ * The hardware address that goes with an IPv4 address, always the same: who has heard of a node before it went off and came
+ * back would otherwise talk to its old address for up to a minute, and a bridge changes its own with its ports.
+ */
+export function macAddress(address: string): string {
+  // The first byte says "locally administered, for one station".
+  return [0x02, 0x73, ...address.split('.').map(Number)].map((byte) => byte.toString(16).padStart(2, '0')).join(':');
 }
 
 /** Whether two IPv4 ranges in CIDR notation share an address. */
