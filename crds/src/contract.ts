@@ -84,6 +84,11 @@ export const serverEnv = {
   apiKeysDir: 'SLM_API_KEYS_DIR',
   /** Seconds that running requests get after SIGTERM. Default 30. */
   drainTimeoutSeconds: 'SLM_DRAIN_TIMEOUT_SECONDS',
+  /**
+   * Seconds after SIGTERM during which new connections are still served, because endpoints and proxies learn late that a
+   * pod is going. Default 0.
+   */
+  shutdownDelaySeconds: 'SLM_SHUTDOWN_DELAY_SECONDS',
   host: 'SLM_HOST',
   /** Port of the Ollama listener, default 11434; 0 picks a free one. */
   port: 'SLM_PORT',

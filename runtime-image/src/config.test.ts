@@ -33,6 +33,7 @@ test('only the model must be given', () => {
       "servedNames": [
         "SmolLM2-135M.Q4_1",
       ],
+      "shutdownDelaySeconds": 0,
       "threads": undefined,
     }
   `);
@@ -81,6 +82,7 @@ test('everything can be given', () => {
         "chat",
         "phi4:mini",
       ],
+      "shutdownDelaySeconds": 0,
       "threads": 3,
     }
   `);

@@ -23,6 +23,8 @@ export interface Config {
   readonly auth: (typeof AUTH)[number];
   readonly apiKeysDir: string | undefined;
   readonly drainTimeoutSeconds: number;
+  /** Seconds after SIGTERM in which new connections are still served. */
+  readonly shutdownDelaySeconds: number;
   /** Undefined: every address, IPv6 and IPv4. */
   readonly host: string | undefined;
   readonly port: number;
@@ -104,6 +106,7 @@ export function readConfig(env: Readonly<Record<string, string | undefined>>): C
     auth,
     apiKeysDir,
     drainTimeoutSeconds: integer(serverEnv.drainTimeoutSeconds, 0, 86_400) ?? 30,
+    shutdownDelaySeconds: integer(serverEnv.shutdownDelaySeconds, 0, 3600) ?? 0,
     host: text(serverEnv.host),
     port,
     openaiPort,

@@ -18,9 +18,8 @@ export interface LoadedModel {
   readonly loadedAt: Date;
 }
 
-/** Retry-After while a model loads and while the server drains, in seconds. */
+/** Retry-After while a model loads, in seconds. */
 const RETRY_LOADING = 2;
-const RETRY_DRAINING = 1;
 
 export class Lifecycle {
   #phase: Phase = 'loading';
@@ -78,17 +77,9 @@ export class Lifecycle {
     return problem;
   }
 
-  /** From now on new requests are refused. */
+  /** From now on the server is not ready, and every connection ends with its next answer. */
   drain(): void {
     this.#phase = 'draining';
-  }
-
-  /** The refusal for a request that comes while draining. */
-  static drainingError(): ApiError {
-    return new ApiError(503, 'this server is shutting down: try again, another one will answer', {
-      code: 'server_draining',
-      retryAfter: RETRY_DRAINING,
-    });
   }
 
   /** Counts a request. @returns what to call when it ends; later calls do nothing. */

@@ -32,7 +32,14 @@ async function main(): Promise<void> {
     let finished = true;
     if (listeners) {
       const { shutDown } = await import('./shutdown.ts');
-      finished = await shutDown({ lifecycle, listeners, timeoutSeconds: config.drainTimeoutSeconds, log });
+      finished = await shutDown({
+        lifecycle,
+        listeners,
+        // Ctrl-C is a person who waits.
+        delaySeconds: signal === 'SIGTERM' ? config.shutdownDelaySeconds : 0,
+        timeoutSeconds: config.drainTimeoutSeconds,
+        log,
+      });
     }
     log.info({ finished }, 'stopped');
     process.exit(0);

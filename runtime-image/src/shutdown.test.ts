@@ -68,19 +68,20 @@ test('a port that is taken is named', async () => {
 });
 
 describe('draining', () => {
-  test('lets the running stream finish, refuses new requests on open connections, then closes', async () => {
+  test('lets the running stream finish, answers what was on its way and ends its connection, then closes', async () => {
     const held = gate();
     const { lifecycle, listeners, port } = await start(held);
     const stream = await send(port, chat('a story'));
     expect(stream.statusCode).toBe(200);
 
     const down = shutDown({ lifecycle, listeners, timeoutSeconds: 30, log });
-    const late = await send(port, chat('too late', false));
-    expect([late.statusCode, late.headers.connection, late.headers['retry-after']]).toEqual([503, 'close', '1']);
-    expect(JSON.parse(await text(late))).toMatchObject({ error: { code: 'server_draining' } });
+    const late = send(port, chat('on its way', false));
     expect((await fetch(`http://127.0.0.1:${port}/readyz`)).status).toBe(503);
-
     held.release();
+    const answer = await late;
+    expect([answer.statusCode, answer.headers.connection]).toEqual([200, 'close']);
+    expect(JSON.parse(await text(answer))).toMatchObject({ choices: [{ finish_reason: 'stop' }] });
+
     const whole = await text(stream);
     expect(whole).toContain('"finish_reason":"stop"');
     expect(whole.endsWith('data: [DONE]\n\n')).toBe(true);
@@ -97,6 +98,16 @@ describe('draining', () => {
     const lines = (await text(stream)).trim().split('\n\n');
     expect(lines.at(-1)).toContain('the server shut down before the answer was complete');
     expect((await whole).statusCode).toBe(503);
+  });
+
+  test('serves new connections for a while, and closes each with its answer', async () => {
+    const { lifecycle, listeners, port } = await start();
+    const down = shutDown({ lifecycle, listeners, delaySeconds: 0.3, timeoutSeconds: 30, log });
+    const answer = await send(port, chat('new here', false));
+    expect([answer.statusCode, answer.headers.connection]).toEqual([200, 'close']);
+    await text(answer);
+    expect(await down).toBe(true);
+    await expect(fetch(`http://127.0.0.1:${port}/readyz`)).rejects.toThrow('fetch failed');
   });
 
   test('with nothing to do takes no time', async () => {

@@ -1,6 +1,8 @@
 /**
- * The way out: refuse what is new, let finish what runs, end within the given time. Owns the order of the steps.
+ * The way out: first every answer ends its connection, then no connection is taken any more, then what runs may finish
+ * within the given time. Owns the order of the steps.
  */
+import { setTimeout as delay } from 'node:timers/promises';
 import type { FastifyBaseLogger } from 'fastify';
 import type { Lifecycle } from './lifecycle.ts';
 import type { Listeners } from './listeners.ts';
@@ -8,21 +10,24 @@ import type { Listeners } from './listeners.ts';
 export interface ShutdownOptions {
   readonly lifecycle: Lifecycle;
   readonly listeners: Listeners;
-  /** Seconds for what runs. */
+  /** Seconds in which new connections are still served, since proxies learn late that this server is going. Default 0. */
+  readonly delaySeconds?: number;
+  /** Seconds for what runs after that. */
   readonly timeoutSeconds: number;
   readonly log: FastifyBaseLogger;
 }
 
 /**
- * Drains the server. The pod's preStop hook has waited until no endpoint leads here any more, so nothing is gained by
- * taking new requests; the ports stay open to tell late ones to go elsewhere.
+ * Drains the server without failing a request. A client on a kept-alive connection is told by `Connection: close` to open its
+ * next one elsewhere; closing an idle connection under a request on its way would fail that request, so it comes last.
  * @returns whether everything that ran came to its end
  */
 export async function shutDown(options: ShutdownOptions): Promise<boolean> {
   const { lifecycle, listeners, log } = options;
   lifecycle.drain();
-  listeners.closeIdle();
   log.info({ running: lifecycle.running, timeoutSeconds: options.timeoutSeconds }, 'draining');
+  if (options.delaySeconds) await delay(options.delaySeconds * 1000);
+  listeners.closeIdle();
   const finished = await within(lifecycle.idle(), options.timeoutSeconds * 1000);
   if (!finished) log.warn({ running: lifecycle.running }, 'the drain timed out; ending the requests that still run');
   // Aborts what is left, whose streams end with that; nothing new can start.

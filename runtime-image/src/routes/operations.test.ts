@@ -72,25 +72,11 @@ describe('probes', () => {
     await app.close();
   });
 
-  test('a draining server refuses new requests and answers its probes', async () => {
+  test('a draining server answers what still comes, ends the connection with it, and is not ready', async () => {
     const { app, lifecycle } = makeTestServer();
     lifecycle.drain();
-    const refused = await app.inject({ method: 'GET', url: '/api/tags' });
-    expect([
-      refused.statusCode,
-      refused.headers['retry-after'],
-      refused.headers.connection,
-      refused.json(),
-    ]).toMatchInlineSnapshot(`
-      [
-        503,
-        "1",
-        "close",
-        {
-          "error": "this server is shutting down: try again, another one will answer",
-        },
-      ]
-    `);
+    const answer = await app.inject({ method: 'GET', url: '/api/version' });
+    expect([answer.statusCode, answer.headers.connection]).toEqual([200, 'close']);
     expect([await call(app, 'GET', '/readyz'), await call(app, 'GET', '/healthz')]).toMatchInlineSnapshot(`
       [
         {

@@ -25,8 +25,8 @@ import {
 import type { WantedRevision } from '../revision.ts';
 import { childMetadata } from './owner.ts';
 
-/** Seconds between the end of a pod being announced and SIGTERM: endpoints and proxies need them to stop sending. */
-const PRE_STOP_SECONDS = 5;
+/** Seconds in which an ending pod still serves what comes: endpoints and proxies need them to stop sending. */
+const SHUTDOWN_DELAY_SECONDS = 5;
 /** Seconds that the process gets to end after the last request. */
 const EXIT_SECONDS = 5;
 const DEFAULT_DRAIN_SECONDS = 60;
@@ -83,7 +83,7 @@ function makePodTemplate(input: ReplicaSetInput, labels: Record<string, string>)
     spec: {
       automountServiceAccountToken: false,
       enableServiceLinks: false,
-      terminationGracePeriodSeconds: PRE_STOP_SECONDS + drainSeconds + EXIT_SECONDS,
+      terminationGracePeriodSeconds: SHUTDOWN_DELAY_SECONDS + drainSeconds + EXIT_SECONDS,
       securityContext: {
         runAsNonRoot: true,
         runAsUser: pod.user,
@@ -150,7 +150,6 @@ function makeContainer(input: ReplicaSetInput, keys: string | undefined, drainSe
     readinessProbe: { ...probe(serverPaths.readyz), periodSeconds: 5, timeoutSeconds: 3, failureThreshold: 2 },
     // A minute: a busy server answers late, and a restart would cost its users more than the wait.
     livenessProbe: { ...probe(serverPaths.healthz), periodSeconds: 10, timeoutSeconds: 5, failureThreshold: 6 },
-    lifecycle: { preStop: { sleep: { seconds: PRE_STOP_SECONDS } } },
     // The last lines of a server that ended are what status shows.
     terminationMessagePolicy: 'FallbackToLogsOnError',
   };
@@ -174,6 +173,7 @@ function makeEnv(input: ReplicaSetInput, withKeys: boolean, drainSeconds: number
     [serverEnv.auth]: withKeys ? 'APIKey' : 'None',
     [serverEnv.apiKeysDir]: withKeys ? pod.apiKeysPath : undefined,
     [serverEnv.drainTimeoutSeconds]: drainSeconds,
+    [serverEnv.shutdownDelaySeconds]: SHUTDOWN_DELAY_SECONDS,
   };
   return Object.entries(values)
     .filter(([, value]) => value !== undefined)

@@ -118,16 +118,13 @@ it('the ReplicaSet of a revision', () => {
                     "name": "SLM_DRAIN_TIMEOUT_SECONDS",
                     "value": "60",
                   },
+                  {
+                    "name": "SLM_SHUTDOWN_DELAY_SECONDS",
+                    "value": "5",
+                  },
                 ],
                 "image": "server:1",
                 "imagePullPolicy": "IfNotPresent",
-                "lifecycle": {
-                  "preStop": {
-                    "sleep": {
-                      "seconds": 5,
-                    },
-                  },
-                },
                 "livenessProbe": {
                   "failureThreshold": 6,
                   "httpGet": {
@@ -331,6 +328,10 @@ it('the settings of a pod that people may choose', () => {
         {
           "name": "SLM_DRAIN_TIMEOUT_SECONDS",
           "value": "10",
+        },
+        {
+          "name": "SLM_SHUTDOWN_DELAY_SECONDS",
+          "value": "5",
         },
       ],
       "metadata": {
