@@ -10,6 +10,7 @@ import type { Llama, LlamaModel } from 'node-llama-cpp';
 import { StartupError } from '../../failures.ts';
 import type { SamplingParams, Token } from '../../scheduling/decoder.ts';
 import type { LoadObserver } from '../engine.ts';
+import { quantizationOf } from './model-file.ts';
 
 /** The release that the types below were taken from; package.json pins the same. */
 export const BINDING_VERSION = '3.22.1';
@@ -251,8 +252,7 @@ function readMetadata(model: LlamaModel): NativeMetadata {
   const vocabulary = metadata.tokenizer?.ggml?.tokens?.length;
   return {
     architecture: metadata.general.architecture,
-    // Such as `llama 256M Q4_1`; the file type is its last word.
-    quantization: model.typeDescription.split(' ').at(-1) ?? 'unknown',
+    quantization: quantizationOf(model.typeDescription),
     parameters: (internals(model) as { _model: AddonModel })._model.getTotalParameters(),
     trainedContextLength: model.trainContextSize,
     embeddingLength: model.embeddingVectorSize,

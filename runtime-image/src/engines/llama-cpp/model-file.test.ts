@@ -7,6 +7,7 @@ import { afterAll, beforeAll, describe, expect, test, vi } from 'vitest';
 import { readConfig } from '../../config.ts';
 import { StartupError } from '../../failures.ts';
 import { loadEngine } from '../select.ts';
+import { quantizationOf } from './model-file.ts';
 
 vi.setConfig({ testTimeout: 60_000 });
 
@@ -127,4 +128,15 @@ describe('refused with a reason', () => {
 
 test('a folder with one model is that model', async () => {
   expect(await load(path.dirname(model))).toBe('loaded');
+});
+
+test('the quantisation in the words of its users', () => {
+  const said = [
+    'llama 256M Q4_1',
+    'gemma3 270M Q4_K - Medium',
+    'llama 1B all F32',
+    'phi3 3B mostly Q4_1, some F16',
+    'bert',
+  ];
+  expect(said.map(quantizationOf)).toEqual(['Q4_1', 'Q4_K_M', 'F32', 'Q4_1', 'unknown']);
 });

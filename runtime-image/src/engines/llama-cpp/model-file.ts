@@ -103,6 +103,22 @@ export function unsupportedArchitecture(name: string, architecture: string, opti
   );
 }
 
+/** Of llama.cpp's description, such as `gemma3 270M Q4_K - Medium`, the last part as people write it: Q4_K_M. */
+export function quantizationOf(description: string): string {
+  const type = description
+    .replace(/\(guessed\)/, '')
+    .trim()
+    .split(' ')
+    .slice(2)
+    .join(' ');
+  return (
+    type
+      .replace(/^(mostly|all) /, '')
+      .replace(/,.*$/, '')
+      .replace(/ - (\w)\w*$/, '_$1') || 'unknown'
+  );
+}
+
 /** Whether a path is a folder. @throws StartupError (ModelNotFound, ModelUnreadable) */
 export async function isFolder(file: string): Promise<boolean> {
   const found = await stat(file).catch((error: NodeJS.ErrnoException) => {
