@@ -53,6 +53,8 @@ async function main(): Promise<void> {
 }
 
 main().catch((error: unknown) => {
-  console.error(error instanceof UserError ? error.message : error);
+  const isUsage = error instanceof Error && 'code' in error && String(error.code).startsWith('ERR_PARSE_ARGS');
+  if (isUsage) console.error(`${error.message}\n${USAGE}`);
+  else console.error(error instanceof UserError ? error.message : error);
   process.exitCode = 1;
 });

@@ -7,7 +7,7 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import type { KubeClient } from '@slm-operator/operator/kube/client';
 import { type Cluster, upCluster } from '../cluster/cluster.ts';
 import { ask, forwardPort, readApiKey } from '../demo/chat.ts';
-import { HUB_URL, installAll, prepareImages, SYSTEM_NAMESPACE } from '../demo/install.ts';
+import { deleteNamespace, HUB_URL, installAll, prepareImages, SYSTEM_NAMESPACE } from '../demo/install.ts';
 import { openClient, waitUntilReady } from '../demo/watch.ts';
 import { smollm2 } from '../fixtures/models.ts';
 import type { Bench } from './main.ts';
@@ -148,7 +148,7 @@ async function keepBytes({ cluster, client }: World): Promise<void> {
 
 /** Deletes namespaces, and waits until no node holds a byte of the model unless the keeper wants it. */
 async function clear({ cluster, client }: World, namespaces: readonly string[]): Promise<void> {
-  await cluster.kubectl(['delete', 'namespace', ...namespaces, '--ignore-not-found', '--wait', '--timeout=180s']);
+  for (const namespace of namespaces) await deleteNamespace(cluster, namespace);
   await until(async () => (await cacheStates(client)).length === 0, 'the nodes to let go of the bytes');
 }
 

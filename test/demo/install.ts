@@ -101,6 +101,16 @@ async function installChart(
   step.done();
 }
 
+/** Deletes a namespace and waits until it is gone; none of that name is no error. */
+export async function deleteNamespace(cluster: Cluster, namespace: string): Promise<void> {
+  // Pods first: a namespace that is deleted with pods in it looks again only after half of their grace period.
+  const inside = ['-n', namespace, 'delete', 'slmdeployments,deployments', '--all', '--cascade=foreground'];
+  await cluster.kubectl([...inside, '--ignore-not-found', '--wait', '--timeout=180s'], { allowFailure: true });
+  const pods = ['-n', namespace, 'wait', 'pods', '--all', '--for=delete', '--timeout=180s'];
+  await cluster.kubectl(pods, { allowFailure: true });
+  await cluster.kubectl(['delete', 'namespace', namespace, '--ignore-not-found', '--wait', '--timeout=180s']);
+}
+
 /** The objects of the stand-in. */
 function makeHub(image: ImageArchive, bytesPerSecond: number | undefined): object[] {
   const labels = { 'app.kubernetes.io/name': 'slm-demo-files' };

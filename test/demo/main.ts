@@ -12,7 +12,7 @@ import { existingCluster } from '../cluster/existing.ts';
 import { makeProgress } from '../cluster/progress.ts';
 import { type DemoRequest, parseArguments, USAGE } from './arguments.ts';
 import { ask, forwardPort, readApiKey } from './chat.ts';
-import { installAll, prepareImages } from './install.ts';
+import { deleteNamespace, installAll, prepareImages } from './install.ts';
 import { makeLiveBlock } from './live-block.ts';
 import { pullLines, pullsOf } from './pull-view.ts';
 import { makeStopwatch } from './stopwatch.ts';
@@ -85,7 +85,7 @@ async function askForConsent(context: string, nodes: number): Promise<void> {
 
 async function startOver(cluster: Cluster): Promise<void> {
   const step = progress.step('taking away what an earlier run left');
-  await cluster.kubectl(['delete', 'namespace', NAMESPACE, '--ignore-not-found', '--wait', '--timeout=120s']);
+  await deleteNamespace(cluster, NAMESPACE);
   step.done();
 }
 
