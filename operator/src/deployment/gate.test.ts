@@ -73,6 +73,30 @@ const rows: [string, GateInput, string][] = [
     'open',
   ],
   [
+    'is held up by no node whose failure the next try will hardly mend',
+    input(
+      { nodes: [node('n1'), node('n2')] },
+      cache('n1'),
+      cache('n2', {
+        state: 'Failed',
+        error: { reason: 'DigestMismatch', message: 'other bytes', attempts: 1, nextRetry: 'in an hour' },
+      }),
+    ),
+    'open',
+  ],
+  [
+    'is held up by no node that failed again and again',
+    input(
+      { nodes: [node('n1'), node('n2')] },
+      cache('n1'),
+      cache('n2', {
+        state: 'Failed',
+        error: { reason: 'ConnectionFailed', message: 'refused', attempts: 4, nextRetry: 'soon' },
+      }),
+    ),
+    'open',
+  ],
+  [
     'stays closed when all nodes failed for good',
     input(
       { nodes: [node()] },

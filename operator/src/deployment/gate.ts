@@ -102,12 +102,29 @@ function stateOn(node: string, cache: SLMNodeCache | undefined, digest: string):
   return {
     node,
     ready: entry?.state === 'Ready',
-    failedForGood: entry?.state === 'Failed' && entry.error !== undefined && entry.error.nextRetry === undefined,
+    failedForGood: entry?.state === 'Failed' && entry.error !== undefined && isForGood(entry.error),
     bytesDone: entry?.bytesDone ?? 0,
     bytesTotal: entry?.bytesTotal ?? 0,
     bytesPerSecond: entry?.bytesPerSecond ?? 0,
     error: entry?.error?.message,
   };
+}
+
+/** Failures that the node's next try will hardly mend: something else has to change. */
+const LASTING: ReadonlySet<string> = new Set<Reason>([
+  'DigestMismatch',
+  'InsufficientDisk',
+  'NotFound',
+  'SecretNotFound',
+  'SourceInvalid',
+  'TLSUntrusted',
+  'Unauthorized',
+]);
+/** Tries in a row after which any other failure counts as lasting too: about ten seconds of backoff. */
+const MANY_ATTEMPTS = 4;
+
+function isForGood(error: { reason: string; attempts: number; nextRetry?: string }): boolean {
+  return error.nextRetry === undefined || LASTING.has(error.reason) || error.attempts >= MANY_ATTEMPTS;
 }
 
 function sizeOf(model: SLMModel, digest: string): number {
