@@ -3,7 +3,8 @@
  * what computes. llama.cpp and the fake are both built from this, so tests of the fake test the same path.
  */
 import type { Decoder, Token } from '../scheduling/decoder.ts';
-import { type JobResult, Scheduler, type SchedulerStats } from '../scheduling/scheduler.ts';
+import type { JobResult, SchedulerStats } from '../scheduling/job.ts';
+import { Scheduler } from '../scheduling/scheduler.ts';
 import {
   type Engine,
   type EngineInfo,

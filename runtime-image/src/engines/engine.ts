@@ -4,7 +4,7 @@
  */
 
 import type { SamplingParams, Token } from '../scheduling/decoder.ts';
-import type { FinishReason, SchedulerStats } from '../scheduling/scheduler.ts';
+import type { FinishReason, SchedulerStats } from '../scheduling/job.ts';
 
 export type { FinishReason, SamplingParams, SchedulerStats, Token };
 

@@ -2,8 +2,9 @@ import * as fc from 'fast-check';
 import { describe, expect, test } from 'vitest';
 import { FakeDecoder, type FakeDecoderOptions, turns } from '../engines/fake.ts';
 import { type BatchItem, NO_TOKEN, type SamplingParams, type Token } from './decoder.ts';
+import type { JobResult } from './job.ts';
 import { QueueFullError } from './queue.ts';
-import { type JobResult, Scheduler } from './scheduler.ts';
+import { Scheduler } from './scheduler.ts';
 
 const END = 999;
 const sampling: SamplingParams = {

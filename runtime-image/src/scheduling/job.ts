@@ -1,0 +1,52 @@
+/**
+ * What the scheduler takes and gives: requests in tokens, where their tokens go, how they ended. Types only.
+ */
+import type { SamplingParams, Token } from './decoder.ts';
+
+/** Why a generation ended. */
+export type FinishReason = 'stop' | 'length' | 'aborted';
+
+/** What became of a request; times in milliseconds. */
+export interface JobResult {
+  readonly reason: FinishReason;
+  readonly promptTokens: number;
+  /** Prompt tokens that were found in a slot and not computed again. */
+  readonly cachedTokens: number;
+  readonly completionTokens: number;
+  readonly queuedMs: number;
+  readonly promptMs: number;
+  readonly decodeMs: number;
+}
+
+/** Where a request's tokens go. None of these may throw. */
+export interface JobSink {
+  /** Called right after sampling, before the next batch starts: cheap work only. @returns true to end here. */
+  accept(token: Token): boolean;
+  /** Called while the next batch computes: sends what was accepted. */
+  flush(): void;
+  /** Called once, last. */
+  done(result: JobResult): void;
+  /** Called once, last, instead of `done`: the engine failed. */
+  failed(error: Error): void;
+}
+
+export interface JobRequest {
+  /** At least one token, fewer than the context holds. */
+  readonly prompt: readonly Token[];
+  /** Tokens to generate; Infinity for as many as the context holds. */
+  readonly maxTokens: number;
+  readonly sampling: SamplingParams;
+  readonly signal?: AbortSignal;
+  readonly sink: JobSink;
+}
+
+export interface SchedulerStats {
+  /** Requests that wait for a slot. */
+  readonly queued: number;
+  readonly slotsBusy: number;
+  readonly slotsTotal: number;
+  /** Milliseconds since the batch in progress began; 0 while idle. */
+  readonly stepAgeMs: number;
+  /** Why nothing can be decoded any more. */
+  readonly broken?: Error;
+}
