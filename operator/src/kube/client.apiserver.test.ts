@@ -3,7 +3,9 @@ import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { afterAll, beforeAll, describe, expect, inject, it } from 'vitest';
 import { makeApplier } from '../runtime/apply.ts';
+import { makeEventRecorder } from '../runtime/events.ts';
 import { ensureFinalizer, isBeingDeleted, removeFinalizer } from '../runtime/finalizers.ts';
+import { silentLogger } from '../runtime/log.ts';
 import { eventually } from '../runtime/testing/eventually.ts';
 import type { KubeClient, RequestRecord } from './client.ts';
 import { accessFrom, loadKubeConfig } from './config.ts';
@@ -233,6 +235,24 @@ describe('the client against a real API server', () => {
       regarding: { kind: 'ConfigMap', name: 'a', namespace },
     });
     expect(event.eventTime).toBe(eventTime);
+  });
+
+  it('records events that the server accepts, and counts repetitions as a series', async () => {
+    const about = await client.create(ConfigMap, { metadata: { name: 'eventful', namespace } });
+    const recorder = makeEventRecorder({ client, log: silentLogger, controller: 'example.com/test' });
+    for (let i = 0; i < 3; i++)
+      recorder.record(ConfigMap, about, { type: 'Warning', reason: 'Odd', note: 'it is odd' });
+    await recorder.flush();
+    const events = await client.list(Event, { namespace, fieldSelector: 'regarding.name=eventful' });
+    expect(events.items).toMatchObject([
+      {
+        reason: 'Odd',
+        type: 'Warning',
+        note: 'it is odd',
+        reportingController: 'example.com/test',
+        series: { count: 3 },
+      },
+    ]);
   });
 
   it('guards an object by a finalizer', async () => {
