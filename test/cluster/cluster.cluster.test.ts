@@ -121,8 +121,8 @@ describe('power over nodes', () => {
 
   it('holds a kubelet: the node becomes NotReady while its containers go on', async () => {
     const node = lastNode();
-    await startPod('lasting', ['sleep'], { nodeSelector: { 'kubernetes.io/hostname': node.name } });
-    const runs = async () => (await node.exec(['pgrep', '-fx', '/probe sleep'])).stdout;
+    await startPod('lasting', ['sleep', 'lasting'], { nodeSelector: { 'kubernetes.io/hostname': node.name } });
+    const runs = async () => (await node.exec(['pgrep', '-fx', '/probe sleep lasting'])).stdout;
     const before = await runs();
     await node.hold('kubelet');
     await expect.poll(() => readyState(node.name), { timeout: 60_000, interval: 500 }).toBe('Unknown');

@@ -6,8 +6,12 @@ import { existsSync } from 'node:fs';
 import { mkdir, readdir, readFile, rmdir, writeFile } from 'node:fs/promises';
 import path from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
+import { UserError } from '../errors.ts';
 
 const ROOT = '/sys/fs/cgroup';
+
+/** What a kubelet cannot do without. */
+export const CONTROLLERS = ['cpu', 'cpuset', 'memory', 'pids'];
 
 /** Whether the machine has the unified hierarchy alone. */
 export function isUnified(): boolean {
@@ -24,6 +28,12 @@ export async function makeControlGroup(cluster: string, node: string): Promise<v
       for (const controller of wanted)
         await writeFile(path.join(ROOT, parent, 'cgroup.subtree_control'), `+${controller}`).catch(() => undefined);
     }
+    const given = await readFile(path.join(ROOT, cluster, node, 'cgroup.subtree_control'), 'utf8');
+    const lacking = CONTROLLERS.filter((controller) => !given.split(/\s+/).includes(controller));
+    if (lacking.length > 0)
+      throw new UserError(
+        `The control group controllers ${lacking.join(', ')} cannot be handed to the nodes, as inside of a container: run this on the machine itself, or use --provider kind.`,
+      );
     return;
   }
   for (const hierarchy of await hierarchies()) {

@@ -42,8 +42,13 @@ export async function makeSystemImages(
 
 /** Notes archives that every node is to have, also one that is off now or joins later. */
 export async function noteArchives(instance: Instance, archives: readonly string[]): Promise<void> {
-  const all = new Set([...(await notedArchives(instance)), ...archives]);
-  await writeFile(noteFile(instance), JSON.stringify([...all]));
+  const namesIn = async (archive: string) => (await readImages(archive)).map(({ name }) => name);
+  const fresh = new Set((await Promise.all(archives.map(namesIn))).flat());
+  const kept: string[] = [];
+  // An archive whose images have come again under the same names is out of date: imported later, it would win.
+  for (const archive of await notedArchives(instance))
+    if (!archives.includes(archive) && !(await namesIn(archive)).some((name) => fresh.has(name))) kept.push(archive);
+  await writeFile(noteFile(instance), JSON.stringify([...kept, ...archives]));
 }
 
 /** The noted archives that still exist. */

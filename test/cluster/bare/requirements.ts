@@ -4,6 +4,7 @@ import { tryCommand } from '../command.ts';
 import { UserError } from '../errors.ts';
 import { ensurePackages } from '../packages.ts';
 import type { Progress } from '../progress.ts';
+import { CONTROLLERS } from './cgroups.ts';
 import { instancesFolder } from './instance.ts';
 
 /** Programs that nodes use at run time; the rest is built. */
@@ -15,10 +16,6 @@ const PACKAGES = {
   'util-linux': ['/usr/bin/nsenter'],
   mount: ['/bin/mount', '/usr/bin/mount'],
 };
-
-/** What the kernel must be able to do: module or file system → how it is seen. */
-const FILE_SYSTEMS = ['overlay'];
-const CONTROLLERS = ['cpu', 'cpuset', 'memory', 'pids'];
 
 /** Folders that a node has of its own, and that therefore cannot hold what nodes and machine share. */
 const HIDDEN_IN_NODES = ['/run/', '/var/run/', '/var/lib/', '/var/log/'];
@@ -34,9 +31,8 @@ export async function prepareMachine(progress: Progress): Promise<void> {
   // Loading a module that is built in or already loaded does nothing; where it cannot be loaded the check below says so.
   for (const module of ['overlay', 'br_netfilter', 'veth', 'nf_tables']) await tryCommand(['modprobe', '-q', module]);
   const known = await readFile('/proc/filesystems', 'utf8');
-  for (const name of FILE_SYSTEMS)
-    if (!new RegExp(`\\t${name}$`, 'm').test(known))
-      throw new UserError(`This kernel has no ${name} file system: run "modprobe ${name}", or use --provider kind.`);
+  if (!/\toverlay$/m.test(known))
+    throw new UserError('This kernel has no overlay file system: run "modprobe overlay", or use --provider kind.');
 }
 
 /** Why this machine cannot carry a bare cluster, as one sentence; undefined when it can, as far as can be seen unasked. */

@@ -16,7 +16,7 @@ import (
 	"time"
 )
 
-const usage = "usage: probe lookup NAME | get URL | serve ADDRESS TEXT | mount DIRECTORY | sleep"
+const usage = "usage: probe lookup NAME | get URL | serve ADDRESS TEXT | mount DIRECTORY | sleep [NAME]"
 
 func main() {
 	if err := run(os.Args[1:]); err != nil {
