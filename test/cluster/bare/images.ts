@@ -42,7 +42,8 @@ export async function makeSystemImages(
 
 /** Notes archives that every node is to have, also one that is off now or joins later. */
 export async function noteArchives(instance: Instance, archives: readonly string[]): Promise<void> {
-  const namesIn = async (archive: string) => (await readImages(archive)).map(({ name }) => name);
+  const namesIn = async (archive: string) =>
+    existsSync(archive) ? (await readImages(archive)).map(({ name }) => name) : [];
   const fresh = new Set((await Promise.all(archives.map(namesIn))).flat());
   const kept: string[] = [];
   // An archive whose images have come again under the same names is out of date: imported later, it would win.
