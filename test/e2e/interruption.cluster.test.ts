@@ -2,9 +2,9 @@
 import { randomInt } from 'node:crypto';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest';
+import { SYSTEM_NAMESPACE } from '../demo/install.ts';
 import { cluster, lab, makeDeployment, makeModel, nodes, openHub, type TestHub } from './context.ts';
 import { holds, type TestNamespace, until } from './harness.ts';
-import { SYSTEM_NAMESPACE } from './product.ts';
 
 let hub: TestHub;
 let space: TestNamespace;

@@ -2,10 +2,10 @@
 
 import { createHash } from 'node:crypto';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { SYSTEM_NAMESPACE } from '../demo/install.ts';
 import { makeGguf } from '../fixtures/gguf.ts';
 import { lab, makeModel, nodes, openHub, type TestHub } from './context.ts';
 import { holds, type TestNamespace, until } from './harness.ts';
-import { SYSTEM_NAMESPACE } from './product.ts';
 
 const agent = `system:serviceaccount:${SYSTEM_NAMESPACE}:slm-operator-agent`;
 const content = makeGguf({ tensors: [{ name: 'private', dimensions: [128, 128] }] });
