@@ -186,9 +186,9 @@ export async function writeArchive(
   return image;
 }
 
-/** Deletes files of a cache folder that no build has used for so many days. A build marks what it uses. */
-export async function pruneCache(folder: string, days: number): Promise<void> {
-  const oldest = Date.now() - days * 86_400_000;
+/** Deletes files of a cache folder that no build has used for so many hours. A build marks what it uses. */
+export async function pruneCache(folder: string, hours: number): Promise<void> {
+  const oldest = Date.now() - hours * 3_600_000;
   for (const name of await readdir(folder).catch(() => [])) {
     const file = path.join(folder, name);
     const found = await stat(file).catch(() => undefined);

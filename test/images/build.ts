@@ -39,8 +39,8 @@ export async function buildImages(
     step.done(`${image.reference}, ${megabytes(layers.reduce((sum, layer) => sum + layer.size, 0))}`);
   }
   // An archive is a copy of its layers, and every change of a source makes another one.
-  await pruneCache(imageCache, 1);
-  await pruneCache(path.join(imageCache, 'layers'), 14);
+  await pruneCache(imageCache, 6);
+  await pruneCache(path.join(imageCache, 'layers'), 14 * 24);
   return images;
 }
 
