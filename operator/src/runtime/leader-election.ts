@@ -35,6 +35,9 @@ export interface LeaderElectorOptions extends LeaderElectionOptions {
 }
 
 /** Another process may lead now: stop acting at once. */
+/** For giving the lease back, in milliseconds; two requests at most. */
+const RELEASE_MS = 2000;
+
 export class LeadershipLostError extends Error {
   override readonly name: string = 'LeadershipLostError';
 }
@@ -138,7 +141,7 @@ class LeaseElector implements LeaderElector {
     this.#renewedAt = undefined;
     // Bounded: the process is about to end, and the lease runs out by itself.
     const limit = new AbortController();
-    const timer = this.#clock.schedule(this.#retryPeriodMs, () => limit.abort(new Error('timed out')));
+    const timer = this.#clock.schedule(RELEASE_MS, () => limit.abort(new Error('timed out')));
     const options = { signal: limit.signal };
     const giveBack = async (lease: LeaseObject) => {
       const renewTime = toMicroTime(this.#clock.now());
