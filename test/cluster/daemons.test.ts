@@ -3,6 +3,7 @@ import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import {
+  endAllProcesses,
   endedReason,
   endProcesses,
   findProcesses,
@@ -41,7 +42,7 @@ describe.skipIf(process.platform !== 'linux')('daemons', () => {
     owner = mkdtempSync(path.join(tmpdir(), 'slm-daemons-'));
   });
   afterEach(async () => {
-    await endProcesses(findProcesses(owner), 'SIGKILL');
+    await endAllProcesses(owner);
     rmSync(owner, { recursive: true });
   });
 
@@ -54,13 +55,19 @@ describe.skipIf(process.platform !== 'linux')('daemons', () => {
   });
 
   it('are gone when endProcesses returns, also those that ignore SIGTERM', async () => {
-    // An ignored signal stays ignored over exec, so this is one process that no child outlives.
     start('stubborn', 'sh', '-c', 'trap "" TERM; exec sleep 100');
-    await expect.poll(() => findProcesses(owner).length).toBeGreaterThan(0);
+    await expect.poll(() => findProcesses(owner).length).toBe(1);
     const processes = findProcesses(owner);
     await endProcesses(processes, 'SIGTERM', 200);
     expect(processes.some(isAlive)).toBe(false);
-    expect(findProcesses(owner)).toEqual([]);
+  });
+
+  it('are all gone when endAllProcesses returns, also those that start others all the time', async () => {
+    start('fertile', 'sh', '-c', 'while :; do sleep 0.01; done');
+    start('other', 'sleep', '100');
+    await expect.poll(() => findProcesses(owner).length).toBeGreaterThan(1);
+    await endAllProcesses(owner, 'fertile');
+    expect(findProcesses(owner).map(({ name }) => name)).toEqual(['other']);
   });
 
   it('are told apart from another process that has got their pid', async () => {
