@@ -7,7 +7,8 @@ import { mkdtemp, readFile, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { repoRoot } from './cache.ts';
-import { whyNoControlPlane, whyNoLocalCluster } from './requirements.ts';
+import { whyNoCluster } from './cluster/cluster.ts';
+import { isInstalled } from './cluster/command.ts';
 
 interface Count {
   passed: number;
@@ -67,6 +68,13 @@ async function vitestTier(project: string): Promise<Count> {
   }
 }
 
+async function whyNoControlPlane(): Promise<string | undefined> {
+  if (process.platform !== 'linux') return `it needs Linux and this is ${process.platform}.`;
+  if (!(await isInstalled('go')))
+    return 'it builds etcd and kube-apiserver with Go: install Go and put it on the PATH.';
+  return undefined;
+}
+
 interface Tier {
   readonly name: string;
   readonly run: () => Promise<Count>;
@@ -78,7 +86,7 @@ const tiers: readonly Tier[] = [
   { name: 'static', run: staticTier, whyNot: async () => undefined },
   { name: 'unit', run: () => vitestTier('unit'), whyNot: async () => undefined },
   { name: 'apiserver', run: () => vitestTier('apiserver'), whyNot: whyNoControlPlane },
-  { name: 'cluster', run: () => vitestTier('cluster'), whyNot: whyNoLocalCluster },
+  { name: 'cluster', run: () => vitestTier('cluster'), whyNot: () => whyNoCluster() },
 ];
 
 const asked = process.argv.slice(2);

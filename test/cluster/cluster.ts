@@ -32,6 +32,8 @@ export interface Cluster {
   readonly binFolder: string;
   /** Names of the nodes that run pods, as kubectl shows them. */
   readonly nodeNames: readonly string[];
+  /** Address at which pods reach a server on this machine; undefined where they reach none. */
+  readonly hostAddress: string | undefined;
   /** Runs kubectl; resolves to its standard output. Throws with what it said when it fails. */
   kubectl(args: readonly string[], options?: ClientOptions): Promise<string>;
   /** Runs helm; resolves to its standard output. Throws with what it said when it fails. */

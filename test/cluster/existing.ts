@@ -47,6 +47,7 @@ export async function existingCluster(context: string, progress: Progress): Prom
     provider: 'existing',
     kubeconfig,
     binFolder,
+    hostAddress: undefined,
     nodeNames: names.stdout.split(' ').filter(Boolean),
     ...clients,
     loadImages: async () =>

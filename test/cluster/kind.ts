@@ -4,6 +4,7 @@
  */
 import { existsSync } from 'node:fs';
 import { mkdir, rm, symlink, writeFile } from 'node:fs/promises';
+import { isIPv4 } from 'node:net';
 import path from 'node:path';
 import { findInstance, type Instance, openInstance } from './bare/instance.ts';
 import { makeClients } from './clients.ts';
@@ -132,6 +133,15 @@ async function makeCluster(instance: Instance, tools: Tools, progress: Progress)
   const all = (await runCommand([tools.kind, 'get', 'nodes', '--name', name])).split('\n').filter(Boolean);
   const workers = all.filter((node) => node !== controlPlane).sort();
   const nodeNames = workers.length > 0 ? workers : all;
+  const gateways = await runCommand([
+    'docker',
+    'network',
+    'inspect',
+    'kind',
+    '--format',
+    '{{range .IPAM.Config}}{{.Gateway}} {{end}}',
+  ]);
+  const hostAddress = gateways.split(/\s+/).find((address) => isIPv4(address));
   const inContainer = (node: string, command: readonly string[], input?: string) =>
     tryCommand(
       ['docker', 'exec', ...(input === undefined ? [] : ['--interactive']), node, ...command],
@@ -145,6 +155,7 @@ async function makeCluster(instance: Instance, tools: Tools, progress: Progress)
     kubeconfig,
     binFolder,
     nodeNames,
+    hostAddress,
     ...clients,
     async loadImages(archives) {
       for (const archive of archives) {

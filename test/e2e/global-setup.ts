@@ -4,8 +4,7 @@
  */
 import path from 'node:path';
 import type { TestProject } from 'vitest/node';
-import { openInstance } from '../cluster/bare/instance.ts';
-import { type Cluster, upCluster } from '../cluster/cluster.ts';
+import { upCluster } from '../cluster/cluster.ts';
 import { makeProgress } from '../cluster/progress.ts';
 import { installAll, prepareImages } from '../demo/install.ts';
 
@@ -26,12 +25,7 @@ export default async function setup(project: TestProject): Promise<void> {
   await installAll(cluster, images, { progress });
   project.provide('kubeconfig', cluster.kubeconfig);
   project.provide('kubectl', path.join(cluster.binFolder, 'kubectl'));
-  project.provide('hostAddress', hostAddressOf(cluster));
+  if (cluster.hostAddress === undefined) throw new Error('pods of this cluster reach no server on this machine');
+  project.provide('hostAddress', cluster.hostAddress);
   project.provide('nodes', [...cluster.nodeNames]);
-}
-
-/** Address at which pods of a local cluster reach a server on this machine. */
-function hostAddressOf(cluster: Cluster): string {
-  if (cluster.provider === 'bare') return openInstance().hostAddress;
-  throw new Error(`the tests' file server has no address that pods of a ${cluster.provider} cluster could reach`);
 }

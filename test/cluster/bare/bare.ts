@@ -244,6 +244,7 @@ function makeCluster(context: Context, record: ClusterRecord): Cluster {
     provider: 'bare',
     kubeconfig: files.kubeconfig,
     binFolder: path.join(instance.folder, 'bin'),
+    hostAddress: instance.hostAddress,
     nodeNames: nodes.map(({ place }) => place.name),
     ...makeClients({ kubeconfig: files.kubeconfig, tools }),
     async loadImages(archives) {
