@@ -271,7 +271,7 @@ function rows(measured: Measured): Samples[] {
       note: 'by operator and agents, leases left out',
     },
     ...kinds.map((what) => ({
-      name: `  ${what}`,
+      name: `writes: ${what}`,
       unit: 'writes',
       ours: writes.map((one) => one.get(what) ?? 0),
     })),
@@ -294,7 +294,7 @@ function rows(measured: Measured): Samples[] {
       : []),
     ...(['operator', 'agent', 'server'] as const).flatMap((part) =>
       (['rss', 'workingSet'] as const).map((which) => ({
-        name: which === 'rss' ? `memory of ${part}` : '  with page cache, as limits count it',
+        name: which === 'rss' ? `memory of ${part}` : `memory of ${part}, with page cache`,
         unit: 'MiB',
         ours: mebibytes(
           which,
