@@ -138,9 +138,12 @@ export async function waitUntil(
   },
 ): Promise<void> {
   const end = performance.now() + options.timeoutMs;
+  let failedBefore = false;
   while (!(await ready())) {
+    // Twice in a row: in the middle of an exec a process has no environment for a moment, and so no mark.
     const reason = options.failed?.();
-    if (reason) throw new UserError(reason);
+    if (reason && failedBefore) throw new UserError(reason);
+    failedBefore = reason !== undefined;
     if (performance.now() > end)
       throw new UserError(`gave up waiting for ${options.what} after ${options.timeoutMs / 1000} s`);
     await sleep(50);
