@@ -63,7 +63,7 @@ export interface ClusterNode {
   kill(): Promise<void>;
   /** Power back; resolves when the node is Ready, by news from after the start. */
   start(): Promise<void>;
-  /** Stops a service and keeps it stopped; containers go on. */
+  /** Stops a service and keeps it stopped; containers go on. kind can hold all but kube-proxy, a pod there. */
   hold(service: NodeService): Promise<void>;
   /** Lets a held service run again. */
   release(service: NodeService): Promise<void>;
@@ -73,13 +73,13 @@ export interface ClusterNode {
 
 /** What `upCluster` is asked for. */
 export interface UpOptions {
-  /** Default 3. A cluster that runs already keeps the nodes it has, and gets those that lack. */
+  /** Default 3. A cluster that runs already keeps the nodes it has, and gets those that lack (not with kind). */
   readonly nodes?: number;
   /** Default: kind where a Docker engine answers, else bare. */
   readonly provider?: ProviderName;
   /** Fake nodes that join beside the real ones. Default 0. */
   readonly kwok?: number;
-  /** Seconds of silence after which a node counts as NotReady. Default 8, and 40 with fake nodes. Bare only. */
+  /** Seconds of silence after which a node counts as NotReady. Default 8, and 40 with fake nodes. */
   readonly nodeGraceSeconds?: number;
   readonly progress: Progress;
 }

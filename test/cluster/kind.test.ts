@@ -1,5 +1,5 @@
 import { describe, expect, it } from 'vitest';
-import { kindConfig } from './kind.ts';
+import { kindConfig, lackingNodes } from './kind.ts';
 import { fakeNodes } from './kwok.ts';
 
 describe('kindConfig', () => {
@@ -13,6 +13,22 @@ describe('kindConfig', () => {
 
   it('sets the same times as the bare cluster', () => {
     expect(JSON.stringify(kindConfig(1, 40))).toContain('40s');
+  });
+});
+
+describe('lackingNodes', () => {
+  const known = new Map([
+    ['a', new Map([['app:1', 'sha256:new']])],
+    ['b', new Map([['app:1', 'sha256:old']])],
+    ['c', new Map<string, string>()],
+  ]);
+
+  it('leaves out those that have every image of the archive, by digest', () => {
+    expect(lackingNodes([{ name: 'app:1', digest: 'sha256:new' }], known)).toEqual(['b', 'c']);
+  });
+
+  it('names every node for an archive that does not say what it holds', () => {
+    expect(lackingNodes([], known)).toEqual(['a', 'b', 'c']);
   });
 });
 

@@ -6,7 +6,10 @@ import { existsSync } from 'node:fs';
 import { mkdir, rm, symlink, writeFile } from 'node:fs/promises';
 import { isIPv4 } from 'node:net';
 import path from 'node:path';
+import { parseImageList } from './bare/images.ts';
 import { findInstance, type Instance, openInstance } from './bare/instance.ts';
+import type { NodeService } from './bare/node.ts';
+import { type ArchivedImage, readImages } from './bare/oci-archive.ts';
 import { makeClients } from './clients.ts';
 import type { Cluster, ClusterNode, UpOptions } from './cluster.ts';
 import { runCommand, tryCommand } from './command.ts';
@@ -66,6 +69,19 @@ export function kindConfig(nodes: number, nodeGraceSeconds: number): object {
       },
     ],
   };
+}
+
+/**
+ * Those nodes that lack an image of an archive, by digest; `known` gives each node's images. An archive that does not say
+ * what it holds is lacking everywhere.
+ */
+export function lackingNodes(
+  images: readonly ArchivedImage[],
+  known: ReadonlyMap<string, ReadonlyMap<string, string>>,
+): string[] {
+  return [...known]
+    .filter(([, there]) => images.length === 0 || images.some(({ name, digest }) => there.get(name) !== digest))
+    .map(([node]) => node);
 }
 
 /** Brings the kind cluster up, or joins the one that runs. */
@@ -147,6 +163,15 @@ async function makeCluster(instance: Instance, tools: Tools, progress: Progress)
       ['docker', 'exec', ...(input === undefined ? [] : ['--interactive']), node, ...command],
       input === undefined ? {} : { input },
     );
+  const inContainerOrThrow = async (node: string, command: readonly string[]) => {
+    const { code, stderr } = await inContainer(node, command);
+    if (code !== 0) throw new Error(`${command.join(' ')} failed on ${node}:\n${lastLines(stderr)}`);
+  };
+  const switchService = async (node: string, verb: 'stop' | 'start', service: NodeService) => {
+    if (service === 'kube-proxy')
+      throw new UserError('kube-proxy of a kind cluster is a pod: it cannot be held; use --provider bare.');
+    await inContainerOrThrow(node, ['systemctl', verb, service]);
+  };
   const isReady = async () =>
     (await clients.kubectl(['get', '--raw=/readyz', '--request-timeout=2s'], { allowFailure: true })) === 'ok';
 
@@ -158,9 +183,18 @@ async function makeCluster(instance: Instance, tools: Tools, progress: Progress)
     hostAddress,
     ...clients,
     async loadImages(archives) {
+      const list = ['ctr', '--namespace', 'k8s.io', 'images', 'list'];
+      const known = new Map(
+        await Promise.all(
+          all.map(async (node) => [node, parseImageList((await inContainer(node, list)).stdout)] as const),
+        ),
+      );
       for (const archive of archives) {
+        if (!existsSync(archive)) throw new UserError(`There is no image archive ${archive}.`);
+        const lacking = lackingNodes(await readImages(archive), known);
+        if (lacking.length === 0) continue;
         const step = progress.step(`kind load ${path.basename(archive)}`);
-        await runCommand([tools.kind, 'load', 'image-archive', archive, '--name', name]);
+        await runCommand([tools.kind, 'load', 'image-archive', archive, '--name', name, '--nodes', lacking.join(',')]);
         step.done();
       }
     },
@@ -184,20 +218,20 @@ async function makeCluster(instance: Instance, tools: Tools, progress: Progress)
             { what: `node ${node} to be Ready`, timeoutMs: READY_TIMEOUT_MS },
           );
         },
-        hold: async (service) => void (await inContainer(node, ['systemctl', 'stop', service])),
-        release: async (service) => void (await inContainer(node, ['systemctl', 'start', service])),
+        hold: (service) => switchService(node, 'stop', service),
+        release: (service) => switchService(node, 'start', service),
         exec: (command, input) => inContainer(node, command, input),
       };
     },
     apiServer: {
       // The kubelet of the control plane runs it from a file: without the file it ends it, and does not start it again.
       async stop() {
-        await inContainer(controlPlane, ['mv', MANIFEST, HELD_MANIFEST]);
+        await inContainerOrThrow(controlPlane, ['mv', MANIFEST, HELD_MANIFEST]);
         await inContainer(controlPlane, ['pkill', '-KILL', 'kube-apiserver']);
         await waitUntil(async () => !(await isReady()), { what: 'the API server to end', timeoutMs: READY_TIMEOUT_MS });
       },
       async start() {
-        await inContainer(controlPlane, ['mv', HELD_MANIFEST, MANIFEST]);
+        await inContainerOrThrow(controlPlane, ['mv', HELD_MANIFEST, MANIFEST]);
         await waitUntil(isReady, { what: 'the API server', timeoutMs: READY_TIMEOUT_MS });
       },
     },
