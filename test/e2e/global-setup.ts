@@ -6,6 +6,7 @@ import path from 'node:path';
 import type { TestProject } from 'vitest/node';
 import { upCluster } from '../cluster/cluster.ts';
 import { makeProgress } from '../cluster/progress.ts';
+import { ensureTools } from '../cluster/tools.ts';
 import { installAll, prepareImages } from '../demo/install.ts';
 
 declare module 'vitest' {
@@ -21,6 +22,8 @@ declare module 'vitest' {
 
 export default async function setup(project: TestProject): Promise<void> {
   const progress = makeProgress();
+  // Wanted by test/cluster; built here, where nothing has a time limit.
+  await ensureTools(['probe'], progress);
   const [cluster, images] = await Promise.all([upCluster({ nodes: 3, progress }), prepareImages({ progress })]);
   await installAll(cluster, images, { progress });
   project.provide('kubeconfig', cluster.kubeconfig);

@@ -4,6 +4,8 @@
  * pauses the API server starts one for itself instead, with `startControlPlane`.
  */
 import type { TestProject } from 'vitest/node';
+import { makeProgress } from '../cluster/progress.ts';
+import { ensureTools } from '../cluster/tools.ts';
 import { startControlPlane } from './control-plane.ts';
 import { installCrds } from './crds.ts';
 
@@ -15,6 +17,8 @@ declare module 'vitest' {
 }
 
 export default async function setup(project: TestProject): Promise<() => Promise<void>> {
+  // Here, where nothing has a time limit: from empty caches these take minutes to build.
+  await ensureTools(['kubectl', 'helm'], makeProgress());
   const controlPlane = await startControlPlane({ controllerManager: true });
   await installCrds(controlPlane.kubeconfig);
   process.env['SLM_TEST_KUBECONFIG'] = controlPlane.kubeconfig;
