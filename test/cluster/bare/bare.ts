@@ -22,7 +22,7 @@ import { UserError } from '../errors.ts';
 import { ensureKwokNodes } from '../kwok.ts';
 import type { Progress } from '../progress.ts';
 import { ensureTools, type ToolPaths } from '../tools.ts';
-import { type Changes, openChanges, recordKernelSettings } from './changes.ts';
+import { type Changes, openChanges, prepareKernelSettings } from './changes.ts';
 import { corednsObjects } from './coredns.ts';
 import { importImages, makeSystemImages, noteArchives, notedArchives } from './images.ts';
 import { findInstance, type Instance, MAX_NODES, openInstance, placeNode } from './instance.ts';
@@ -75,7 +75,7 @@ export async function upBareCluster(options: UpOptions): Promise<Cluster> {
     const context = await makeContext(instance, tools, record, progress);
     const step = progress.step(`cluster "${instance.name}" of ${record.nodes} nodes`);
     const { changes } = context;
-    await recordKernelSettings(instance.folder, changes);
+    await prepareKernelSettings(instance.folder, changes);
     await makeNetwork(instance, changes);
     await linkClients(instance, tools);
 

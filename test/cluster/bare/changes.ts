@@ -37,6 +37,15 @@ const KUBELET_SYSCTLS = [
   'kernel/keys/root_maxbytes',
 ];
 
+/**
+ * Kernel settings that are too small for several kubelets on one machine. A kubelet, its containerd and their shims take some
+ * twenty inotify instances of one user, and many machines allow 128.
+ */
+const RAISED_SYSCTLS: Readonly<Record<string, number>> = {
+  'fs/inotify/max_user_instances': 1024,
+  'fs/inotify/max_user_watches': 524_288,
+};
+
 /** Opens the list of the instance in that folder. A list from before a reboot is void: the reboot undid it. */
 export function openChanges(folder: string): Changes {
   const file = path.join(folder, 'changes');
@@ -61,14 +70,20 @@ export function openChanges(folder: string): Changes {
   };
 }
 
-/** Writes down the kernel settings that kubelets are about to change. */
-export async function recordKernelSettings(folder: string, changes: Changes): Promise<void> {
+/** Writes down the kernel settings that kubelets are about to change, and raises those that are too small for them. */
+export async function prepareKernelSettings(folder: string, changes: Changes): Promise<void> {
   if (readChanges(folder).some((change) => change.kind === 'sysctl')) return;
   // With another cluster running, the machine's own values are those that it found.
   const known = otherChanges(folder).filter((change) => change.kind === 'sysctl');
-  for (const name of KUBELET_SYSCTLS) {
+  for (const name of [...KUBELET_SYSCTLS, ...Object.keys(RAISED_SYSCTLS)]) {
     const before = known.find((change) => change.name === name)?.before ?? (await readSysctl(name));
     if (before !== undefined) changes.record({ kind: 'sysctl', name, before });
+  }
+  for (const [name, least] of Object.entries(RAISED_SYSCTLS)) {
+    const value = await readSysctl(name);
+    // Where it may not be written, few nodes work all the same.
+    if (value !== undefined && Number(value) < least)
+      await writeFile(path.join('/proc/sys', name), String(least)).catch(() => undefined);
   }
 }
 
