@@ -15,9 +15,9 @@ describe('a template', () => {
       { role: 'system', content: ' Be brief. ' },
       { role: 'user', content: 'Hi {{ not code }}' },
     ] as const;
-    expect(new ChatTemplate(source, tokens).render(messages)).toBe(
-      '<s>[system] Be brief.</s>[user] Hi {{ not code }}</s>[assistant]',
-    );
+    expect(new ChatTemplate(source, tokens).render(messages)).toEqual([
+      { text: '<s>[system] Be brief.</s>[user] Hi {{ not code }}</s>[assistant]', special: true },
+    ]);
   });
 
   test('that fails is the fault of the request', () => {

@@ -4,7 +4,7 @@
  */
 import { planBatch } from './batch-plan.ts';
 import { learnSpeed, type PrefillSpeed, prefillChunk } from './chunk-size.ts';
-import { type BatchItem, type Decoder, NO_TOKEN, type Token, type TokenSampler } from './decoder.ts';
+import { type BatchItem, type Decoder, NO_TOKEN, type Pick, type Token, type TokenSampler } from './decoder.ts';
 import type { FinishReason, JobRequest, JobResult, SchedulerStats } from './job.ts';
 import { AdmissionQueue } from './queue.ts';
 import { chooseSlot } from './slots.ts';
@@ -221,25 +221,26 @@ export class Scheduler {
       return sampler ? [{ item: index, sampler, slot: this.#slot(item.slot) }] : [];
     });
     // Together: the engine's threads sample side by side, and no slot waits for another's turn.
-    const tokens = await this.#decoder.sample(picks);
-    picks.forEach((pick, index) => {
-      const token = tokens[index];
-      if (token === undefined || token === NO_TOKEN)
-        this.#fail(pick.slot, new Error('no token can be sampled: the settings leave none to choose from'));
-      else this.#accept(pick.slot, token);
+    const sampled = await this.#decoder.sample(picks);
+    picks.forEach(({ slot }, index) => {
+      const pick = sampled[index];
+      if (!pick || pick.token === NO_TOKEN)
+        this.#fail(slot, new Error('no token can be sampled: the settings leave none to choose from'));
+      else this.#accept(slot, pick);
     });
     this.#stepStarted = 0;
     return true;
   }
 
-  #accept(slot: Slot, token: Token): void {
+  #accept(slot: Slot, pick: Pick): void {
     const job = slot.job;
+    const { token } = pick;
     if (!job) return;
     if (job.firstToken === 0) job.firstToken = this.#now();
     if (this.#options.isEndOfGeneration(token)) return this.#finish(slot, job, 'stop');
     job.next = token;
     job.generated++;
-    const stop = job.sink.accept(token);
+    const stop = job.sink.accept(token, pick);
     if (stop) return this.#finish(slot, job, 'stop');
     // A full context has no cell left for this token, so it is the last.
     if (job.generated >= job.maxTokens || slot.tokens.length >= this.#decoder.contextLength)

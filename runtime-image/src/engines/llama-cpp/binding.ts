@@ -8,9 +8,10 @@ import { setImmediate as nextTurn } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
 import type { Llama, LlamaModel } from 'node-llama-cpp';
 import { StartupError } from '../../failures.ts';
-import type { SamplingParams, Token } from '../../scheduling/decoder.ts';
+import type { Token } from '../../scheduling/decoder.ts';
 import type { LoadObserver } from '../engine.ts';
 import { quantizationOf } from './model-file.ts';
+import { tokenBytes } from './token-bytes.ts';
 
 /** The release that the types below were taken from; package.json pins the same. */
 export const BINDING_VERSION = '3.22.1';
@@ -18,8 +19,10 @@ export const BINDING_VERSION = '3.22.1';
 /** The bulk of a header, which the check has no use for. */
 const VOCABULARY_KEYS = ['tokens', 'token_type', 'merges', 'scores'].map((key) => `tokenizer.ggml.${key}`);
 
-/** The addon reads whole numbers as 32 bits. */
-const MAX_INT32 = 0x7fff_ffff;
+/** Grammars that stay parsed. */
+const KEPT_GRAMMARS = 32;
+/** Attributes of tokens (llama_token_attr) that tokenizing obeys only on request: unknown and control. */
+const STEERING = 1 | 8;
 
 /** The addon's context. */
 export interface AddonContext {
@@ -27,6 +30,24 @@ export interface AddonContext {
   addToBatch(slot: number, position: number, tokens: Uint32Array, logits: Uint32Array): Uint32Array;
   decodeBatch(): Promise<void>;
   sampleToken(logit: number, sampler: AddonSampler): Promise<number>;
+  sampleToken(
+    logit: number,
+    sampler: AddonSampler,
+    probabilities: false,
+    confidence: false,
+    logits: readonly [tokens: readonly Token[], max: false, min: false, selected: false, top: number],
+    weight: true,
+  ): Promise<
+    readonly [
+      token: number,
+      probabilities: undefined,
+      confidence: undefined,
+      /** Tokens and their logits in turns: the likeliest ones first, then those that were named. */
+      logits: readonly number[] | undefined,
+      /** Sum of all weights, relative to the likeliest one's. */
+      weight: number | undefined,
+    ]
+  >;
   removeTokenCellsFromSequence(slot: number, start: number, end: number): boolean;
   getSequenceKvCacheMinPosition(slot: number): number;
   copySequenceStateFromOtherSequence(to: number, from: number): Promise<number>;
@@ -35,11 +56,26 @@ export interface AddonContext {
 
 /** The addon's sampler: one chain with its random state. */
 export interface AddonSampler {
-  applyConfig(config: Record<string, number | Uint32Array | Float32Array>): void;
+  applyConfig(config: SamplerConfig): void;
   dispose(): void;
 }
 
+/** Settings of a sampler; what is left out is switched off. */
+export type SamplerConfig = Readonly<Record<string, number | Uint32Array | Float32Array | AddonGrammarState>>;
+
+/** How far an answer has come in its grammar. */
+export interface AddonGrammarState {
+  readonly __grammarState: never;
+}
+
+interface AddonGrammar {
+  isTextCompatible(text: string): boolean;
+}
+
 interface AddonModel {
+  getTokenString(token: Token): string;
+  getTokenAttributes(token: Token): number;
+  getVocabularyType(): number;
   tokenize(text: string, special: boolean): Uint32Array;
   isEogToken(token: Token): boolean;
   getTotalParameters(): number;
@@ -47,6 +83,8 @@ interface AddonModel {
 
 interface Bindings {
   readonly AddonSampler: new (model: AddonModel) => AddonSampler;
+  readonly AddonGrammar: new (gbnf: string, options: { addonExports: object; rootRuleName: string }) => AddonGrammar;
+  readonly AddonGrammarEvaluationState: new (model: AddonModel, grammar: AddonGrammar) => AddonGrammarState;
   getIsArchSupported(architecture: string): boolean;
   getBlockSizeForGgmlType(type: number): number | undefined;
   getTypeSizeForGgmlType(type: number): number | undefined;
@@ -73,7 +111,14 @@ export interface NativeModel {
   readonly metadata: NativeMetadata;
   /** Tokens that begin a text. */
   readonly beginning: readonly Token[];
-  createSampler(params: SamplingParams, history: readonly Token[]): AddonSampler;
+  createSampler(): AddonSampler;
+  /** @throws Error for GBNF that llama.cpp does not take */
+  createGrammarState(gbnf: string): AddonGrammarState;
+  /** Tokens that end an answer; found out on first use. */
+  endTokens(): readonly Token[];
+  bytesOf(token: Token): Uint8Array;
+  /** Texts of the tokens that steer the model; found out on first use. */
+  controlTokens(): readonly string[];
   tokenize(text: string, special: boolean): Token[];
   detokenize(tokens: readonly Token[], previous: readonly Token[]): string;
   isEndOfGeneration(token: Token): boolean;
@@ -188,18 +233,35 @@ async function makeContext(
   const addonModel = (internals(model) as { _model: AddonModel })._model;
   addon.setThreads(options.threads);
   const { tokens } = model;
+  const grammars = new Map<string, AddonGrammar>();
+  const metadata = readMetadata(model);
+  const everyToken = Array.from({ length: metadata.vocabularySize }, (_, token) => token);
+  const kind = addonModel.getVocabularyType();
   const beginning = tokens.shouldPrependBosToken && tokens.bos !== null ? [tokens.bos] : [];
   return {
     context: addon,
     contextLength,
     slidingWindow: model.fileInsights.swaSize || undefined,
-    metadata: readMetadata(model),
+    metadata,
     beginning,
-    createSampler: (params, history) => {
-      const sampler = new bindings.AddonSampler(addonModel);
-      sampler.applyConfig(samplerConfig(params, history, contextLength));
-      return sampler;
+    createSampler: () => new bindings.AddonSampler(addonModel),
+    createGrammarState: (gbnf) => {
+      const grammar =
+        grammars.get(gbnf) ?? new bindings.AddonGrammar(gbnf, { addonExports: bindings, rootRuleName: 'root' });
+      // Clients send the same few schemas again and again; each is parsed once.
+      grammars.delete(gbnf);
+      grammars.set(gbnf, grammar);
+      const [oldest] = grammars.keys();
+      if (grammars.size > KEPT_GRAMMARS && oldest !== undefined) grammars.delete(oldest);
+      return new bindings.AddonGrammarEvaluationState(addonModel, grammar);
     },
+    endTokens: once(() => everyToken.filter((token) => addonModel.isEogToken(token))),
+    controlTokens: once(() =>
+      everyToken
+        .filter((token) => (addonModel.getTokenAttributes(token) & STEERING) !== 0)
+        .map((token) => addonModel.getTokenString(token)),
+    ),
+    bytesOf: (token) => tokenBytes(addonModel.getTokenString(token), kind, addonModel.getTokenAttributes(token)),
     tokenize: (text, special) => Array.from(addonModel.tokenize(text, special)),
     detokenize: (pieces, previous) => model.detokenize(asTokens(pieces), false, asTokens(previous)),
     isEndOfGeneration: (token) => addonModel.isEogToken(token),
@@ -213,37 +275,11 @@ async function makeContext(
   };
 }
 
-/** The chain is told its settings once: the addon itself feeds sampled tokens into the penalties. */
-function samplerConfig(
-  params: SamplingParams,
-  history: readonly Token[],
-  contextLength: number,
-): Record<string, number | Uint32Array | Float32Array> {
-  // The addon allocates a ring of this size: nothing beyond the context, whatever a client asks for.
-  const lookBack = params.repeatLastN < 0 ? contextLength : Math.min(params.repeatLastN, contextLength);
-  const penalised =
-    lookBack > 0 && (params.repeatPenalty !== 1 || params.presencePenalty !== 0 || params.frequencyPenalty !== 0);
-  return {
-    temperature: params.temperature,
-    topK: Math.min(params.topK, MAX_INT32),
-    topP: params.topP,
-    minP: params.minP,
-    seed: params.seed,
-    ...(penalised
-      ? {
-          repeatPenalty: params.repeatPenalty,
-          repeatPenaltyMaxTokens: lookBack,
-          repeatPenaltyTokens: Uint32Array.from(history.slice(-lookBack)),
-          repeatPenaltyPresencePenalty: params.presencePenalty,
-          repeatPenaltyFrequencyPenalty: params.frequencyPenalty,
-        }
-      : {}),
-    ...(params.logitBias.length > 0
-      ? {
-          tokenBiasKeys: Uint32Array.from(params.logitBias, ([token]) => token),
-          tokenBiasValues: Float32Array.from(params.logitBias, ([, bias]) => bias),
-        }
-      : {}),
+function once<T>(make: () => T): () => T {
+  let made: { readonly value: T } | undefined;
+  return () => {
+    made ??= { value: make() };
+    return made.value;
   };
 }
 

@@ -5,14 +5,17 @@ import {
   type BatchItem,
   type Decoder,
   NO_TOKEN,
-  type SamplingParams,
+  type Pick,
+  type SamplerRequest,
   type Token,
   type TokenSampler,
 } from '../../scheduling/decoder.ts';
-import type { AddonSampler, NativeModel } from './binding.ts';
+import type { NativeModel } from './binding.ts';
+import { LlamaCppSampler } from './sampler.ts';
 
 interface NativeSampler extends TokenSampler {
-  readonly native: AddonSampler;
+  /** @param logits where they are in the last batch */
+  next(logits: number): Promise<Pick>;
 }
 
 const NO_LOGITS = new Uint32Array(0);
@@ -32,9 +35,8 @@ export class LlamaCppDecoder implements Decoder<NativeSampler> {
     this.batchSize = batchSize;
   }
 
-  createSampler(params: SamplingParams, history: readonly Token[]): NativeSampler {
-    const native = this.#model.createSampler(params, history);
-    return { native, dispose: () => native.dispose() };
+  createSampler(request: SamplerRequest, history: readonly Token[]): NativeSampler {
+    return new LlamaCppSampler(this.#model, request, history);
   }
 
   async decode(items: readonly BatchItem[]): Promise<void> {
@@ -47,13 +49,11 @@ export class LlamaCppDecoder implements Decoder<NativeSampler> {
     await context.decodeBatch();
   }
 
-  async sample(
-    picks: readonly { readonly item: number; readonly sampler: NativeSampler }[],
-  ): Promise<readonly Token[]> {
+  async sample(picks: readonly { readonly item: number; readonly sampler: NativeSampler }[]): Promise<readonly Pick[]> {
     return Promise.all(
       picks.map(({ item, sampler }) =>
         // One that fails must not leave before the others are done: their samplers are still in use.
-        this.#model.context.sampleToken(this.#logits[item] ?? -1, sampler.native).catch(() => NO_TOKEN),
+        sampler.next(this.#logits[item] ?? -1).catch(() => ({ token: NO_TOKEN })),
       ),
     );
   }

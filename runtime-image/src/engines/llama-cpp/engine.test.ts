@@ -32,7 +32,10 @@ beforeAll(async () => {
     },
     { progress: (fraction) => progress.push(fraction), log: () => undefined },
   );
-  template = new ChatTemplate(engine.info.model.chatTemplate ?? '', engine.info.model);
+  template = new ChatTemplate(engine.info.model.chatTemplate ?? '', {
+    ...engine.info.model,
+    controlTokens: () => engine.controlTokens,
+  });
 }, 300_000);
 
 const greedy: SamplingParams = {
@@ -49,13 +52,12 @@ const greedy: SamplingParams = {
 };
 
 const chat = (content: string) =>
-  engine.tokenize(
-    template.render([
+  template
+    .render([
       { role: 'system', content: 'You are a helpful assistant.' },
       { role: 'user', content },
-    ]),
-    true,
-  );
+    ])
+    .flatMap(({ text, special }) => engine.tokenize(text, special));
 
 async function answer(
   prompt: readonly number[],
@@ -85,6 +87,12 @@ test('the file says what it is', () => {
     {
       "backend": "node-llama-cpp 3.22.1",
       "batchSize": 128,
+      "capabilities": {
+        "embed": true,
+        "generate": true,
+        "grammar": true,
+        "logprobs": true,
+      },
       "contextLength": 512,
       "device": "cpu",
       "engine": "llama-cpp",

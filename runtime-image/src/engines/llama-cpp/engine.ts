@@ -3,7 +3,7 @@
  */
 import { StartupError } from '../../failures.ts';
 import { BatchedEngine } from '../batched-engine.ts';
-import type { Engine, LoadObserver } from '../engine.ts';
+import { type Engine, GrammarError, type LoadObserver, UnsupportedError } from '../engine.ts';
 import { BINDING_VERSION, loadNative, UnknownArchitectureError } from './binding.ts';
 import { LlamaCppDecoder } from './decoder.ts';
 import { checkGguf, explainLoadFailure, unsupportedArchitecture } from './model-file.ts';
@@ -65,10 +65,24 @@ export async function loadLlamaCpp(options: LlamaCppOptions, observer: LoadObser
       contextLength: native.contextLength,
       parallelRequests: options.parallelRequests,
       batchSize: options.batchSize,
+      capabilities: { generate: true, embed: false, grammar: true, logprobs: true },
       model: { format: 'gguf', size, ...metadata, ...(chatTemplate === undefined ? {} : { chatTemplate }) },
     },
     decoder: new LlamaCppDecoder(native, options.parallelRequests, options.batchSize),
     vocabulary: native,
+    embedder: { embed: () => Promise.reject(new UnsupportedError('embed', 'not yet')) },
+    checkGrammar: (gbnf) => {
+      try {
+        native.createGrammarState(gbnf);
+      } catch (error) {
+        throw new GrammarError(
+          'llama.cpp cannot read the grammar: check its rules, that one is called root, and that none begins with itself',
+          undefined,
+          undefined,
+          { cause: error },
+        );
+      }
+    },
     maxQueue: options.maxQueue,
     dispose: () => native.dispose(),
   });
