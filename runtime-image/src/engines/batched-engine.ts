@@ -19,7 +19,7 @@ import {
   type TokenLogprob,
   UnsupportedError,
 } from './engine.ts';
-import { toGbnf } from './grammar.ts';
+import { toGbnf } from './grammar/grammar.ts';
 import { type Detokenizer, OutputText } from './output-text.ts';
 import { PartStream } from './part-stream.ts';
 import { ScoreQueue } from './score-queue.ts';
@@ -59,6 +59,7 @@ export class BatchedEngine implements Engine {
   readonly info: EngineInfo;
   readonly #parts: BatchedEngineParts;
   readonly #scheduler: Scheduler;
+  #closed = false;
 
   constructor(parts: BatchedEngineParts) {
     this.info = parts.info;
@@ -87,12 +88,15 @@ export class BatchedEngine implements Engine {
   }
 
   async embed(inputs: readonly (string | readonly Token[])[], options: EmbedOptions = {}): Promise<Embeddings> {
+    if (this.#closed) throw new Error('the engine is closed');
     if (!this.info.capabilities.embed) throw new UnsupportedError('embed', 'this model gives no embeddings');
     return this.#parts.embedder.embed(inputs, options);
   }
 
   generate(request: GenerateRequest): Generation {
-    const { contextLength } = this.info;
+    const { contextLength, capabilities } = this.info;
+    if (!capabilities.generate)
+      throw new UnsupportedError('generate', 'this model turns texts into embeddings and writes none: ask it to embed');
     const grammar = this.#grammarOf(request);
     if (request.prompt.length >= contextLength) throw new PromptTooLongError(request.prompt.length, contextLength);
 
@@ -175,6 +179,7 @@ export class BatchedEngine implements Engine {
   }
 
   async close(): Promise<void> {
+    this.#closed = true;
     await this.#scheduler.close();
     await this.#parts.dispose();
   }

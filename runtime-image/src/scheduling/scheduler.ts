@@ -96,7 +96,7 @@ export class Scheduler {
       next: undefined,
       generated: 0,
     };
-    this.#queue.push(job, free, this.#slots.length);
+    this.#queue.push(job, free, this.#slots.length, request.tenant);
     request.signal?.addEventListener('abort', () => this.#wake?.(), { once: true });
     this.#wake?.();
   }

@@ -6,7 +6,7 @@ import { readFile, stat } from 'node:fs/promises';
 import { homedir, tmpdir } from 'node:os';
 import { setImmediate as nextTurn } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
-import type { Llama, LlamaModel } from 'node-llama-cpp';
+import type { Llama, LlamaEmbeddingContext, LlamaModel } from 'node-llama-cpp';
 import { StartupError } from '../../failures.ts';
 import type { Token } from '../../scheduling/decoder.ts';
 import type { LoadObserver } from '../engine.ts';
@@ -122,7 +122,18 @@ export interface NativeModel {
   tokenize(text: string, special: boolean): Token[];
   detokenize(tokens: readonly Token[], previous: readonly Token[]): string;
   isEndOfGeneration(token: Token): boolean;
+  /** Tokens that stand around every text that is embedded. */
+  readonly embeddingFrame: { readonly begin: readonly Token[]; readonly end: readonly Token[] };
+  /** Makes a context for embeddings; it lives as long as the model. */
+  createEmbedder(): Promise<NativeEmbedder>;
   dispose(): Promise<void>;
+}
+
+export interface NativeEmbedder {
+  /** Tokens that one input may have, less one. */
+  readonly contextLength: number;
+  /** @param tokens with those that begin and end a text */
+  embed(tokens: readonly Token[]): Promise<readonly number[]>;
 }
 
 export interface NativeMetadata {
@@ -233,6 +244,7 @@ async function makeContext(
   const addonModel = (internals(model) as { _model: AddonModel })._model;
   addon.setThreads(options.threads);
   const { tokens } = model;
+  let embeddingContext: LlamaEmbeddingContext | undefined;
   const grammars = new Map<string, AddonGrammar>();
   const metadata = readMetadata(model);
   const everyToken = Array.from({ length: metadata.vocabularySize }, (_, token) => token);
@@ -267,12 +279,70 @@ async function makeContext(
     isEndOfGeneration: (token) => addonModel.isEogToken(token),
     // One by one, and by references of our own: the library knows its contexts weakly, and once one is collected
     // llama.dispose() waits for it for ever.
+    embeddingFrame: embeddingFrame(kind, tokens),
+    createEmbedder: async () => {
+      const { contextSize, batchSize } = embeddingSizes(model, contextLength, options.batchSize);
+      const embedding = await model.createEmbeddingContext({
+        contextSize,
+        batchSize,
+        threads: options.threads,
+        ignoreMemorySafetyChecks: true,
+      });
+      embeddingContext = embedding;
+      return {
+        contextLength: contextSize,
+        embed: async (input) => (await embedding.getEmbeddingFor([...asTokens(input)])).vector,
+      };
+    },
     dispose: async () => {
+      await embeddingContext?.dispose();
       await context.dispose();
       await model.dispose();
       await llama.dispose();
     },
   };
+}
+
+/** llama_vocab_type. */
+const WORD_PIECE = 3;
+const UNIGRAM = 4;
+const RWKV = 5;
+
+/** The library adds these by itself; they are counted here, so that a cut text keeps its end. */
+function embeddingFrame(kind: number, tokens: LlamaModel['tokens']): { begin: Token[]; end: Token[] } {
+  const some = (token: Token | null) => (token === null ? [] : [token]);
+  if (kind === RWKV) return { begin: [], end: [] };
+  if (kind === WORD_PIECE) return { begin: some(tokens.bos), end: some(tokens.sep) };
+  if (kind === UNIGRAM) return { begin: [], end: some(tokens.eos) };
+  return {
+    begin: tokens.shouldPrependBosToken ? some(tokens.bos) : [],
+    end: tokens.shouldAppendEosToken ? some(tokens.eos) : [],
+  };
+}
+
+/**
+ * Models that look at a text as a whole, or take the mean of it, need it in one batch; of the others only the last token
+ * counts, and a larger batch would cost memory for nothing.
+ */
+function embeddingSizes(
+  model: LlamaModel,
+  contextLength: number,
+  batchSize: number,
+): { contextSize: number; batchSize: number } {
+  const { causal, pooling } = attentionOf(model);
+  const contextSize = causal ? contextLength : model.trainContextSize;
+  return { contextSize, batchSize: causal && pooling !== 'whole' ? Math.min(contextSize, batchSize) : contextSize };
+}
+
+/** How the model file says that it reads a text. */
+function attentionOf(model: LlamaModel): { causal: boolean; pooling: 'whole' | 'last' } {
+  const { metadata } = model.fileInfo;
+  const own = (metadata as unknown as Record<string, unknown>)[metadata.general.architecture] as
+    | { readonly attention?: { readonly causal?: boolean }; readonly pooling_type?: number }
+    | undefined;
+  // llama_pooling_type: 0 none, 1 mean, 2 the first token, 3 the last one.
+  const whole = own?.pooling_type === 1 || own?.pooling_type === 2;
+  return { causal: own?.attention?.causal !== false, pooling: whole ? 'whole' : 'last' };
 }
 
 function once<T>(make: () => T): () => T {

@@ -10,6 +10,7 @@ import {
   type Token,
   type TokenSampler,
 } from '../../scheduling/decoder.ts';
+import type { OneAtATime } from '../one-at-a-time.ts';
 import type { NativeModel } from './binding.ts';
 import { LlamaCppSampler } from './sampler.ts';
 
@@ -25,11 +26,13 @@ export class LlamaCppDecoder implements Decoder<NativeSampler> {
   readonly contextLength: number;
   readonly batchSize: number;
   readonly #model: NativeModel;
+  readonly #processor: OneAtATime;
   /** Where the logits of each item of the last batch are; -1 for none. */
   #logits: number[] = [];
 
-  constructor(model: NativeModel, slots: number, batchSize: number) {
+  constructor(model: NativeModel, processor: OneAtATime, slots: number, batchSize: number) {
     this.#model = model;
+    this.#processor = processor;
     this.slots = slots;
     this.contextLength = model.contextLength;
     this.batchSize = batchSize;
@@ -46,7 +49,7 @@ export class LlamaCppDecoder implements Decoder<NativeSampler> {
       const wanted = item.sampled ? Uint32Array.of(item.tokens.length - 1) : NO_LOGITS;
       return context.addToBatch(item.slot, item.position, Uint32Array.from(item.tokens), wanted)[0] ?? -1;
     });
-    await context.decodeBatch();
+    await this.#processor.run(() => context.decodeBatch());
   }
 
   async sample(picks: readonly { readonly item: number; readonly sampler: NativeSampler }[]): Promise<readonly Pick[]> {

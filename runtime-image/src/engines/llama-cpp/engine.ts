@@ -3,9 +3,11 @@
  */
 import { StartupError } from '../../failures.ts';
 import { BatchedEngine } from '../batched-engine.ts';
-import { type Engine, GrammarError, type LoadObserver, UnsupportedError } from '../engine.ts';
+import { type Engine, GrammarError, type LoadObserver } from '../engine.ts';
+import { OneAtATime } from '../one-at-a-time.ts';
 import { BINDING_VERSION, loadNative, UnknownArchitectureError } from './binding.ts';
 import { LlamaCppDecoder } from './decoder.ts';
+import { LlamaCppEmbedder } from './embedder.ts';
 import { checkGguf, explainLoadFailure, unsupportedArchitecture } from './model-file.ts';
 
 /** Tokens of context for each request when nobody says: enough for chats, and little memory. */
@@ -55,6 +57,7 @@ export async function loadLlamaCpp(options: LlamaCppOptions, observer: LoadObser
       throw unsupportedArchitecture(options.file.split('/').at(-1) ?? options.file, error.architecture);
     throw explainLoadFailure(options.file, size, error, log);
   });
+  const processor = new OneAtATime();
   const { chatTemplate, ...metadata } = native.metadata;
   return new BatchedEngine({
     info: {
@@ -65,12 +68,12 @@ export async function loadLlamaCpp(options: LlamaCppOptions, observer: LoadObser
       contextLength: native.contextLength,
       parallelRequests: options.parallelRequests,
       batchSize: options.batchSize,
-      capabilities: { generate: true, embed: false, grammar: true, logprobs: true },
+      capabilities: { generate: true, embed: true, grammar: true, logprobs: true },
       model: { format: 'gguf', size, ...metadata, ...(chatTemplate === undefined ? {} : { chatTemplate }) },
     },
-    decoder: new LlamaCppDecoder(native, options.parallelRequests, options.batchSize),
+    decoder: new LlamaCppDecoder(native, processor, options.parallelRequests, options.batchSize),
     vocabulary: native,
-    embedder: { embed: () => Promise.reject(new UnsupportedError('embed', 'not yet')) },
+    embedder: new LlamaCppEmbedder(native, processor, options.maxQueue),
     checkGrammar: (gbnf) => {
       try {
         native.createGrammarState(gbnf);
@@ -84,7 +87,8 @@ export async function loadLlamaCpp(options: LlamaCppOptions, observer: LoadObser
       }
     },
     maxQueue: options.maxQueue,
-    dispose: () => native.dispose(),
+    // In turn: nothing is freed under a computation.
+    dispose: () => processor.run(() => native.dispose()),
   });
 }
 
