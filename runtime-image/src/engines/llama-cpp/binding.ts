@@ -109,6 +109,8 @@ export interface NativeModel {
   /** Window of sliding attention in tokens; undefined where every token sees all before it. */
   readonly slidingWindow: number | undefined;
   readonly metadata: NativeMetadata;
+  /** False for a model that sees a text as a whole and cannot continue one. */
+  readonly generates: boolean;
   /** Tokens that begin a text. */
   readonly beginning: readonly Token[];
   createSampler(): AddonSampler;
@@ -255,6 +257,7 @@ async function makeContext(
     contextLength,
     slidingWindow: model.fileInsights.swaSize || undefined,
     metadata,
+    generates: attentionOf(model).causal,
     beginning,
     createSampler: () => new bindings.AddonSampler(addonModel),
     createGrammarState: (gbnf) => {
@@ -334,6 +337,9 @@ function embeddingSizes(
   return { contextSize, batchSize: causal && pooling !== 'whole' ? Math.min(contextSize, batchSize) : contextSize };
 }
 
+/** Architectures that embed, also where their file does not say that they look ahead. */
+const ENCODERS = /bert|^t5encoder$|^gemma-embedding$/;
+
 /** How the model file says that it reads a text. */
 function attentionOf(model: LlamaModel): { causal: boolean; pooling: 'whole' | 'last' } {
   const { metadata } = model.fileInfo;
@@ -342,7 +348,10 @@ function attentionOf(model: LlamaModel): { causal: boolean; pooling: 'whole' | '
     | undefined;
   // llama_pooling_type: 0 none, 1 mean, 2 the first token, 3 the last one.
   const whole = own?.pooling_type === 1 || own?.pooling_type === 2;
-  return { causal: own?.attention?.causal !== false, pooling: whole ? 'whole' : 'last' };
+  return {
+    causal: own?.attention?.causal !== false && !ENCODERS.test(metadata.general.architecture),
+    pooling: whole ? 'whole' : 'last',
+  };
 }
 
 function once<T>(make: () => T): () => T {

@@ -68,7 +68,7 @@ export async function loadLlamaCpp(options: LlamaCppOptions, observer: LoadObser
       contextLength: native.contextLength,
       parallelRequests: options.parallelRequests,
       batchSize: options.batchSize,
-      capabilities: { generate: true, embed: true, grammar: true, logprobs: true },
+      capabilities: { generate: native.generates, embed: true, grammar: native.generates, logprobs: native.generates },
       model: { format: 'gguf', size, ...metadata, ...(chatTemplate === undefined ? {} : { chatTemplate }) },
     },
     decoder: new LlamaCppDecoder(native, processor, options.parallelRequests, options.batchSize),
