@@ -1,6 +1,6 @@
 import * as fc from 'fast-check';
 import { describe, expect, test } from 'vitest';
-import { AnswerReader, type ReaderOptions, callSchema } from './tool-calls.ts';
+import { AnswerReader, callSchema, type ReaderOptions } from './tool-calls.ts';
 
 const OPTIONS: ReaderOptions = { tools: ['weather', 'time'], forced: false, single: false, thinking: undefined };
 
@@ -85,7 +85,18 @@ test('no text is lost or changed without tools, however it comes', () => {
 });
 
 test('pieces of any size give the same reading', () => {
-  const parts = fc.constantFrom('<tool_call>', '</tool_call>', '{"name":"time"}', '<think>', '</think>', ' ', '\n', 'a', '{', '[');
+  const parts = fc.constantFrom(
+    '<tool_call>',
+    '</tool_call>',
+    '{"name":"time"}',
+    '<think>',
+    '</think>',
+    ' ',
+    '\n',
+    'a',
+    '{',
+    '[',
+  );
   fc.assert(
     fc.property(fc.array(parts, { maxLength: 8 }), fc.integer({ min: 1, max: 9 }), (pieces, size) => {
       const text = pieces.join('');
@@ -104,5 +115,10 @@ test('the schema of a call', () => {
     additionalProperties: false,
   };
   expect(callSchema([{ name: 'time', parameters }])).toEqual(time);
-  expect(callSchema([{ name: 'time', parameters }, { name: 'time', parameters }])).toEqual({ anyOf: [time, time] });
+  expect(
+    callSchema([
+      { name: 'time', parameters },
+      { name: 'time', parameters },
+    ]),
+  ).toEqual({ anyOf: [time, time] });
 });

@@ -57,7 +57,11 @@ export class AnswerReader {
   constructor(options: ReaderOptions) {
     this.#options = options;
     this.#state =
-      options.thinking === 'begun' ? 'thinking' : options.thinking === 'allowed' ? 'before-thought' : this.#afterThought();
+      options.thinking === 'begun'
+        ? 'thinking'
+        : options.thinking === 'allowed'
+          ? 'before-thought'
+          : this.#afterThought();
     if (options.thinking === 'begun') this.#trimNext = true;
   }
 
