@@ -3,6 +3,7 @@ import formats from 'ajv-formats';
 import * as fc from 'fast-check';
 import { describe, expect, test } from 'vitest';
 import { GrammarError } from '../engine.ts';
+import { checkGbnf } from './gbnf.ts';
 import { schemaRules, schemaToGbnf } from './json-schema.ts';
 import type { Node } from './rules.ts';
 
@@ -171,7 +172,7 @@ const SCHEMAS: Readonly<Record<string, unknown>> = {
 describe('whatever the grammar lets through satisfies the schema:', () => {
   test.each(Object.entries(SCHEMAS))('%s', (_, schema) => {
     const rules = schemaRules(schema);
-    expect(schemaToGbnf(schema)).toMatch(/^root ::= /);
+    expect(() => checkGbnf(schemaToGbnf(schema))).not.toThrow();
     const valid = ajv.compile(schema as object);
     fc.assert(
       fc.property(fc.infiniteStream(fc.nat(1_000_000)), (dice) => {

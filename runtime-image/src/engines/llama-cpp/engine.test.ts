@@ -178,6 +178,16 @@ describe('sampling', () => {
   const hot = { ...greedy, temperature: 1.2, topK: 0 };
   const story = () => chat('Tell me a story.');
 
+  test('the same seeds give the same answers, one by one and all at once', async () => {
+    const ask = (seed: number) => answer(story(), { sampling: { ...hot, seed }, maxTokens: 16 });
+    const seeds = [1, 2, 3, 4, 5, 6];
+    const alone: string[] = [];
+    for (const seed of seeds) alone.push((await ask(seed)).text);
+    const together = await Promise.all(seeds.map(ask));
+    expect(together.map((one) => one.text)).toEqual(alone);
+    expect(new Set(alone).size).toBe(seeds.length);
+  });
+
   test('the same seed gives the same answer, alone and in company', async () => {
     const first = await answer(story(), { sampling: { ...hot, seed: 7 } });
     const [again] = await Promise.all([
