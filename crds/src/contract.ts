@@ -97,6 +97,8 @@ export const serverEnv = {
   /** llama-cpp, onnx or fake (tests). Default: told by the file. */
   engine: 'SLM_ENGINE',
   logLevel: 'SLM_LOG_LEVEL',
+  /** true: one JSON line for each request on the standard output, without content. Default false. */
+  audit: 'SLM_AUDIT',
 } as const;
 
 /** The download broker: the operator's HTTPS service that hands a node's agent what one download needs. */

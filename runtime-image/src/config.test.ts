@@ -15,6 +15,7 @@ test('only the model must be given', () => {
   expect(readConfig({ SLM_MODEL_PATH: '/models/SmolLM2-135M.Q4_1.gguf', PATH: '/bin' })).toMatchInlineSnapshot(`
     {
       "apiKeysDir": undefined,
+      "audit": false,
       "auth": "None",
       "batchSize": 512,
       "contextLength": undefined,
@@ -59,10 +60,12 @@ test('everything can be given', () => {
     SLM_OPENAI_PORT: 'none',
     SLM_ENGINE: 'llama-cpp',
     SLM_LOG_LEVEL: 'debug',
+    SLM_AUDIT: 'true',
   };
   expect(readConfig(env)).toMatchInlineSnapshot(`
     {
       "apiKeysDir": "/etc/slm/api-keys",
+      "audit": true,
       "auth": "APIKey",
       "batchSize": 256,
       "contextLength": 2048,

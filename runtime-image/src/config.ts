@@ -3,6 +3,7 @@
  * An unknown `SLM_*` variable is refused, because a misspelt setting would otherwise pass in silence.
  */
 import { ports, serverEnv } from '@slm-operator/crds/contract';
+import { SERVICE_LINK, withAliases } from './config-aliases.ts';
 import { StartupError } from './failures.ts';
 
 export interface Config {
@@ -33,23 +34,24 @@ export interface Config {
   /** Undefined: the file decides. */
   readonly engine: (typeof ENGINES)[number] | undefined;
   readonly logLevel: (typeof LOG_LEVELS)[number];
+  /** Whether each request leaves a line in the audit log. */
+  readonly audit: boolean;
 }
 
 const FLASH_ATTENTION = ['Auto', 'Enabled', 'Disabled'] as const;
 const KV_CACHE_TYPES = ['F16', 'Q8_0', 'Q4_0'] as const;
 const AUTH = ['APIKey', 'None'] as const;
 const ENGINES = ['llama-cpp', 'onnx', 'fake'] as const;
+const SWITCH = ['true', 'false'] as const;
 const LOG_LEVELS = ['trace', 'debug', 'info', 'warn', 'error', 'fatal', 'silent'] as const;
-
-/** Kubernetes gives pods such variables for every Service of the namespace; one named `slm-…` looks like ours. */
-const SERVICE_LINK = /_SERVICE_(HOST|PORT(_.+)?)$|_PORT(_\d+_(TCP|UDP|SCTP)(_(PROTO|PORT|ADDR))?)?$/;
 
 /**
  * Reads the settings.
  * @throws StartupError (InvalidConfiguration) with one sentence for each thing to change.
  */
-export function readConfig(env: Readonly<Record<string, string | undefined>>): Config {
-  const problems = unknownNames(env);
+export function readConfig(given: Readonly<Record<string, string | undefined>>): Config {
+  const { env, problems: refused } = withAliases(given);
+  const problems = [...unknownNames(given), ...refused];
   const text = (name: string) => {
     const value = env[name]?.trim();
     return value === undefined || value === '' ? undefined : value;
@@ -112,6 +114,7 @@ export function readConfig(env: Readonly<Record<string, string | undefined>>): C
     openaiPort,
     engine: choice(serverEnv.engine, ENGINES),
     logLevel: choice(serverEnv.logLevel, LOG_LEVELS) ?? 'info',
+    audit: choice(serverEnv.audit, SWITCH) === 'true',
   };
   if (problems.length > 0) throw new StartupError('InvalidConfiguration', problems.join(' '));
   return config;
