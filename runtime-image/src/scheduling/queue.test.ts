@@ -85,12 +85,12 @@ test('no tenant waits for more admissions than there are waiting tenants, and ea
             queue
               .remove(leaves)
               .map(({ id: left }) => left)
-              .sort(),
+              .sort((a, b) => a - b),
           ).toEqual(
             waiting
               .filter(leaves)
               .map(({ id: left }) => left)
-              .sort(),
+              .sort((a, b) => a - b),
           );
           waiting = waiting.filter((item) => !leaves(item));
           for (const tenant of patience.keys())

@@ -37,7 +37,7 @@ class Reader {
   grammar(): void {
     this.#take(BLANK_LINES);
     while (this.#at < this.#text.length) {
-      const name = this.#take(NAME) ?? this.#fail('the name of a rule');
+      const name = this.#expect(NAME, 'the name of a rule');
       this.#defined.add(name);
       this.#take(BLANK);
       if (!this.#text.startsWith('::=', this.#at)) this.#fail('::=');
@@ -67,8 +67,8 @@ class Reader {
   #sequence(depth: number, blank: RegExp): void {
     for (let first = true; ; first = false) {
       const character = this.#text[this.#at];
-      if (character === '"') this.#take(LITERAL) ?? this.#fail('a text that ends');
-      else if (character === '[') this.#take(CLASS) ?? this.#fail('a class that ends');
+      if (character === '"') this.#expect(LITERAL, 'a text that ends');
+      else if (character === '[') this.#expect(CLASS, 'a class that ends');
       else if (character === '.') this.#at++;
       else if (character === '(') {
         this.#at++;
@@ -115,6 +115,10 @@ class Reader {
     const found = pattern.exec(this.#text)?.[0];
     if (found !== undefined) this.#at += found.length;
     return found;
+  }
+
+  #expect(pattern: RegExp, wanted: string): string {
+    return this.#take(pattern) ?? this.#fail(wanted);
   }
 
   #fail(wanted: string): never {

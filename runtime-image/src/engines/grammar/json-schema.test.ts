@@ -31,7 +31,7 @@ function speak(rules: ReadonlyMap<string, Node>, next: (below: number) => number
         const times = node.min + next(most - node.min + 1);
         return Array.from({ length: times }, () => walk(node.node, depth + 1)).join('');
       }
-      case 'rule': {
+      default: {
         const found = rules.get(node.name);
         if (!found) throw new Error(`no rule ${node.name}`);
         return walk(found, depth + 1);
@@ -70,7 +70,7 @@ const SAMPLES = [
 function oneOf(gbnf: string, next: (below: number) => number): string {
   const escaped = gbnf.replace(/\\U([0-9a-f]{8})/g, (_, hex: string) => `\\u{${hex.replace(/^0+/, '')}}`);
   const pattern = new RegExp(escaped.replace(/\[(\^?)\[/, '[$1\\['), 'u');
-  const fitting = [...SAMPLES, ...'0123456789abcdef/'].filter((sample) => pattern.test(sample));
+  const fitting = [...SAMPLES, ...Array.from('0123456789abcdef/')].filter((sample) => pattern.test(sample));
   const found = fitting[next(fitting.length)];
   if (found === undefined) throw new Error(`nothing for ${gbnf}`);
   return found;

@@ -109,7 +109,7 @@ class SchemaGrammar {
       const { [name]: _, ...rest } = schema;
       const alone = keywordsOf(rest).length === 0;
       if (name === '$ref') {
-        const target = String(value);
+        const target = targetOf(value, path);
         if (alone) return this.#reference(target, path);
         return this.#node(this.#meet(rest, this.#resolve(target, path), name, path), path);
       }
@@ -147,7 +147,7 @@ class SchemaGrammar {
     for (let hops = 0; isSchema(current) && current['$ref'] !== undefined; hops++) {
       if (hops > DEEPEST) throw new GrammarError(`${path}: the references go round in circles`, '$ref', path);
       const { $ref, ...rest } = current;
-      const target = this.#resolve(String($ref), path);
+      const target = this.#resolve(targetOf($ref, path), path);
       current = keywordsOf(rest).length === 0 || !isSchema(target) ? target : intersect(rest, target, '$ref', path);
     }
     return current;
@@ -307,7 +307,7 @@ class SchemaGrammar {
       const known = typeof format === 'string' ? FORMATS.get(format) : undefined;
       if (!known)
         throw new GrammarError(
-          `${path}: the format "${String(format)}" is not supported; known are ${[...FORMATS.keys()].join(', ')}`,
+          `${path}: the format ${JSON.stringify(format)} is not supported; known are ${[...FORMATS.keys()].join(', ')}`,
           'format',
           path,
         );
@@ -356,6 +356,11 @@ function impliedTypes(keywords: readonly string[]): readonly string[] {
 function isHarmless(name: string, value: unknown): boolean {
   if (name === 'uniqueItems' || name === 'unevaluatedProperties' || name === 'unevaluatedItems') return value === false;
   return name === '$anchor' || name === 'contentMediaType' || name === 'contentEncoding';
+}
+
+function targetOf(reference: unknown, path: string): string {
+  if (typeof reference === 'string') return reference;
+  throw new GrammarError(`${path}/$ref must be a text`, '$ref', path);
 }
 
 function member(key: Node, value: Node): Node {

@@ -59,7 +59,7 @@ function ends(node: Node, ending: ReadonlySet<string>): boolean {
       return node.options.some((option) => ends(option, ending));
     case 'repeat':
       return node.min === 0 || ends(node.node, ending);
-    case 'rule':
+    default:
       return ending.has(node.name);
   }
 }
@@ -81,7 +81,7 @@ class Writer {
   #write(node: Node): string {
     switch (node.kind) {
       case 'text':
-        return `"${[...node.text].map(escape).join('')}"`;
+        return `"${Array.from(node.text, escape).join('')}"`;
       case 'class':
         return node.gbnf;
       case 'rule':
@@ -95,7 +95,7 @@ class Writer {
           ? this.#write(only)
           : `(${options.map((option) => this.#write(option)).join(' | ')})`;
       }
-      case 'repeat': {
+      default: {
         const { min, max } = node;
         if (max === 0 || !ends(node.node, this.#ending)) return '""';
         if (min === 1 && max === 1) return this.#write(node.node);

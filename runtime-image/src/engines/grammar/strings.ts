@@ -90,7 +90,7 @@ export const FORMATS: ReadonlyMap<string, Node> = new Map([
  * could spell a name in other letters.
  */
 export function keyOtherThan(names: readonly string[]): Node {
-  return sequence(text('"'), away(names.map((name) => [...name])), text('"'));
+  return sequence(text('"'), away(names.map((name) => Array.from(name))), text('"'));
 }
 
 const KEY_CHARACTER = characters('[^"\\\\\\x00-\\x1F]');

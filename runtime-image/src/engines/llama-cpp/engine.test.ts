@@ -264,6 +264,7 @@ describe('grammars', () => {
       { $ref: '#/$defs/t', $defs: { t: { type: 'array', items: { $ref: '#/$defs/t' }, maxItems: 2 } } },
       { enum: ['\n\u0001"\\', { a: 1 }] },
     ];
+    expect.assertions(schemas.length);
     for (const one of schemas)
       for await (const part of engine.generate({
         prompt: chat('Hi'),

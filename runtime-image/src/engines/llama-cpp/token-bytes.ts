@@ -28,7 +28,9 @@ for (let byte = 0; byte < 256; byte++) {
 export function tokenBytes(text: string, kind: number, attributes: number): Uint8Array {
   if ((attributes & LITERAL) !== 0) return Buffer.from(text);
   if (kind === BYTE_PAIRS)
-    return Uint8Array.from([...text].flatMap((character) => BYTE_OF.get(character) ?? [...Buffer.from(character)]));
+    return Uint8Array.from(
+      Array.from(text).flatMap((character) => BYTE_OF.get(character) ?? [...Buffer.from(character)]),
+    );
   const byte = (attributes & BYTE) === 0 ? null : /^<0x([0-9A-F]{2})>$/.exec(text);
   if (byte) return Uint8Array.of(Number.parseInt(byte[1] ?? '', 16));
   const spaced = [SENTENCE_PIECE, UNIGRAM, WORD_PIECE].includes(kind);
