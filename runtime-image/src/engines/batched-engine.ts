@@ -51,6 +51,8 @@ export interface BatchedEngineParts {
   readonly checkGrammar: (gbnf: string) => void;
   /** Requests that may wait for a slot. */
   readonly maxQueue: number;
+  /** Memory for prompts whose slot is gone, in bytes. Default 0: none. */
+  readonly promptCacheBytes?: number;
   /** Frees the decoder. */
   readonly dispose: () => Promise<void>;
 }
@@ -66,6 +68,7 @@ export class BatchedEngine implements Engine {
     this.#parts = parts;
     this.#scheduler = new Scheduler(parts.decoder, {
       maxQueue: parts.maxQueue,
+      promptCacheBytes: parts.promptCacheBytes ?? 0,
       now: () => performance.now(),
       isEndOfGeneration: (token) => parts.vocabulary.isEndOfGeneration(token),
     });

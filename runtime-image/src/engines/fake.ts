@@ -3,7 +3,15 @@
  * scheduler. Its decoder keeps what every slot was given and refuses what a real one would silently get wrong.
  */
 import { setImmediate as nextTurn } from 'node:timers/promises';
-import type { BatchItem, Decoder, Pick, SamplerRequest, Token, TokenSampler } from '../scheduling/decoder.ts';
+import type {
+  BatchItem,
+  Decoder,
+  Pick,
+  SamplerRequest,
+  SavedState,
+  Token,
+  TokenSampler,
+} from '../scheduling/decoder.ts';
 import { BatchedEngine } from './batched-engine.ts';
 import { type Capabilities, type Engine, PromptTooLongError } from './engine.ts';
 
@@ -23,6 +31,10 @@ const TEMPLATE =
 
 /** Decides the next token from everything before it. */
 export type NextToken = (tokens: readonly Token[], params: SamplerRequest) => Token;
+
+interface FakeState extends SavedState {
+  readonly content: readonly Token[];
+}
 
 interface FakeSampler extends TokenSampler {
   readonly params: SamplerRequest;
@@ -51,6 +63,8 @@ export class FakeDecoder implements Decoder<FakeSampler> {
   readonly contents: Token[][];
   /** Samplers that nobody disposed. */
   liveSamplers = 0;
+  /** States that nobody dropped. */
+  savedStates = 0;
   readonly #options: FakeDecoderOptions;
   #last: readonly BatchItem[] = [];
   #busy = false;
@@ -126,6 +140,22 @@ export class FakeDecoder implements Decoder<FakeSampler> {
   async copy(from: number, to: number): Promise<void> {
     await this.#alone(() => {
       this.contents[to] = this.#content(from).slice();
+      return Promise.resolve();
+    });
+  }
+
+  async save(slot: number, tokens: readonly Token[]): Promise<FakeState> {
+    return this.#alone(() => {
+      const content = this.#content(slot).slice();
+      if (content.join() !== tokens.join()) throw new Error(`slot ${slot} does not hold what is to be saved`);
+      this.savedStates++;
+      return Promise.resolve({ content, bytes: content.length, drop: () => void this.savedStates-- });
+    });
+  }
+
+  async restore(saved: SavedState, slot: number): Promise<void> {
+    await this.#alone(() => {
+      this.contents[slot] = (saved as FakeState).content.slice();
       return Promise.resolve();
     });
   }

@@ -73,6 +73,13 @@ export interface TokenSampler {
   dispose(): void;
 }
 
+/** The content of a slot, kept aside. */
+export interface SavedState {
+  readonly bytes: number;
+  /** Frees it. */
+  drop(): void;
+}
+
 /** One model context with its slots. Calls never overlap: the scheduler awaits each before the next. */
 export interface Decoder<Sampler extends TokenSampler = TokenSampler> {
   /** Sequences that can be decoded together. */
@@ -98,4 +105,8 @@ export interface Decoder<Sampler extends TokenSampler = TokenSampler> {
   truncate(slot: number, length: number): number;
   /** Replaces the content of slot `to` by a copy of that of slot `from`. */
   copy(from: number, to: number): Promise<void>;
+  /** Keeps aside what a slot holds: `tokens`. Decoders that cannot leave this and `restore` out. */
+  save?(slot: number, tokens: readonly Token[]): Promise<SavedState>;
+  /** Replaces the content of a slot by a saved one. */
+  restore?(saved: SavedState, slot: number): Promise<void>;
 }

@@ -51,6 +51,9 @@ export interface AddonContext {
   removeTokenCellsFromSequence(slot: number, start: number, end: number): boolean;
   getSequenceKvCacheMinPosition(slot: number): number;
   copySequenceStateFromOtherSequence(to: number, from: number): Promise<number>;
+  /** @returns bytes */
+  saveSequenceStateToFile(file: string, slot: number, tokens: Uint32Array): Promise<number>;
+  loadSequenceStateFromFile(file: string, slot: number, most: number): Promise<Uint32Array>;
   setThreads(threads: number): void;
 }
 

@@ -7,16 +7,22 @@ import {
   NO_TOKEN,
   type Pick,
   type SamplerRequest,
+  type SavedState,
   type Token,
   type TokenSampler,
 } from '../../scheduling/decoder.ts';
 import type { OneAtATime } from '../one-at-a-time.ts';
 import type { NativeModel } from './binding.ts';
 import { LlamaCppSampler } from './sampler.ts';
+import { StateFiles } from './state-files.ts';
 
 interface NativeSampler extends TokenSampler {
   /** @param logits where they are in the last batch */
   next(logits: number): Promise<Pick>;
+}
+
+interface SavedFile extends SavedState {
+  readonly file: string;
 }
 
 const NO_LOGITS = new Uint32Array(0);
@@ -27,6 +33,7 @@ export class LlamaCppDecoder implements Decoder<NativeSampler> {
   readonly batchSize: number;
   readonly #model: NativeModel;
   readonly #processor: OneAtATime;
+  #files: StateFiles | undefined;
   /** Where the logits of each item of the last batch are; -1 for none. */
   #logits: number[] = [];
 
@@ -70,6 +77,29 @@ export class LlamaCppDecoder implements Decoder<NativeSampler> {
     }
     context.removeTokenCellsFromSequence(slot, 0, -1);
     return 0;
+  }
+
+  async save(slot: number, tokens: readonly Token[]): Promise<SavedFile> {
+    const files = (this.#files ??= new StateFiles());
+    const file = files.next();
+    const drop = () => files.drop(file);
+    try {
+      const bytes = await this.#model.context.saveSequenceStateToFile(file, slot, Uint32Array.from(tokens));
+      return { file, bytes, drop };
+    } catch (error) {
+      drop();
+      throw error;
+    }
+  }
+
+  async restore(saved: SavedState, slot: number): Promise<void> {
+    this.truncate(slot, 0);
+    await this.#model.context.loadSequenceStateFromFile((saved as SavedFile).file, slot, this.contextLength);
+  }
+
+  /** Takes saved states away. */
+  dispose(): void {
+    this.#files?.dispose();
   }
 
   async copy(from: number, to: number): Promise<void> {

@@ -37,6 +37,7 @@ beforeAll(async () => {
       flashAttention: 'Auto',
       kvCacheType: 'F16',
       maxQueue: 64,
+      promptCacheBytes: 40_000_000,
     },
     { progress: (fraction) => progress.push(fraction), log: () => undefined },
   );
@@ -172,6 +173,15 @@ describe('many at once', () => {
       expect(other.end.cachedTokens).toBe(other.end.promptTokens - 1);
     }
   });
+});
+
+test('a prompt that every slot has forgotten comes back from memory, with the same answer', async () => {
+  const tale = (animal: string) => chat(`${`The ${animal} walks through the town. `.repeat(12)}Where does it walk?`);
+  const first = await answer(tale('fox'), { maxTokens: 8 });
+  for (const animal of ['bear', 'wolf', 'cat', 'dog', 'hen', 'owl']) await answer(tale(animal), { maxTokens: 1 });
+  const again = await answer(tale('fox'), { maxTokens: 8 });
+  expect(again.end.cachedTokens).toBe(again.end.promptTokens - 1);
+  expect(again.end.tokens).toEqual(first.end.tokens);
 });
 
 describe('sampling', () => {

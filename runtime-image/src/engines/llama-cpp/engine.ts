@@ -26,6 +26,8 @@ export interface LlamaCppOptions {
   readonly flashAttention: 'Auto' | 'Enabled' | 'Disabled';
   readonly kvCacheType: 'F16' | 'Q8_0' | 'Q4_0';
   readonly maxQueue: number;
+  /** Memory for prompts whose slot is gone, in bytes. Default 0: none. */
+  readonly promptCacheBytes?: number;
 }
 
 /**
@@ -58,6 +60,7 @@ export async function loadLlamaCpp(options: LlamaCppOptions, observer: LoadObser
     throw explainLoadFailure(options.file, size, error, log);
   });
   const processor = new OneAtATime();
+  const decoder = new LlamaCppDecoder(native, processor, options.parallelRequests, options.batchSize);
   const { chatTemplate, ...metadata } = native.metadata;
   return new BatchedEngine({
     info: {
@@ -71,7 +74,7 @@ export async function loadLlamaCpp(options: LlamaCppOptions, observer: LoadObser
       capabilities: { generate: native.generates, embed: true, grammar: native.generates, logprobs: native.generates },
       model: { format: 'gguf', size, ...metadata, ...(chatTemplate === undefined ? {} : { chatTemplate }) },
     },
-    decoder: new LlamaCppDecoder(native, processor, options.parallelRequests, options.batchSize),
+    decoder,
     vocabulary: native,
     embedder: new LlamaCppEmbedder(native, processor, options.maxQueue),
     checkGrammar: (gbnf) => {
@@ -87,8 +90,13 @@ export async function loadLlamaCpp(options: LlamaCppOptions, observer: LoadObser
       }
     },
     maxQueue: options.maxQueue,
+    promptCacheBytes: options.promptCacheBytes ?? 0,
     // In turn: nothing is freed under a computation.
-    dispose: () => processor.run(() => native.dispose()),
+    dispose: () =>
+      processor.run(async () => {
+        decoder.dispose();
+        await native.dispose();
+      }),
   });
 }
 
