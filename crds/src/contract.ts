@@ -78,6 +78,8 @@ export const serverEnv = {
   kvCacheType: 'SLM_KV_CACHE_TYPE',
   /** Requests that may wait for a slot before 429. Default 64. */
   maxQueue: 'SLM_MAX_QUEUE',
+  /** Memory for prompts whose slot is gone, in bytes; a file in memory each. Default 0. */
+  promptCacheBytes: 'SLM_PROMPT_CACHE_BYTES',
   /** APIKey or None. */
   auth: 'SLM_AUTH',
   /** Folder with one API key a file; re-read when it changes. */

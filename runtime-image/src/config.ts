@@ -21,6 +21,8 @@ export interface Config {
   readonly flashAttention: (typeof FLASH_ATTENTION)[number];
   readonly kvCacheType: (typeof KV_CACHE_TYPES)[number];
   readonly maxQueue: number;
+  /** Memory for prompts whose slot is gone, in bytes; 0 for none. */
+  readonly promptCacheBytes: number;
   readonly auth: (typeof AUTH)[number];
   readonly apiKeysDir: string | undefined;
   readonly drainTimeoutSeconds: number;
@@ -105,6 +107,7 @@ export function readConfig(given: Readonly<Record<string, string | undefined>>):
     flashAttention: choice(serverEnv.flashAttention, FLASH_ATTENTION) ?? 'Auto',
     kvCacheType: choice(serverEnv.kvCacheType, KV_CACHE_TYPES) ?? 'F16',
     maxQueue: integer(serverEnv.maxQueue, 0, 100_000) ?? 64,
+    promptCacheBytes: integer(serverEnv.promptCacheBytes, 0, Number.MAX_SAFE_INTEGER) ?? 0,
     auth,
     apiKeysDir,
     drainTimeoutSeconds: integer(serverEnv.drainTimeoutSeconds, 0, 86_400) ?? 30,

@@ -40,6 +40,18 @@ test('tenants take turns, however much one of them sends', () => {
   expect(Array.from({ length: 8 }, () => queue.shift())).toEqual(['a1', 'b1', 'c1', 'a2', 'b2', 'a3', 'a4', undefined]);
 });
 
+test('a tenant that fills the queue shuts nobody else out', () => {
+  const queue = new AdmissionQueue<string>(2);
+  for (const item of ['a1', 'a2']) queue.push(item, 0, 1, 'a');
+  expect(() => queue.push('a3', 0, 1, 'a')).toThrow(QueueFullError);
+  queue.push('b1', 0, 1, 'b');
+  expect(() => queue.push('b2', 0, 1, 'b')).toThrow(QueueFullError);
+  queue.push('c1', 0, 1, 'c');
+  expect(() => queue.push('d1', 0, 1, 'd')).toThrow(QueueFullError);
+  expect([queue.shift(), queue.shift(), queue.shift(), queue.shift()]).toEqual(['a1', 'b1', 'c1', 'a2']);
+  expect(() => new AdmissionQueue<string>(0).push('a', 0, 1, 'a')).toThrow(QueueFullError);
+});
+
 test('no tenant waits for more admissions than there are waiting tenants, and each keeps its own order', () => {
   type Step = { readonly push: number } | 'shift' | { readonly leave: number };
   const step = fc.oneof(

@@ -38,10 +38,12 @@ export class AdmissionQueue<Item> {
   /**
    * @param freeSlots slots that will take requests at once, so these do not count as waiting
    * @param tenant whose turn this request takes
-   * @throws QueueFullError
+   * @throws QueueFullError; not for the first request of a tenant when it is others who fill the queue, up to twice its size
    */
   push(item: Item, freeSlots: number, slots: number, tenant = ''): void {
-    if (this.#length >= this.#capacity + freeSlots) {
+    const room = this.#capacity + freeSlots;
+    const shutOut = !this.#tenants.has(tenant) && this.#length > 0 && this.#length < 2 * room;
+    if (this.#length >= room && !shutOut) {
       const seconds = Math.ceil((this.#meanSeconds * (this.#length + 1)) / slots);
       throw new QueueFullError(this.#length, Math.min(LONGEST_RETRY, Math.max(1, seconds)));
     }

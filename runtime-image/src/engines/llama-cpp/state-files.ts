@@ -2,7 +2,7 @@
  * Files for saved states, in memory where the system has such a folder. Owns the folder and takes it away; one that a
  * process left behind when it died goes with the next start.
  */
-import { existsSync, mkdirSync, readdirSync, rmSync, unlinkSync } from 'node:fs';
+import { existsSync, mkdirSync, readdirSync, rmSync, statSync, unlinkSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
 
@@ -14,11 +14,12 @@ export class StateFiles {
   #count = 0;
 
   constructor(parent = existsSync(MEMORY) ? MEMORY : tmpdir()) {
-    for (const name of readdirSync(parent)) {
-      const pid = name.startsWith(PREFIX) ? Number.parseInt(name.slice(PREFIX.length), 10) : Number.NaN;
-      if (!Number.isNaN(pid) && pid !== process.pid && !isAlive(pid))
+    for (const name of readdirSync(parent))
+      if (
+        name.startsWith(PREFIX) &&
+        isLeftOver(path.join(parent, name), Number.parseInt(name.slice(PREFIX.length), 10))
+      )
         rmSync(path.join(parent, name), { recursive: true, force: true });
-    }
     // Prompts are nobody else's business.
     this.#folder = path.join(parent, `${PREFIX}${process.pid}-${crypto.randomUUID()}`);
     mkdirSync(this.#folder, { mode: 0o700 });
@@ -42,11 +43,13 @@ export class StateFiles {
   }
 }
 
-function isAlive(pid: number): boolean {
+function isLeftOver(folder: string, pid: number): boolean {
+  // In a container every life of the server has the same process id.
+  if (pid === process.pid) return statSync(folder).mtimeMs < Date.now() - process.uptime() * 1000;
   try {
     process.kill(pid, 0);
-    return true;
+    return false;
   } catch (error) {
-    return (error as NodeJS.ErrnoException).code === 'EPERM';
+    return (error as NodeJS.ErrnoException).code === 'ESRCH';
   }
 }
