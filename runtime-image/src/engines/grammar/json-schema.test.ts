@@ -44,6 +44,11 @@ function speak(rules: ReadonlyMap<string, Node>, next: (below: number) => number
 const SAMPLES = [
   'a',
   'b',
+  '$',
+  '@',
+  'c',
+  'x',
+  'A',
   'é',
   ' ',
   '7',
@@ -157,6 +162,20 @@ const SCHEMAS: Readonly<Record<string, unknown>> = {
     $defs: { named: { type: 'object', properties: { name: { type: 'string' } }, required: ['name'] } },
   },
   'conditions beside alternatives': { type: 'integer', minimum: 3, anyOf: [{ maximum: 9 }, { minimum: 20 }] },
+  patterns: {
+    type: 'array',
+    prefixItems: [
+      '^[A-Z]{2,3}-\\d+$',
+      'a|b\\.c',
+      '^(?:x|y"z)*[^a-c\\d]?\\\\$',
+      '^[\\w.+-]+@[\\]"é-ü]{2}$',
+      '^\\S\\D.\\n[ -~]$',
+      '\\$',
+      '',
+    ].map((pattern) => ({ type: 'string', pattern })),
+    minItems: 7,
+    items: false,
+  },
   'what zod writes': {
     $schema: 'https://json-schema.org/draft/2020-12/schema',
     type: 'object',
@@ -223,7 +242,11 @@ function speakSome(schema: unknown, dice: Iterator<number>): string | undefined 
 
 describe('refused, with the keyword and what to do:', () => {
   test.each<readonly [unknown, string | undefined, string]>([
-    [{ type: 'string', pattern: '^a' }, 'pattern', '#: "pattern" is not supported: leave it out'],
+    [{ type: 'string', pattern: '^(?=a)' }, 'pattern', '#: this "pattern" is not supported: it looks ahead'],
+    [{ type: 'string', pattern: '^a|b$' }, 'pattern', 'put the alternatives in brackets'],
+    [{ type: 'string', pattern: '(a)\\1' }, 'pattern', '\\1 is unknown here'],
+    [{ type: 'string', pattern: '(a' }, 'pattern', 'its brackets do not match'],
+    [{ type: 'string', pattern: 'a', maxLength: 3 }, 'maxLength', 'not supported beside pattern'],
     [{ type: 'object', properties: { a: { not: {} } } }, 'not', '#/properties/a: "not" is not supported: leave it out'],
     [
       { type: 'object', patternProperties: {} },

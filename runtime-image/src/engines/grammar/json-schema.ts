@@ -5,6 +5,7 @@
  */
 import { GrammarError } from '../engine.ts';
 import { integers, LARGEST, reals } from './numbers.ts';
+import { patternNode } from './pattern.ts';
 import {
   characters,
   choice,
@@ -302,7 +303,14 @@ class SchemaGrammar {
   #string(schema: Schema, path: string): Node {
     const least = countOf(schema, 'minLength', path) ?? 0;
     const most = countOf(schema, 'maxLength', path) ?? ENDLESS;
-    const { format } = schema;
+    const { format, pattern } = schema;
+    if (pattern !== undefined) {
+      const beside = ['format', 'minLength', 'maxLength'].find((name) => schema[name] !== undefined);
+      if (typeof pattern !== 'string') throw new GrammarError(`${path}: "pattern" must be a text`, 'pattern', path);
+      if (beside !== undefined)
+        throw new GrammarError(`${path}: "${beside}" is not supported beside pattern: leave it out`, beside, path);
+      return sequence(text('"'), patternNode(pattern, path), text('"'));
+    }
     if (format !== undefined) {
       const known = typeof format === 'string' ? FORMATS.get(format) : undefined;
       if (!known)
@@ -338,7 +346,7 @@ class SchemaGrammar {
 const KEYWORDS: Readonly<Record<string, readonly string[]>> = {
   object: ['properties', 'required', 'additionalProperties', 'minProperties', 'maxProperties'],
   array: ['items', 'prefixItems', 'additionalItems', 'minItems', 'maxItems', 'uniqueItems'],
-  string: ['minLength', 'maxLength', 'format'],
+  string: ['minLength', 'maxLength', 'format', 'pattern'],
   number: ['minimum', 'maximum', 'exclusiveMinimum', 'exclusiveMaximum', 'multipleOf', 'format'],
   integer: ['minimum', 'maximum', 'exclusiveMinimum', 'exclusiveMaximum', 'multipleOf', 'format'],
 };

@@ -269,6 +269,7 @@ describe('grammars', () => {
       { type: 'object', properties: { ab: {}, 'é"]': {}, '^🦙': {} }, additionalProperties: { type: 'number' } },
       { type: 'array', prefixItems: [{ type: 'null' }, { type: 'boolean' }], items: false, minItems: 2 },
       { type: 'string', format: 'date-time' },
+      { type: 'string', pattern: '^(?:[A-Z]{2,3}|"é[^a-c\\d])-\\d+\\\\$' },
       { type: 'string', minLength: 3, maxLength: 5000 },
       { type: 'number', exclusiveMinimum: -3, maximum: 12 },
       { $ref: '#/$defs/t', $defs: { t: { type: 'array', items: { $ref: '#/$defs/t' }, maxItems: 2 } } },
@@ -292,6 +293,9 @@ describe('grammars', () => {
       grammar: { type: 'json' },
     });
     expect(text).toMatch(/^\{/);
+    const schema = { type: 'string', pattern: '^[A-Z]{3}-[0-9]{4}$' };
+    const plate = await answer(chat('Invent a number plate.'), { grammar: { type: 'json_schema', schema } });
+    expect(plate.text).toMatch(/^"[A-Z]{3}-[0-9]{4}"$/);
     const own = { type: 'gbnf', text: 'root ::= "yes" | "no"' } as const;
     expect((await answer(chat('Is the sky blue?'), { grammar: own })).text).toMatch(/^(yes|no)$/);
   });
