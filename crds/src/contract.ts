@@ -78,6 +78,8 @@ export const serverEnv = {
   kvCacheType: 'SLM_KV_CACHE_TYPE',
   /** Requests that may wait for a slot before 429. Default 64. */
   maxQueue: 'SLM_MAX_QUEUE',
+  /** Memory for prompts whose slot is gone, in bytes; a file in memory each. Default 0. */
+  promptCacheBytes: 'SLM_PROMPT_CACHE_BYTES',
   /** APIKey or None. */
   auth: 'SLM_AUTH',
   /** Folder with one API key a file; re-read when it changes. */
@@ -97,6 +99,8 @@ export const serverEnv = {
   /** llama-cpp, onnx or fake (tests). Default: told by the file. */
   engine: 'SLM_ENGINE',
   logLevel: 'SLM_LOG_LEVEL',
+  /** true: one JSON line for each request on the standard output, without content. Default false. */
+  audit: 'SLM_AUDIT',
 } as const;
 
 /** The download broker: the operator's HTTPS service that hands a node's agent what one download needs. */

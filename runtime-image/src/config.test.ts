@@ -15,6 +15,7 @@ test('only the model must be given', () => {
   expect(readConfig({ SLM_MODEL_PATH: '/models/SmolLM2-135M.Q4_1.gguf', PATH: '/bin' })).toMatchInlineSnapshot(`
     {
       "apiKeysDir": undefined,
+      "audit": false,
       "auth": "None",
       "batchSize": 512,
       "contextLength": undefined,
@@ -30,6 +31,7 @@ test('only the model must be given', () => {
       "openaiPort": 8080,
       "parallelRequests": 4,
       "port": 11434,
+      "promptCacheBytes": 0,
       "servedNames": [
         "SmolLM2-135M.Q4_1",
       ],
@@ -51,6 +53,7 @@ test('everything can be given', () => {
     SLM_FLASH_ATTENTION: 'disabled',
     SLM_KV_CACHE_TYPE: 'q8_0',
     SLM_MAX_QUEUE: '0',
+    SLM_PROMPT_CACHE_BYTES: '1000000',
     SLM_AUTH: 'apikey',
     SLM_API_KEYS_DIR: '/etc/slm/api-keys',
     SLM_DRAIN_TIMEOUT_SECONDS: '5',
@@ -59,10 +62,12 @@ test('everything can be given', () => {
     SLM_OPENAI_PORT: 'none',
     SLM_ENGINE: 'llama-cpp',
     SLM_LOG_LEVEL: 'debug',
+    SLM_AUDIT: 'true',
   };
   expect(readConfig(env)).toMatchInlineSnapshot(`
     {
       "apiKeysDir": "/etc/slm/api-keys",
+      "audit": true,
       "auth": "APIKey",
       "batchSize": 256,
       "contextLength": 2048,
@@ -78,6 +83,7 @@ test('everything can be given', () => {
       "openaiPort": undefined,
       "parallelRequests": 8,
       "port": 0,
+      "promptCacheBytes": 1000000,
       "servedNames": [
         "chat",
         "phi4:mini",

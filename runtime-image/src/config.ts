@@ -3,6 +3,7 @@
  * An unknown `SLM_*` variable is refused, because a misspelt setting would otherwise pass in silence.
  */
 import { ports, serverEnv } from '@slm-operator/crds/contract';
+import { SERVICE_LINK, withAliases } from './config-aliases.ts';
 import { StartupError } from './failures.ts';
 
 export interface Config {
@@ -20,6 +21,8 @@ export interface Config {
   readonly flashAttention: (typeof FLASH_ATTENTION)[number];
   readonly kvCacheType: (typeof KV_CACHE_TYPES)[number];
   readonly maxQueue: number;
+  /** Memory for prompts whose slot is gone, in bytes; 0 for none. */
+  readonly promptCacheBytes: number;
   readonly auth: (typeof AUTH)[number];
   readonly apiKeysDir: string | undefined;
   readonly drainTimeoutSeconds: number;
@@ -33,23 +36,24 @@ export interface Config {
   /** Undefined: the file decides. */
   readonly engine: (typeof ENGINES)[number] | undefined;
   readonly logLevel: (typeof LOG_LEVELS)[number];
+  /** Whether each request leaves a line in the audit log. */
+  readonly audit: boolean;
 }
 
 const FLASH_ATTENTION = ['Auto', 'Enabled', 'Disabled'] as const;
 const KV_CACHE_TYPES = ['F16', 'Q8_0', 'Q4_0'] as const;
 const AUTH = ['APIKey', 'None'] as const;
 const ENGINES = ['llama-cpp', 'onnx', 'fake'] as const;
+const SWITCH = ['true', 'false'] as const;
 const LOG_LEVELS = ['trace', 'debug', 'info', 'warn', 'error', 'fatal', 'silent'] as const;
-
-/** Kubernetes gives pods such variables for every Service of the namespace; one named `slm-…` looks like ours. */
-const SERVICE_LINK = /_SERVICE_(HOST|PORT(_.+)?)$|_PORT(_\d+_(TCP|UDP|SCTP)(_(PROTO|PORT|ADDR))?)?$/;
 
 /**
  * Reads the settings.
  * @throws StartupError (InvalidConfiguration) with one sentence for each thing to change.
  */
-export function readConfig(env: Readonly<Record<string, string | undefined>>): Config {
-  const problems = unknownNames(env);
+export function readConfig(given: Readonly<Record<string, string | undefined>>): Config {
+  const { env, problems: refused } = withAliases(given);
+  const problems = [...unknownNames(given), ...refused];
   const text = (name: string) => {
     const value = env[name]?.trim();
     return value === undefined || value === '' ? undefined : value;
@@ -103,6 +107,7 @@ export function readConfig(env: Readonly<Record<string, string | undefined>>): C
     flashAttention: choice(serverEnv.flashAttention, FLASH_ATTENTION) ?? 'Auto',
     kvCacheType: choice(serverEnv.kvCacheType, KV_CACHE_TYPES) ?? 'F16',
     maxQueue: integer(serverEnv.maxQueue, 0, 100_000) ?? 64,
+    promptCacheBytes: integer(serverEnv.promptCacheBytes, 0, Number.MAX_SAFE_INTEGER) ?? 0,
     auth,
     apiKeysDir,
     drainTimeoutSeconds: integer(serverEnv.drainTimeoutSeconds, 0, 86_400) ?? 30,
@@ -112,6 +117,7 @@ export function readConfig(env: Readonly<Record<string, string | undefined>>): C
     openaiPort,
     engine: choice(serverEnv.engine, ENGINES),
     logLevel: choice(serverEnv.logLevel, LOG_LEVELS) ?? 'info',
+    audit: choice(serverEnv.audit, SWITCH) === 'true',
   };
   if (problems.length > 0) throw new StartupError('InvalidConfiguration', problems.join(' '));
   return config;

@@ -67,7 +67,7 @@ export class Lifecycle {
     const { chatTemplate, bosToken, eosToken } = engine.info.model;
     if (chatTemplate !== undefined)
       try {
-        template = new ChatTemplate(chatTemplate, { bosToken, eosToken });
+        template = new ChatTemplate(chatTemplate, { bosToken, eosToken, controlTokens: () => engine.controlTokens });
       } catch (error) {
         problem = `the model's chat template cannot be parsed: ${error instanceof Error ? error.message : String(error)}`;
       }

@@ -60,7 +60,14 @@ async function main(): Promise<void> {
   const keys =
     config.auth === 'APIKey' && config.apiKeysDir !== undefined ? new KeyStore(config.apiKeysDir, log) : undefined;
   await keys?.open();
-  const app = makeApp({ lifecycle, servedNames: config.servedNames, modelDigest: config.modelDigest, keys, log });
+  const app = makeApp({
+    lifecycle,
+    servedNames: config.servedNames,
+    modelDigest: config.modelDigest,
+    keys,
+    log,
+    audit: config.audit ? (line) => process.stdout.write(line) : undefined,
+  });
   listeners = await listen(app, config.host, [
     config.port,
     ...(config.openaiPort === undefined ? [] : [config.openaiPort]),

@@ -5,14 +5,21 @@
 import fastify, { type FastifyBaseLogger, type FastifyInstance, LogController } from 'fastify';
 import { ApiError } from './api-error.ts';
 import type { Lifecycle } from './lifecycle.ts';
+import { registerAudit } from './plugins/audit.ts';
 import { type KeyStore, registerAuth } from './plugins/auth.ts';
 import { registerDrain } from './plugins/drain.ts';
 import { registerErrors } from './plugins/errors.ts';
+import { registerFacts } from './plugins/facts.ts';
 import { Metrics, registerMetrics } from './plugins/metrics.ts';
+import { registerAnthropic } from './routes/anthropic/routes.ts';
+import { registerOllamaEmbeddings } from './routes/ollama/embeddings.ts';
 import { registerOllamaModels } from './routes/ollama/models.ts';
 import { registerOllama } from './routes/ollama/routes.ts';
+import { registerOpenAiEmbeddings } from './routes/openai/embeddings.ts';
 import { registerOpenAi } from './routes/openai/routes.ts';
+import { registerOpenApi } from './routes/openapi.ts';
 import { registerOperations } from './routes/operations.ts';
+import { registerResponses } from './routes/responses/routes.ts';
 import { ServedModel } from './routes/served-model.ts';
 
 /** Bytes of a request body: a context of 128 Ki tokens is about half a megabyte of text. */
@@ -25,6 +32,8 @@ export interface AppOptions {
   /** Undefined: nobody needs a key. */
   readonly keys: KeyStore | undefined;
   readonly log: FastifyBaseLogger;
+  /** Takes the lines of the audit log; undefined: none is kept. */
+  readonly audit?: ((line: string) => void) | undefined;
   /** Milliseconds since 1970. Default: Date.now. */
   readonly now?: () => number;
 }
@@ -51,12 +60,19 @@ export function makeApp(options: AppOptions): FastifyInstance {
   const served = new ServedModel(options.servedNames, options.modelDigest);
   const api = { lifecycle, metrics, served, now: options.now ?? Date.now };
   registerErrors(app);
+  registerFacts(app);
+  registerOpenApi(app);
   registerMetrics(app, metrics);
   registerDrain(app, lifecycle);
+  if (options.audit) registerAudit(app, options.audit, api.now);
   if (options.keys) registerAuth(app, options.keys);
   registerOperations(app, { lifecycle, metrics, model: served.names[0], modelDigest: served.digest });
   registerOpenAi(app, api);
+  registerOpenAiEmbeddings(app, api);
+  registerResponses(app, api);
+  registerAnthropic(app, api);
   registerOllama(app, api);
+  registerOllamaEmbeddings(app, api);
   registerOllamaModels(app, api);
   return app;
 }

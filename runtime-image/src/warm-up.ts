@@ -7,10 +7,14 @@ import type { Engine } from './engines/engine.ts';
 const TOKENS = 5;
 
 /**
- * @returns tokens a second of one stream
+ * @returns tokens a second of one stream; 0 for a model that only embeds
  * @throws Error when no token comes
  */
 export async function warmUp(engine: Engine): Promise<number> {
+  if (!engine.info.capabilities.generate) {
+    await engine.embed(['Hello']);
+    return 0;
+  }
   const prompt = [...engine.beginning, ...engine.tokenize('Hello', false)];
   const generation = engine.generate({
     prompt,

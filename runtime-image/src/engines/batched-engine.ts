@@ -2,19 +2,27 @@
  * An engine made of a decoder, a tokenizer and our scheduler. Owns the way from tokens to text; the decoder decides
  * what computes. llama.cpp and the fake are both built from this, so tests of the fake test the same path.
  */
-import type { Decoder, Token } from '../scheduling/decoder.ts';
+import type { Decoder, Pick, Score, Token } from '../scheduling/decoder.ts';
 import type { JobResult, SchedulerStats } from '../scheduling/job.ts';
 import { Scheduler } from '../scheduling/scheduler.ts';
 import {
+  type Embeddings,
+  type EmbedOptions,
   type Engine,
   type EngineInfo,
+  type GeneratedLogprob,
   type GenerateRequest,
   type Generation,
   type GenerationPart,
+  GrammarError,
   PromptTooLongError,
+  type TokenLogprob,
+  UnsupportedError,
 } from './engine.ts';
+import { toGbnf } from './grammar/grammar.ts';
 import { type Detokenizer, OutputText } from './output-text.ts';
 import { PartStream } from './part-stream.ts';
+import { ScoreQueue } from './score-queue.ts';
 
 /** The text side of a model. */
 export interface Vocabulary {
@@ -23,14 +31,28 @@ export interface Vocabulary {
   isEndOfGeneration(token: Token): boolean;
   /** The tokens that begin a text: none or one. */
   readonly beginning: readonly Token[];
+  /** The bytes that a token stands for. */
+  bytesOf(token: Token): Uint8Array;
+  /** Texts of the tokens that steer the model. */
+  controlTokens(): readonly string[];
+}
+
+/** Turns texts into vectors. */
+export interface Embedder {
+  embed(inputs: readonly (string | readonly Token[])[], options: EmbedOptions): Promise<Embeddings>;
 }
 
 export interface BatchedEngineParts {
   readonly info: EngineInfo;
   readonly decoder: Decoder;
   readonly vocabulary: Vocabulary;
+  readonly embedder: Embedder;
+  /** @throws GrammarError for GBNF that the decoder would not take */
+  readonly checkGrammar: (gbnf: string) => void;
   /** Requests that may wait for a slot. */
   readonly maxQueue: number;
+  /** Memory for prompts whose slot is gone, in bytes. Default 0: none. */
+  readonly promptCacheBytes?: number;
   /** Frees the decoder. */
   readonly dispose: () => Promise<void>;
 }
@@ -39,12 +61,14 @@ export class BatchedEngine implements Engine {
   readonly info: EngineInfo;
   readonly #parts: BatchedEngineParts;
   readonly #scheduler: Scheduler;
+  #closed = false;
 
   constructor(parts: BatchedEngineParts) {
     this.info = parts.info;
     this.#parts = parts;
     this.#scheduler = new Scheduler(parts.decoder, {
       maxQueue: parts.maxQueue,
+      promptCacheBytes: parts.promptCacheBytes ?? 0,
       now: () => performance.now(),
       isEndOfGeneration: (token) => parts.vocabulary.isEndOfGeneration(token),
     });
@@ -62,28 +86,53 @@ export class BatchedEngine implements Engine {
     return this.#parts.vocabulary.tokenize(text, special);
   }
 
+  get controlTokens(): readonly string[] {
+    return this.#parts.vocabulary.controlTokens();
+  }
+
+  async embed(inputs: readonly (string | readonly Token[])[], options: EmbedOptions = {}): Promise<Embeddings> {
+    if (this.#closed) throw new Error('the engine is closed');
+    if (!this.info.capabilities.embed) throw new UnsupportedError('embed', 'this model gives no embeddings');
+    return this.#parts.embedder.embed(inputs, options);
+  }
+
   generate(request: GenerateRequest): Generation {
-    const { contextLength } = this.info;
+    const { contextLength, capabilities } = this.info;
+    if (!capabilities.generate)
+      throw new UnsupportedError('generate', 'this model turns texts into embeddings and writes none: ask it to embed');
+    const grammar = this.#grammarOf(request);
     if (request.prompt.length >= contextLength) throw new PromptTooLongError(request.prompt.length, contextLength);
 
     const leave = new AbortController();
     const stream = new PartStream<GenerationPart>(() => leave.abort());
     const output = new OutputText(this.#parts.vocabulary.detokenize, request.prompt, request.stop);
+    const scored = request.logprobs === undefined ? undefined : new ScoreQueue();
     const tokens: Token[] = [];
     let unsent = '';
     let stopped = false;
+    let ended = false;
     const flush = () => {
-      if (unsent !== '') stream.push({ type: 'text', text: unsent });
+      const scores = scored?.take(ended && !stopped ? Number.POSITIVE_INFINITY : output.released) ?? [];
+      if (unsent !== '' || scores.length > 0)
+        stream.push({ type: 'text', text: unsent, ...(scored ? { logprobs: scores } : {}) });
       unsent = '';
     };
     this.#scheduler.submit({
       prompt: request.prompt,
       maxTokens: request.maxTokens,
-      sampling: request.sampling,
+      sampling: {
+        ...request.sampling,
+        ...(grammar === undefined ? {} : { grammar }),
+        ...(request.logprobs === undefined ? {} : { logprobs: request.logprobs }),
+        ...(request.ignoreEos === true ? { ignoreEos: true } : {}),
+        ...(request.minTokens === undefined ? {} : { minTokens: request.minTokens }),
+      },
+      ...(request.tenant === undefined ? {} : { tenant: request.tenant }),
       signal: request.signal ? AbortSignal.any([leave.signal, request.signal]) : leave.signal,
       sink: {
-        accept: (token) => {
+        accept: (token, pick) => {
           tokens.push(token);
+          scored?.push(output.decoded, this.#score(pick));
           const piece = output.push(token);
           unsent += piece.text;
           stopped = piece.stopped;
@@ -91,6 +140,7 @@ export class BatchedEngine implements Engine {
         },
         flush,
         done: (result: JobResult) => {
+          ended = true;
           if (!stopped) unsent += output.end();
           flush();
           stream.push({ type: 'end', tokens, ...result });
@@ -102,7 +152,37 @@ export class BatchedEngine implements Engine {
     return stream;
   }
 
+  /** @throws GrammarError, UnsupportedError */
+  #grammarOf({ grammar, logprobs, ignoreEos, minTokens }: GenerateRequest): string | undefined {
+    const { capabilities } = this.info;
+    if (logprobs !== undefined && !capabilities.logprobs)
+      throw new UnsupportedError('logprobs', 'this engine gives no log probabilities: leave logprobs out');
+    if (!grammar) return undefined;
+    if (!capabilities.grammar)
+      throw new UnsupportedError('grammar', 'this engine cannot hold an answer to a grammar: leave it out');
+    if (ignoreEos === true || (minTokens ?? 0) > 0)
+      throw new GrammarError(
+        'an answer that follows a grammar ends where the grammar says: leave ignoreEos and minTokens out',
+      );
+    const gbnf = toGbnf(grammar);
+    this.#parts.checkGrammar(gbnf);
+    return gbnf;
+  }
+
+  #score(pick: Pick): GeneratedLogprob {
+    return {
+      ...this.#describe([pick.token, pick.logprob ?? 0]),
+      top: (pick.top ?? []).map((one) => this.#describe(one)),
+    };
+  }
+
+  #describe([token, logprob]: Score): TokenLogprob {
+    const bytes = this.#parts.vocabulary.bytesOf(token);
+    return { token, text: Buffer.from(bytes).toString(), bytes: [...bytes], logprob };
+  }
+
   async close(): Promise<void> {
+    this.#closed = true;
     await this.#scheduler.close();
     await this.#parts.dispose();
   }

@@ -24,7 +24,17 @@ export interface EngineInfo {
   readonly parallelRequests: number;
   /** Tokens in one batch. */
   readonly batchSize: number;
+  readonly capabilities: Capabilities;
   readonly model: ModelInfo;
+}
+
+/** What this engine can do with this model; the rest is refused with an UnsupportedError. */
+export interface Capabilities {
+  /** False for models that only embed. */
+  readonly generate: boolean;
+  readonly embed: boolean;
+  readonly grammar: boolean;
+  readonly logprobs: boolean;
 }
 
 /** What the model file says of itself. */
@@ -49,6 +59,15 @@ export interface ModelInfo {
   readonly eosToken: string;
 }
 
+/** What an answer must look like. */
+export type Grammar =
+  /** Any JSON object. */
+  | { readonly type: 'json' }
+  /** JSON that satisfies a JSON Schema; `true` or an object. */
+  | { readonly type: 'json_schema'; readonly schema: unknown }
+  /** llama.cpp's grammar notation with a rule `root`. */
+  | { readonly type: 'gbnf'; readonly text: string };
+
 export interface GenerateRequest {
   readonly prompt: readonly Token[];
   /** Tokens to generate; Infinity for as many as the context holds. */
@@ -57,12 +76,38 @@ export interface GenerateRequest {
   /** Texts that end the answer and do not appear in it. */
   readonly stop: readonly string[];
   readonly signal?: AbortSignal;
+  readonly grammar?: Grammar;
+  /** Alternatives to report with each token's own log probability, 0 to 20; undefined reports nothing. */
+  readonly logprobs?: number;
+  /** Whose request this is, such as the id of an API key: waiting tenants take turns. Default: all the same. */
+  readonly tenant?: string;
+  /** Goes on until `maxTokens` or a stop text. Not together with a grammar. */
+  readonly ignoreEos?: boolean;
+  /** Tokens before which the model may not end the answer. Not together with a grammar. */
+  readonly minTokens?: number;
+}
+
+/** How likely a token was, before any sampling setting. */
+export interface TokenLogprob {
+  readonly token: Token;
+  /** Empty or with replacement characters where a token is part of a character: see `bytes`. */
+  readonly text: string;
+  readonly bytes: readonly number[];
+  /** Natural logarithm; 0 is certain. */
+  readonly logprob: number;
+}
+
+export interface GeneratedLogprob extends TokenLogprob {
+  /** The likeliest tokens at this place, likeliest first; the generated one need not be among them. */
+  readonly top: readonly TokenLogprob[];
 }
 
 /** A piece of the answer: never part of a character, never the beginning of a stop text. */
 export interface TextPart {
   readonly type: 'text';
   readonly text: string;
+  /** Of the tokens that this text completes, when they were asked for. */
+  readonly logprobs?: readonly GeneratedLogprob[];
 }
 
 /** The last part of every generation. Times in milliseconds. */
@@ -85,6 +130,21 @@ export type GenerationPart = TextPart | EndPart;
 /** An answer in the making; leaving the loop early aborts it. */
 export type Generation = AsyncIterable<GenerationPart>;
 
+export interface EmbedOptions {
+  readonly signal?: AbortSignal;
+  /** Scales each vector to length 1. Default true. */
+  readonly normalize?: boolean;
+  /** Cuts inputs that are too long, instead of refusing them. Default false. */
+  readonly truncate?: boolean;
+}
+
+export interface Embeddings {
+  /** One for each input, in their order. */
+  readonly embeddings: readonly Float32Array[];
+  /** Of all inputs, with the tokens that begin and end each. */
+  readonly promptTokens: number;
+}
+
 /** A loaded model. */
 export interface Engine {
   readonly info: EngineInfo;
@@ -98,9 +158,16 @@ export interface Engine {
   readonly beginning: readonly Token[];
   /**
    * Starts an answer.
-   * @throws PromptTooLongError, QueueFullError: before anything is generated.
+   * @throws PromptTooLongError, QueueFullError, GrammarError, UnsupportedError: before anything is generated.
    */
   generate(request: GenerateRequest): Generation;
+  /**
+   * Vectors of texts, or of tokens without those that begin and end a text.
+   * @throws PromptTooLongError, QueueFullError, UnsupportedError, AbortError
+   */
+  embed(inputs: readonly (string | readonly Token[])[], options?: EmbedOptions): Promise<Embeddings>;
+  /** Texts such as `<|im_end|>` that steer the model; found out on first use. */
+  readonly controlTokens: readonly string[];
   /** Aborts what runs and frees the memory. */
   close(): Promise<void>;
 }
@@ -118,6 +185,33 @@ export class PromptTooLongError extends Error {
     this.name = 'PromptTooLongError';
     this.promptTokens = promptTokens;
     this.contextLength = contextLength;
+  }
+}
+
+/** A grammar or schema that cannot be used; the request's fault. */
+export class GrammarError extends Error {
+  /** The schema's keyword that is to blame. */
+  readonly keyword: string | undefined;
+  /** Where it stands, as a JSON pointer such as `#/properties/age`. */
+  readonly path: string | undefined;
+
+  constructor(message: string, keyword?: string, path?: string, options?: ErrorOptions) {
+    super(message, options);
+    this.name = 'GrammarError';
+    this.keyword = keyword;
+    this.path = path;
+  }
+}
+
+/** This engine cannot do that with this model; the request's fault. */
+export class UnsupportedError extends Error {
+  /** Of GenerateRequest, or `embed` or `generate`. */
+  readonly feature: string;
+
+  constructor(feature: string, message: string) {
+    super(message);
+    this.name = 'UnsupportedError';
+    this.feature = feature;
   }
 }
 

@@ -3,9 +3,17 @@
  * scheduler. Its decoder keeps what every slot was given and refuses what a real one would silently get wrong.
  */
 import { setImmediate as nextTurn } from 'node:timers/promises';
-import type { BatchItem, Decoder, SamplingParams, Token, TokenSampler } from '../scheduling/decoder.ts';
+import type {
+  BatchItem,
+  Decoder,
+  Pick,
+  SamplerRequest,
+  SavedState,
+  Token,
+  TokenSampler,
+} from '../scheduling/decoder.ts';
 import { BatchedEngine } from './batched-engine.ts';
-import type { Engine } from './engine.ts';
+import { type Capabilities, type Engine, PromptTooLongError } from './engine.ts';
 
 /** Bytes are tokens; these come after them. */
 const END = 256;
@@ -22,10 +30,14 @@ const TEMPLATE =
   '{% if add_generation_prompt %}<|assistant|>{% endif %}';
 
 /** Decides the next token from everything before it. */
-export type NextToken = (tokens: readonly Token[], params: SamplingParams) => Token;
+export type NextToken = (tokens: readonly Token[], params: SamplerRequest) => Token;
+
+interface FakeState extends SavedState {
+  readonly content: readonly Token[];
+}
 
 interface FakeSampler extends TokenSampler {
-  readonly params: SamplingParams;
+  readonly params: SamplerRequest;
   disposed: boolean;
 }
 
@@ -51,6 +63,8 @@ export class FakeDecoder implements Decoder<FakeSampler> {
   readonly contents: Token[][];
   /** Samplers that nobody disposed. */
   liveSamplers = 0;
+  /** States that nobody dropped. */
+  savedStates = 0;
   readonly #options: FakeDecoderOptions;
   #last: readonly BatchItem[] = [];
   #busy = false;
@@ -63,7 +77,7 @@ export class FakeDecoder implements Decoder<FakeSampler> {
     this.contents = Array.from({ length: options.slots }, () => []);
   }
 
-  createSampler(params: SamplingParams): FakeSampler {
+  createSampler(params: SamplerRequest): FakeSampler {
     this.liveSamplers++;
     const sampler: FakeSampler = {
       params,
@@ -95,14 +109,22 @@ export class FakeDecoder implements Decoder<FakeSampler> {
     });
   }
 
-  async sample(picks: readonly { readonly item: number; readonly sampler: FakeSampler }[]): Promise<readonly Token[]> {
+  async sample(picks: readonly { readonly item: number; readonly sampler: FakeSampler }[]): Promise<readonly Pick[]> {
     return this.#alone(() =>
       Promise.resolve(
         picks.map(({ item, sampler }) => {
           const decoded = this.#last[item];
           if (!decoded?.sampled) throw new Error('sampled where no logits were asked for');
           if (sampler.disposed) throw new Error('sampled with a disposed sampler');
-          return this.#options.next(this.#content(decoded.slot), sampler.params);
+          const token = this.#options.next(this.#content(decoded.slot), sampler.params);
+          const { logprobs } = sampler.params;
+          if (logprobs === undefined) return { token };
+          // Half as likely from one to the next, the chosen one first.
+          const top = Array.from(
+            { length: logprobs },
+            (_, rank) => [(token + rank) % 256, -Math.LN2 * (rank + 1)] as const,
+          );
+          return { token, logprob: -Math.LN2, top };
         }),
       ),
     );
@@ -118,6 +140,22 @@ export class FakeDecoder implements Decoder<FakeSampler> {
   async copy(from: number, to: number): Promise<void> {
     await this.#alone(() => {
       this.contents[to] = this.#content(from).slice();
+      return Promise.resolve();
+    });
+  }
+
+  async save(slot: number, tokens: readonly Token[]): Promise<FakeState> {
+    return this.#alone(() => {
+      const content = this.#content(slot).slice();
+      if (content.join() !== tokens.join()) throw new Error(`slot ${slot} does not hold what is to be saved`);
+      this.savedStates++;
+      return Promise.resolve({ content, bytes: content.length, drop: () => void this.savedStates-- });
+    });
+  }
+
+  async restore(saved: SavedState, slot: number): Promise<void> {
+    await this.#alone(() => {
+      this.contents[slot] = (saved as FakeState).content.slice();
       return Promise.resolve();
     });
   }
@@ -140,6 +178,8 @@ export class FakeDecoder implements Decoder<FakeSampler> {
 }
 
 export interface FakeEngineOptions {
+  /** What the engine claims to be able to do; default: everything. */
+  readonly capabilities?: Partial<Capabilities>;
   /** Default 512. */
   readonly contextLength?: number;
   /** Default 2. */
@@ -175,6 +215,7 @@ export function createFakeEngine(options: FakeEngineOptions = {}): Engine {
       contextLength,
       parallelRequests,
       batchSize,
+      capabilities: { generate: true, embed: true, grammar: true, logprobs: true, ...options.capabilities },
       model: {
         format: 'gguf',
         architecture: 'fake',
@@ -190,7 +231,19 @@ export function createFakeEngine(options: FakeEngineOptions = {}): Engine {
       },
     },
     decoder,
-    vocabulary: { tokenize, detokenize, isEndOfGeneration: (token) => token === END, beginning: [BEGIN] },
+    vocabulary: {
+      tokenize,
+      detokenize,
+      isEndOfGeneration: (token) => token === END,
+      beginning: [BEGIN],
+      bytesOf: (token) =>
+        token < 256 ? Uint8Array.of(token) : Buffer.from(SPECIAL.find(([, id]) => id === token)?.[0] ?? ''),
+      controlTokens: () => SPECIAL.map(([text]) => text),
+    },
+    checkGrammar: () => undefined,
+    embedder: {
+      embed: (inputs, { normalize, truncate }) => embed(inputs, contextLength, normalize !== false, truncate === true),
+    },
     maxQueue: options.maxQueue ?? 64,
     dispose: () => Promise.resolve(),
   });
@@ -211,13 +264,45 @@ function detokenize(tokens: readonly Token[]): string {
   return Buffer.from(tokens.filter((token) => token < 256)).toString();
 }
 
+/** Counts bytes into 64 boxes: equal texts give equal vectors, and similar ones similar. */
+async function embed(
+  inputs: readonly (string | readonly Token[])[],
+  contextLength: number,
+  normalize: boolean,
+  truncate: boolean,
+): Promise<{ embeddings: Float32Array[]; promptTokens: number }> {
+  let promptTokens = 0;
+  const embeddings = inputs.map((input) => {
+    const all = [BEGIN, ...(typeof input === 'string' ? tokenize(input, false) : input)];
+    if (all.length > contextLength && !truncate) throw new PromptTooLongError(all.length, contextLength);
+    const tokens = all.slice(0, contextLength);
+    promptTokens += tokens.length;
+    const vector = new Float32Array(64);
+    for (const token of tokens) vector[token % 64] = (vector[token % 64] ?? 0) + 1;
+    const length = Math.hypot(...vector);
+    return normalize ? vector.map((value) => value / length) : vector;
+  });
+  return Promise.resolve({ embeddings, promptTokens });
+}
+
 /** Says back what stands between the last two role tokens; goes through the alphabet where there are none. */
-function echo(tokens: readonly Token[]): Token {
+function echo(tokens: readonly Token[], params: SamplerRequest): Token {
+  const token = answerOf(tokens, params.grammar !== undefined);
+  // A fake of keeping on: it says dots where it would have ended.
+  const generated = tokens.length - tokens.lastIndexOf(roleToken('assistant')) - 1;
+  const goesOn = params.ignoreEos === true || generated < (params.minTokens ?? 0);
+  return token === END && goesOn ? 46 : token;
+}
+
+/** With a grammar the answer is a JSON object, whatever the grammar. */
+function answerOf(tokens: readonly Token[], json: boolean): Token {
   const answerAt = tokens.lastIndexOf(roleToken('assistant'));
   if (answerAt < 0) return tokens.length % 16 === 0 ? END : 97 + (tokens.length % 26);
   let from = answerAt - 1;
   while (from >= 0 && (tokens[from] ?? 0) < 258) from--;
   const said = tokens.slice(from + 1, answerAt).filter((token) => token < 256);
-  const answer = [...Buffer.from('You said: '), ...said];
+  const answer = json
+    ? [...Buffer.from(JSON.stringify({ said: Buffer.from(said).toString() }))]
+    : [...Buffer.from('You said: '), ...said];
   return answer[tokens.length - answerAt - 1] ?? END;
 }

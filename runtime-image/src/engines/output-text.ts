@@ -23,6 +23,7 @@ export class OutputText {
   #pending: Token[] = [];
   /** Text that may be the beginning of a stop text. */
   #held = '';
+  #released = 0;
 
   /**
    * @param prompt what the answer follows
@@ -32,6 +33,16 @@ export class OutputText {
     this.#detokenize = detokenize;
     this.#stops = stops;
     this.#previous = prompt.slice(-LOOK_BACK);
+  }
+
+  /** Length of the text that was given out. */
+  get released(): number {
+    return this.#released;
+  }
+
+  /** Length of the text of every whole character so far, given out or held back: where the next token's text begins. */
+  get decoded(): number {
+    return this.#released + this.#held.length;
   }
 
   /** @returns what may be sent now, and whether a stop text was met. */
@@ -51,6 +62,7 @@ export class OutputText {
     const { text } = this.#release(rest.replace(/\ufffd+$/, ''));
     const held = this.#held;
     this.#held = '';
+    this.#released += held.length;
     return text + held;
   }
 
@@ -67,9 +79,13 @@ export class OutputText {
       const found = text.indexOf(stop);
       if (found >= 0 && (cut < 0 || found < cut)) cut = found;
     }
-    if (cut >= 0) return { text: text.slice(0, cut), stopped: true };
+    if (cut >= 0) {
+      this.#released += cut;
+      return { text: text.slice(0, cut), stopped: true };
+    }
     const keep = Math.max(0, ...this.#stops.map((stop) => overlap(text, stop)));
     this.#held = text.slice(text.length - keep);
+    this.#released += text.length - keep;
     return { text: text.slice(0, text.length - keep), stopped: false };
   }
 }

@@ -35,6 +35,7 @@ export async function loadEngine(config: Config, observer: LoadObserver): Promis
       flashAttention: config.flashAttention,
       kvCacheType: config.kvCacheType,
       maxQueue: config.maxQueue,
+      promptCacheBytes: config.promptCacheBytes,
     },
     observer,
   );

@@ -13,6 +13,9 @@ import { isOperations } from '../routes/operations.ts';
 /** How often the folder is read again besides when the kernel tells of a change, in milliseconds. */
 const POLL = 10_000;
 
+/** Enough to tell keys apart in a log, far too little to find one. */
+const KEY_ID_DIGITS = 8;
+
 interface Key {
   /** The file's name; good for logs. */
   readonly name: string;
@@ -23,6 +26,7 @@ export class KeyStore {
   readonly #folder: string;
   readonly #log: FastifyBaseLogger;
   #keys: readonly Key[] = [];
+  #reading: Promise<void> = Promise.resolve();
   #watcher: FSWatcher | undefined;
   #timer: NodeJS.Timeout | undefined;
 
@@ -49,8 +53,16 @@ export class KeyStore {
     clearInterval(this.#timer);
   }
 
-  /** Reads the folder again; keeps the old keys when it cannot be read in the middle of a swap. */
-  async reload(): Promise<void> {
+  /**
+   * Reads the folder again; keeps the old keys when it cannot be read in the middle of a swap. One reading at a time, in
+   * the order of the calls: of two side by side, the one that began before the swap could end last and win.
+   */
+  reload(): Promise<void> {
+    this.#reading = this.#reading.then(() => this.#read());
+    return this.#reading;
+  }
+
+  async #read(): Promise<void> {
     try {
       const names = (await readdir(this.#folder)).filter((name) => !name.startsWith('.')).sort();
       const texts = await Promise.all(names.map((name) => readFile(path.join(this.#folder, name), 'utf8')));
@@ -73,13 +85,13 @@ export class KeyStore {
     }
   }
 
-  /** @returns the name of the key, or undefined for a wrong one */
-  find(presented: string): string | undefined {
+  /** @returns the key's name and the first digits of its digest, or undefined for a wrong one */
+  find(presented: string): { readonly name: string; readonly id: string } | undefined {
     const digest = digestOf(presented);
-    let found: string | undefined;
+    let found: Key | undefined;
     // Every key is compared, so the time tells neither which matched nor how many there are to the left.
-    for (const key of this.#keys) if (timingSafeEqual(key.digest, digest)) found = key.name;
-    return found;
+    for (const key of this.#keys) if (timingSafeEqual(key.digest, digest)) found = key;
+    return found && { name: found.name, id: found.digest.toString('hex').slice(0, KEY_ID_DIGITS) };
   }
 }
 
@@ -88,7 +100,12 @@ export function registerAuth(app: FastifyInstance, keys: KeyStore): void {
   app.addHook('onRequest', async (request, reply) => {
     if (isOperations(request)) return;
     const presented = presentedKey(request);
-    if (presented !== undefined && keys.find(presented) !== undefined) return;
+    const key = presented === undefined ? undefined : keys.find(presented);
+    if (key) {
+      request.facts.tenant = key.name;
+      request.facts.keyId = key.id;
+      return;
+    }
     reply.header('www-authenticate', 'Bearer');
     throw new ApiError(
       401,

@@ -4,7 +4,7 @@
  */
 import type { FastifyInstance, FastifyRequest } from 'fastify';
 import { ApiError } from '../api-error.ts';
-import { PromptTooLongError } from '../engines/engine.ts';
+import { GrammarError, PromptTooLongError, UnsupportedError } from '../engines/engine.ts';
 import { QueueFullError } from '../scheduling/queue.ts';
 
 export function registerErrors(app: FastifyInstance): void {
@@ -28,6 +28,11 @@ export function toApiError(thrown: unknown): ApiError {
     return new ApiError(429, thrown.message, { code: 'rate_limit_exceeded', retryAfter: thrown.retryAfterSeconds });
   if (thrown instanceof PromptTooLongError)
     return new ApiError(400, thrown.message, { code: 'context_length_exceeded' });
+  if (thrown instanceof GrammarError) {
+    const where = thrown.path === undefined ? '' : ` (at ${thrown.path})`;
+    return new ApiError(400, `${thrown.message}${where}`, { code: 'invalid_schema' });
+  }
+  if (thrown instanceof UnsupportedError) return new ApiError(400, thrown.message, { code: 'unsupported_parameter' });
   // Fastify's own: a body that is no JSON, too large, and the like.
   const { statusCode, message } = thrown as { statusCode?: number; message?: string };
   if (statusCode !== undefined && statusCode >= 400 && statusCode < 500)
@@ -37,7 +42,12 @@ export function toApiError(thrown: unknown): ApiError {
 
 /** The body for an error in the shape of the API that the request was meant for. */
 export function errorBody(request: FastifyRequest, error: ApiError): unknown {
+  if (isAnthropic(request)) return anthropicError(error);
   return isOpenAi(request) ? openAiError(error) : ollamaError(error);
+}
+
+export function anthropicError(error: ApiError): unknown {
+  return { type: 'error', error: { type: anthropicType(error.status), message: error.message } };
 }
 
 export function openAiError(error: ApiError): unknown {
@@ -57,6 +67,30 @@ export function ollamaError(error: ApiError): unknown {
 
 export function isOpenAi(request: FastifyRequest): boolean {
   return request.url.startsWith('/v1/') || request.url === '/v1';
+}
+
+/** Anthropic's API has one family of paths among OpenAI's. */
+function isAnthropic(request: FastifyRequest): boolean {
+  return /^\/v1\/messages(?:[/?]|$)/.test(request.url);
+}
+
+function anthropicType(status: number): string {
+  switch (status) {
+    case 401:
+      return 'authentication_error';
+    case 403:
+      return 'permission_error';
+    case 404:
+      return 'not_found_error';
+    case 413:
+      return 'request_too_large';
+    case 429:
+      return 'rate_limit_error';
+    case 503:
+      return 'overloaded_error';
+    default:
+      return status >= 500 ? 'api_error' : 'invalid_request_error';
+  }
 }
 
 function openAiType(status: number): string {

@@ -7,7 +7,7 @@ import type { EndPart } from '../engines/engine.ts';
 import type { Lifecycle } from '../lifecycle.ts';
 
 /** nginx's number for a client that hung up before the answer. */
-const CLIENT_GONE = 499;
+export const CLIENT_GONE = 499;
 
 export class Metrics {
   readonly registry = new Registry();

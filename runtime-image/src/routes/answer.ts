@@ -6,10 +6,11 @@ import { randomInt } from 'node:crypto';
 import { once } from 'node:events';
 import type { FastifyReply, FastifyRequest } from 'fastify';
 import { ApiError } from '../api-error.ts';
-import type { ChatMessage } from '../chat-template.ts';
-import type { EndPart, GenerateRequest, Generation, SamplingParams, Token } from '../engines/engine.ts';
+import type { ChatMessage, PromptSegment, RenderOptions } from '../chat-template.ts';
+import type { EndPart, GeneratedLogprob, GenerateRequest, Generation, TextPart, Token } from '../engines/engine.ts';
 import type { LoadedModel } from '../lifecycle.ts';
 import type { Metrics } from '../plugins/metrics.ts';
+import { AnswerReader, type ReaderOptions, type ToolCall } from './tool-calls.ts';
 
 /** llama.cpp takes the largest 32-bit number as "any seed". */
 const SEEDS = 0xffff_ffff;
@@ -21,77 +22,196 @@ export function seedOf(seed: number | undefined): number {
 }
 
 /** @throws ApiError (400) when the model has no template, or its template refuses the messages */
-export function chatPrompt(model: LoadedModel, messages: readonly ChatMessage[]): Token[] {
+export function chatSegments(
+  model: LoadedModel,
+  messages: readonly ChatMessage[],
+  options: RenderOptions = {},
+): PromptSegment[] {
   if (!model.template)
     throw new ApiError(
       400,
       'this model has no chat template: use /api/generate or /v1/completions with the whole prompt',
       { code: 'no_chat_template' },
     );
-  return textPrompt(model, model.template.render(messages));
+  return model.template.render(messages, options);
+}
+
+/** Tokens of messages. @throws as chatSegments */
+export function chatPrompt(model: LoadedModel, messages: readonly ChatMessage[], options: RenderOptions = {}): Token[] {
+  return textPrompt(model, chatSegments(model, messages, options));
 }
 
 /** Tokens of a text that is a prompt as it stands; the token that begins a text appears once. */
-export function textPrompt(model: LoadedModel, text: string): Token[] {
+export function textPrompt(model: LoadedModel, text: string | readonly PromptSegment[]): Token[] {
   const { engine } = model;
-  const tokens = engine.tokenize(text, true);
+  const segments = typeof text === 'string' ? [{ text, special: true }] : text;
+  const tokens = segments.flatMap((segment) => engine.tokenize(segment.text, segment.special));
   const begun = engine.beginning.every((token, index) => tokens[index] === token);
   const prompt = begun ? tokens : [...engine.beginning, ...tokens];
   if (prompt.length === 0) throw new ApiError(400, 'the prompt is empty: write something to answer');
   return prompt;
 }
 
-export interface AnswerRequest {
-  readonly prompt: readonly Token[];
-  readonly maxTokens: number;
-  readonly sampling: SamplingParams;
-  readonly stop: readonly string[];
+export type AnswerRequest = Omit<GenerateRequest, 'signal' | 'tenant'>;
+
+/** A piece of an answer, told apart: text, thoughts, calls of tools. */
+export type AnswerPart =
+  | TextPart
+  | { readonly type: 'thinking'; readonly text: string }
+  | { readonly type: 'call'; readonly call: ToolCall; readonly index: number }
+  | { readonly type: 'end'; readonly end: EndPart; readonly calls: number };
+
+/** A part of one of several answers. */
+export interface ChoicePart {
+  readonly choice: number;
+  readonly part: AnswerPart;
 }
 
 /**
- * Starts a generation that ends when the client hangs up.
+ * Starts answers that end together: when the client hangs up, or when one of them fails.
+ * @param reading what to look for in the text; undefined leaves it as it is
  * @throws what Engine.generate throws
  */
+export function startAnswers(
+  model: LoadedModel,
+  metrics: Metrics,
+  reply: FastifyReply,
+  requests: readonly AnswerRequest[],
+  reading?: ReaderOptions,
+): AsyncIterable<AnswerPart>[] {
+  const { facts } = reply.request;
+  const gone = new AbortController();
+  reply.raw.once('close', () => {
+    if (!reply.raw.writableEnded) gone.abort();
+  });
+  const tenant = facts.tenant === undefined ? {} : { tenant: facts.tenant };
+  const ended = (end: EndPart) => {
+    metrics.generationEnded(end);
+    // Several answers to one prompt read it once.
+    facts.promptTokens = Math.max(facts.promptTokens, end.promptTokens);
+    facts.completionTokens += end.completionTokens;
+  };
+  try {
+    return requests.map((request) =>
+      readParts(model.engine.generate({ ...request, ...tenant, signal: gone.signal }), reading, ended, () =>
+        gone.abort(),
+      ),
+    );
+  } catch (error) {
+    gone.abort();
+    throw error;
+  }
+}
+
+/** One answer. */
 export function startAnswer(
   model: LoadedModel,
   metrics: Metrics,
   reply: FastifyReply,
   request: AnswerRequest,
-): Generation {
-  const gone = new AbortController();
-  reply.raw.once('close', () => {
-    if (!reply.raw.writableEnded) gone.abort();
-  });
-  const full: GenerateRequest = { ...request, signal: gone.signal };
-  return measured(model.engine.generate(full), metrics);
+  reading?: ReaderOptions,
+): AsyncIterable<AnswerPart> {
+  const [answer] = startAnswers(model, metrics, reply, [request], reading);
+  if (!answer) throw new Error('no answer was started');
+  return answer;
 }
 
-async function* measured(generation: Generation, metrics: Metrics): Generation {
-  for await (const part of generation) {
-    if (part.type === 'end') {
-      metrics.generationEnded(part);
-      // Nobody reads this when the client is gone. Otherwise the server ended it, and half an answer is none.
-      if (part.reason === 'aborted') throw new ApiError(503, 'the server shut down before the answer was complete');
+async function* readParts(
+  generation: Generation,
+  reading: ReaderOptions | undefined,
+  ended: (end: EndPart) => void,
+  failed: () => void,
+): AsyncGenerator<AnswerPart, void> {
+  const reader = reading === undefined ? undefined : new AnswerReader(reading);
+  let calls = 0;
+  /** Of tokens whose text is held back. */
+  let scores: GeneratedLogprob[] | undefined;
+  try {
+    for await (const part of generation) {
+      if (part.type === 'text') {
+        if (!reader) {
+          yield part;
+          continue;
+        }
+        if (part.logprobs) (scores ??= []).push(...part.logprobs);
+      } else {
+        ended(part);
+        // Nobody reads this when the client is gone. Otherwise the server ended it, and half an answer is none.
+        if (part.reason === 'aborted') throw new ApiError(503, 'the server shut down before the answer was complete');
+      }
+      if (reader) {
+        const read = part.type === 'text' ? reader.push(part.text) : reader.end();
+        if (read.thinking !== '') yield { type: 'thinking', text: read.thinking };
+        if (read.text !== '' || (part.type === 'end' && scores)) {
+          yield { type: 'text', text: read.text, ...(scores ? { logprobs: scores } : {}) };
+          scores = undefined;
+        }
+        for (const call of read.calls) yield { type: 'call', call, index: calls++ };
+      }
+      if (part.type === 'end') yield { type: 'end', end: part, calls };
     }
-    yield part;
+  } catch (error) {
+    failed();
+    throw error;
   }
+}
+
+export interface WholeAnswer {
+  readonly text: string;
+  readonly thinking: string;
+  readonly calls: readonly ToolCall[];
+  readonly logprobs: readonly GeneratedLogprob[];
+  readonly end: EndPart;
 }
 
 /** Waits for the whole answer. */
-export async function wholeAnswer(generation: Generation): Promise<{ text: string; end: EndPart }> {
+export async function wholeAnswer(parts: AsyncIterable<AnswerPart>): Promise<WholeAnswer> {
   let text = '';
-  for await (const part of generation) {
-    if (part.type === 'end') return { text, end: part };
-    text += part.text;
-  }
+  let thinking = '';
+  const calls: ToolCall[] = [];
+  const logprobs: GeneratedLogprob[] = [];
+  for await (const part of parts)
+    switch (part.type) {
+      case 'text':
+        text += part.text;
+        if (part.logprobs) logprobs.push(...part.logprobs);
+        break;
+      case 'thinking':
+        thinking += part.text;
+        break;
+      case 'call':
+        calls.push(part.call);
+        break;
+      case 'end':
+        return { text, thinking, calls, logprobs, end: part.end };
+    }
   throw new Error('a generation ended without its last part');
 }
 
-/** How an API writes a stream down; each text is sent as it is. */
-export interface StreamFormat {
+/** The parts of several answers in the order in which they come. */
+export async function* merged(answers: readonly AsyncIterable<AnswerPart>[]): AsyncGenerator<ChoicePart, void> {
+  const iterators = answers.map((answer) => answer[Symbol.asyncIterator]());
+  const next = async (iterator: AsyncIterator<AnswerPart>, choice: number) => ({
+    choice,
+    iterator,
+    result: await iterator.next(),
+  });
+  const waiting = new Map(iterators.map((iterator, choice) => [choice, next(iterator, choice)]));
+  while (waiting.size > 0) {
+    const { choice, iterator, result } = await Promise.race(waiting.values());
+    if (result.done === true) waiting.delete(choice);
+    else {
+      yield { choice, part: result.value };
+      waiting.set(choice, next(iterator, choice));
+    }
+  }
+}
+
+/** How an API writes a stream down. */
+export interface StreamFormat<Part> {
   readonly contentType: string;
-  readonly text: (text: string) => string;
-  readonly end: (end: EndPart) => string;
+  /** What a part becomes; an empty text sends nothing. */
+  readonly part: (part: Part) => string;
   /** For an error after the first byte, when the status can no longer tell. */
   readonly error: (thrown: unknown) => string;
 }
@@ -100,14 +220,14 @@ export interface StreamFormat {
  * Writes a stream. Headers leave with the first part, so whatever fails before still gets its own status.
  * @param before sent ahead of the first part
  */
-export async function sendStream(
+export async function sendStream<Part>(
   request: FastifyRequest,
   reply: FastifyReply,
-  generation: Generation,
-  format: StreamFormat,
+  stream: AsyncIterable<Part>,
+  format: StreamFormat<Part>,
   before = '',
 ): Promise<FastifyReply> {
-  const parts = generation[Symbol.asyncIterator]();
+  const parts = stream[Symbol.asyncIterator]();
   let current = await parts.next();
   reply.hijack();
   const { raw } = reply;
@@ -120,13 +240,14 @@ export async function sendStream(
   });
   try {
     let unsent = before;
-    while (!current.done) {
-      const part = current.value;
-      unsent += part.type === 'text' ? format.text(part.text) : format.end(part);
+    while (current.done !== true) {
+      unsent += format.part(current.value);
       if (raw.destroyed) break;
-      const roomy = raw.write(unsent);
-      unsent = '';
-      if (!roomy) await drained(raw);
+      if (unsent !== '') {
+        const roomy = raw.write(unsent);
+        unsent = '';
+        if (!roomy) await drained(raw);
+      }
       current = await parts.next();
     }
   } catch (error) {
@@ -137,6 +258,15 @@ export async function sendStream(
     raw.end();
   }
   return reply;
+}
+
+/** @returns a signal that fires when the client hangs up */
+export function hangUp(reply: FastifyReply): AbortSignal {
+  const gone = new AbortController();
+  reply.raw.once('close', () => {
+    if (!reply.raw.writableEnded) gone.abort();
+  });
+  return gone.signal;
 }
 
 /** Waits until a slow client has read, or is gone. */

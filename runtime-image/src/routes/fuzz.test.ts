@@ -6,7 +6,19 @@ import { makeTestServer } from './testing.ts';
 const { app } = makeTestServer({ contextLength: 256 });
 afterAll(() => app.close());
 
-const URLS = ['/v1/chat/completions', '/v1/completions', '/api/chat', '/api/generate', '/api/show'];
+const URLS = [
+  '/v1/chat/completions',
+  '/v1/completions',
+  '/v1/embeddings',
+  '/v1/responses',
+  '/v1/messages',
+  '/v1/messages/count_tokens',
+  '/api/chat',
+  '/api/generate',
+  '/api/embed',
+  '/api/embeddings',
+  '/api/show',
+];
 /** Names that mean something, so that the fuzz gets past the first check. */
 const NAMES = [
   'stream',
@@ -18,6 +30,19 @@ const NAMES = [
   'max_tokens',
   'logit_bias',
   'n',
+  'logprobs',
+  'top_logprobs',
+  'tool_choice',
+  'think',
+  'thinking',
+  'input',
+  'instructions',
+  'text',
+  'dimensions',
+  'encoding_format',
+  'stop_sequences',
+  'reasoning',
+  'echo',
   'tools',
   'format',
   'response_format',
@@ -33,15 +58,44 @@ const NAMES = [
   'model',
 ];
 
+const SHAPES: unknown[] = [
+  'a',
+  ['a'],
+  [{ role: 'user', content: 'é🦙' }],
+  {},
+  'json',
+  'required',
+  'base64',
+  [1, 2],
+  { type: 'json_object' },
+  {
+    type: 'json_schema',
+    json_schema: { name: 'x', schema: { type: 'object', properties: { a: { type: 'number' } } } },
+  },
+  { format: { type: 'json_object' } },
+  [{ type: 'function', function: { name: 'time', parameters: { type: 'object' } } }],
+  [{ type: 'function', name: 'time', parameters: { type: 'object' } }],
+  [{ name: 'time', input_schema: { type: 'object' } }],
+  { type: 'any' },
+  { type: 'tool', name: 'time' },
+  { type: 'function', function: { name: 'time' } },
+  { type: 'enabled', budget_tokens: 1024 },
+  [{ role: 'assistant', content: null, tool_calls: [{ id: 'a', function: { name: 'time', arguments: '{' } }] }],
+  [{ role: 'user', content: [{ type: 'tool_result', tool_use_id: 'a', content: 'b' }] }],
+  [{ type: 'function_call_output', call_id: 'a', output: 'b' }],
+];
+
 const value = fc.oneof(
   { depthSize: 'small' },
   fc.jsonValue({ maxDepth: 2 }),
-  fc.constantFrom<unknown>(true, 0, 1, -1, 0.5, 1e300, '', 'a', ['a'], [{ role: 'user', content: 'é🦙' }], {}),
+  fc.constantFrom<unknown>(true, 0, 1, -1, 0.5, 1e300, '', ...SHAPES),
 );
 const body = fc
   .tuple(fc.boolean(), fc.dictionary(fc.constantFrom(...NAMES), value, { maxKeys: 4 }))
   .map(([sound, rest]) => ({
-    ...(sound ? { model: 'chat', messages: [{ role: 'user', content: 'hi' }], prompt: 'hi' } : {}),
+    ...(sound
+      ? { model: 'chat', messages: [{ role: 'user', content: 'hi' }], prompt: 'hi', input: 'hi', max_tokens: 8 }
+      : {}),
     ...rest,
   }));
 

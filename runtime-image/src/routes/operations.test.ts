@@ -217,14 +217,14 @@ describe('API keys', () => {
     const { folder, write } = await secret({ primary: 'old' });
     const keys = new KeyStore(folder, pino({ level: 'silent' }));
     await keys.open();
-    expect([keys.find('old'), keys.find('new')]).toEqual(['primary', undefined]);
+    expect([keys.find('old')?.name, keys.find('new')?.name]).toEqual(['primary', undefined]);
     await write({ primary: 'new' });
-    await expect.poll(() => [keys.find('old'), keys.find('new')]).toEqual([undefined, 'primary']);
+    await expect.poll(() => [keys.find('old')?.name, keys.find('new')?.name]).toEqual([undefined, 'primary']);
     // A folder that cannot be read is no reason to lock everybody out: the known keys stay.
     await rename(folder, `${folder}-gone`);
     folders.push(`${folder}-gone`);
     await keys.reload();
-    expect(keys.find('new')).toBe('primary');
+    expect(keys.find('new')?.name).toBe('primary');
     keys.close();
   });
 
@@ -235,4 +235,79 @@ describe('API keys', () => {
     expect(keys.find('')).toBeUndefined();
     keys.close();
   });
+});
+
+test('the audit log says who, what and how much, never what was said', async () => {
+  const lines: string[] = [];
+  const { app } = makeTestServer({ audit: (line) => lines.push(line) });
+  await app.listen({ port: 0, host: '127.0.0.1' });
+  const address = app.server.address() as { port: number };
+  const send = async (body: unknown) =>
+    (
+      await fetch(`http://127.0.0.1:${address.port}/api/generate`, { method: 'POST', body: JSON.stringify(body) })
+    ).text();
+  await send({ model: 'chat', prompt: 'private words', stream: false });
+  await send({ model: 'private name' });
+  await fetch(`http://127.0.0.1:${address.port}/healthz`);
+  await app.close();
+  const records = lines.map((line) => JSON.parse(line) as Record<string, unknown>);
+  expect(records.map(({ latencyMs, ...rest }) => ({ ...rest, timed: typeof latencyMs }))).toEqual([
+    {
+      type: 'audit',
+      time: '2026-11-23T00:00:00.000Z',
+      key: null,
+      method: 'POST',
+      route: '/api/generate',
+      model: 'chat',
+      promptTokens: 17,
+      completionTokens: 23,
+      status: 200,
+      timed: 'number',
+    },
+    {
+      type: 'audit',
+      time: '2026-11-23T00:00:00.000Z',
+      key: null,
+      method: 'POST',
+      route: '/api/generate',
+      model: null,
+      promptTokens: 0,
+      completionTokens: 0,
+      status: 404,
+      timed: 'number',
+    },
+  ]);
+  expect(lines.join('')).not.toContain('private');
+});
+
+test('the description lists every route and what it takes; health and metrics have a second name', async () => {
+  const { app } = makeTestServer();
+  const { body } = await call(app, 'GET', '/openapi.json');
+  const { paths } = body as { paths: Record<string, Record<string, { requestBody?: unknown }>> };
+  const routes = Object.entries(paths).flatMap(([url, methods]) =>
+    Object.entries(methods).map(([method, { requestBody }]) => `${method} ${url}${requestBody ? ' +' : ''}`),
+  );
+  expect(routes.sort()).toEqual([
+    'get /',
+    'get /api/ps',
+    'get /api/tags',
+    'get /api/version',
+    'get /openapi.json',
+    'get /v1/models',
+    'get /v1/models/{name}',
+    'post /api/chat +',
+    'post /api/embed +',
+    'post /api/embeddings +',
+    'post /api/generate +',
+    'post /api/show +',
+    'post /v1/chat/completions +',
+    'post /v1/completions +',
+    'post /v1/embeddings +',
+    'post /v1/messages +',
+    'post /v1/messages/count_tokens +',
+    'post /v1/responses +',
+  ]);
+  expect((await call(app, 'GET', '/api/health')).body).toEqual({ status: 'ok' });
+  expect((await call(app, 'GET', '/api/metrics')).body).toContain('slm_requests_total');
+  await app.close();
 });

@@ -1,15 +1,18 @@
 /**
- * Probes and metrics: what the kubelet, Prometheus and the operator read. They need no key and answer while draining.
+ * Probes, metrics and the API's description: what the kubelet, Prometheus and the operator read. They need no key and answer while draining.
  */
 import { serverPaths } from '@slm-operator/crds/contract';
-import type { FastifyInstance, FastifyRequest } from 'fastify';
+import type { FastifyInstance, FastifyReply, FastifyRequest } from 'fastify';
 import type { Lifecycle, LoadedModel } from '../lifecycle.ts';
 import type { Metrics } from '../plugins/metrics.ts';
 
 /** A batch that takes longer than this will not end: even one CPU at its slowest decodes a chunk in less. */
 const STUCK_MS = 120_000;
 
-const PATHS: readonly string[] = Object.values(serverPaths);
+/** Names under which Foundry Local's and Ollama's monitoring looks for the same. */
+const ALIASES = { health: '/api/health', metrics: '/api/metrics' } as const;
+
+const PATHS: readonly string[] = [...Object.values(serverPaths), ...Object.values(ALIASES), '/openapi.json'];
 
 /** Whether a request is for the routes of this file. */
 export function isOperations(request: FastifyRequest): boolean {
@@ -42,7 +45,7 @@ export interface OperationsOptions {
 export function registerOperations(app: FastifyInstance, options: OperationsOptions): void {
   const { lifecycle, metrics } = options;
 
-  app.get(serverPaths.healthz, async (_request, reply) => {
+  const health = async (_request: FastifyRequest, reply: FastifyReply) => {
     const stats = lifecycle.loaded?.engine.stats;
     if (stats?.broken) return reply.code(503).send({ status: 'broken', message: stats.broken.message });
     if (stats && stats.stepAgeMs > STUCK_MS)
@@ -50,7 +53,9 @@ export function registerOperations(app: FastifyInstance, options: OperationsOpti
         .code(503)
         .send({ status: 'stuck', message: `one batch has been computing for ${Math.round(stats.stepAgeMs / 1000)} s` });
     return { status: 'ok' };
-  });
+  };
+  app.get(serverPaths.healthz, health);
+  app.get(ALIASES.health, health);
 
   app.get(serverPaths.readyz, async (_request, reply) => {
     const { loaded, phase } = lifecycle;
@@ -60,10 +65,11 @@ export function registerOperations(app: FastifyInstance, options: OperationsOpti
     return report(loaded, options);
   });
 
-  app.get(serverPaths.metrics, async (_request, reply) => {
-    reply.type(metrics.registry.contentType);
-    return metrics.registry.metrics();
-  });
+  for (const url of [serverPaths.metrics, ALIASES.metrics])
+    app.get(url, async (_request, reply) => {
+      reply.type(metrics.registry.contentType);
+      return metrics.registry.metrics();
+    });
 }
 
 function report(loaded: LoadedModel, options: OperationsOptions): ReadyReport {

@@ -15,7 +15,11 @@ export interface TestServer {
 
 /** A server that is ready, unless `loading`. Its clock stands still. */
 export function makeTestServer(
-  options: FakeEngineOptions & { readonly loading?: boolean; readonly keys?: KeyStore } = {},
+  options: FakeEngineOptions & {
+    readonly loading?: boolean;
+    readonly keys?: KeyStore;
+    readonly audit?: (line: string) => void;
+  } = {},
 ): TestServer {
   const lifecycle = new Lifecycle();
   const app = makeApp({
@@ -23,6 +27,7 @@ export function makeTestServer(
     servedNames: ['chat', 'phi4:mini'],
     modelDigest: `sha256:${'ab'.repeat(32)}`,
     keys: options.keys,
+    audit: options.audit,
     log: pino({ level: 'silent' }),
     now: () => Date.UTC(2026, 10, 23),
   });
@@ -52,5 +57,7 @@ export async function call(
 
 /** Ids and durations, which no two runs share. */
 export function steady(text: string): string {
-  return text.replace(/"(chatcmpl|cmpl)-[0-9a-f]{24}"/g, '"$1-ID"').replace(/"([a-z_]+_duration)":\d+/g, '"$1":1');
+  return text
+    .replace(/"(chatcmpl|cmpl|call|resp|msg|fc|rs|toolu)([-_])[0-9a-f]{24}"/g, '"$1$2ID"')
+    .replace(/"([a-z_]+_duration)":\d+/g, '"$1":1');
 }

@@ -33,6 +33,31 @@ export interface SamplingParams {
   readonly logitBias: readonly (readonly [token: Token, bias: number])[];
 }
 
+/** Everything that decides on the tokens of one generation. */
+export interface SamplerRequest extends SamplingParams {
+  /** GBNF whose language the answer must belong to. */
+  readonly grammar?: string;
+  /** Alternatives to score beside each token; undefined scores nothing. */
+  readonly logprobs?: number;
+  /** The model may never end the answer of its own accord. */
+  readonly ignoreEos?: boolean;
+  /** Tokens before which the model may not end the answer. */
+  readonly minTokens?: number;
+}
+
+/** A token and the natural logarithm of its probability, before any sampling setting. */
+export type Score = readonly [token: Token, logprob: number];
+
+/** What sampling gave. */
+export interface Pick {
+  /** NO_TOKEN where none was left to choose from. */
+  readonly token: Token;
+  /** Where scores were asked for. */
+  readonly logprob?: number;
+  /** The likeliest tokens, likeliest first. */
+  readonly top?: readonly Score[];
+}
+
 /** Tokens of one slot in a batch. */
 export interface BatchItem {
   readonly slot: number;
@@ -48,6 +73,13 @@ export interface TokenSampler {
   dispose(): void;
 }
 
+/** The content of a slot, kept aside. */
+export interface SavedState {
+  readonly bytes: number;
+  /** Frees it. */
+  drop(): void;
+}
+
 /** One model context with its slots. Calls never overlap: the scheduler awaits each before the next. */
 export interface Decoder<Sampler extends TokenSampler = TokenSampler> {
   /** Sequences that can be decoded together. */
@@ -58,14 +90,14 @@ export interface Decoder<Sampler extends TokenSampler = TokenSampler> {
   readonly batchSize: number;
 
   /** `history` is the prompt: the penalties start from its tail. */
-  createSampler(params: SamplingParams, history: readonly Token[]): Sampler;
+  createSampler(request: SamplerRequest, history: readonly Token[]): Sampler;
   /** Computes one batch. Items come sorted by slot, at most one for each slot. */
   decode(items: readonly BatchItem[]): Promise<void>;
   /**
    * Samples after the last decoded batch; `item` is an index into it.
-   * @returns a token for each pick, in their order; NO_TOKEN where sampling fails
+   * @returns a token for each sampler, in their order; NO_TOKEN where sampling fails
    */
-  sample(picks: readonly { readonly item: number; readonly sampler: Sampler }[]): Promise<readonly Token[]>;
+  sample(picks: readonly { readonly item: number; readonly sampler: Sampler }[]): Promise<readonly Pick[]>;
   /**
    * Drops everything of a slot from position `length` on.
    * @returns the length that is left: less than `length` where the model's memory cannot be cut (recurrent models).
@@ -73,4 +105,8 @@ export interface Decoder<Sampler extends TokenSampler = TokenSampler> {
   truncate(slot: number, length: number): number;
   /** Replaces the content of slot `to` by a copy of that of slot `from`. */
   copy(from: number, to: number): Promise<void>;
+  /** Keeps aside what a slot holds: `tokens`. Decoders that cannot leave this and `restore` out. */
+  save?(slot: number, tokens: readonly Token[]): Promise<SavedState>;
+  /** Replaces the content of a slot by a saved one. */
+  restore?(saved: SavedState, slot: number): Promise<void>;
 }

@@ -1,7 +1,7 @@
 /**
  * What the scheduler takes and gives: requests in tokens, where their tokens go, how they ended. Types only.
  */
-import type { SamplingParams, Token } from './decoder.ts';
+import type { Pick, SamplerRequest, Token } from './decoder.ts';
 
 /** Why a generation ended. */
 export type FinishReason = 'stop' | 'length' | 'aborted';
@@ -21,7 +21,7 @@ export interface JobResult {
 /** Where a request's tokens go. None of these may throw. */
 export interface JobSink {
   /** Called right after sampling, before the next batch starts: cheap work only. @returns true to end here. */
-  accept(token: Token): boolean;
+  accept(token: Token, pick: Pick): boolean;
   /** Called while the next batch computes: sends what was accepted. */
   flush(): void;
   /** Called once, last. */
@@ -35,7 +35,9 @@ export interface JobRequest {
   readonly prompt: readonly Token[];
   /** Tokens to generate; Infinity for as many as the context holds. */
   readonly maxTokens: number;
-  readonly sampling: SamplingParams;
+  readonly sampling: SamplerRequest;
+  /** Whose request this is: waiting tenants take turns. */
+  readonly tenant?: string;
   readonly signal?: AbortSignal;
   readonly sink: JobSink;
 }

@@ -1,5 +1,6 @@
 /**
- * Requests that wait for a slot, in order of arrival, bounded. Holds no timers and starts nothing.
+ * Requests that wait for a slot, bounded. Waiting tenants take turns, and each one's requests go in order of arrival.
+ * Holds no timers and starts nothing.
  */
 
 /** Thrown when no more requests may wait. */
@@ -19,8 +20,10 @@ const LONGEST_RETRY = 60;
 const WEIGHT = 0.2;
 
 export class AdmissionQueue<Item> {
-  readonly #items: Item[] = [];
+  /** Tenants in the order of their turns; one without requests is not here. */
+  readonly #tenants = new Map<string, Item[]>();
   readonly #capacity: number;
+  #length = 0;
   #meanSeconds = 1;
 
   /** @param capacity requests that may wait */
@@ -29,33 +32,58 @@ export class AdmissionQueue<Item> {
   }
 
   get length(): number {
-    return this.#items.length;
+    return this.#length;
   }
 
   /**
    * @param freeSlots slots that will take requests at once, so these do not count as waiting
-   * @throws QueueFullError
+   * @param tenant whose turn this request takes
+   * @throws QueueFullError; not for the first request of a tenant when it is others who fill the queue, up to twice its size
    */
-  push(item: Item, freeSlots: number, slots: number): void {
-    if (this.#items.length >= this.#capacity + freeSlots) {
-      const seconds = Math.ceil((this.#meanSeconds * (this.#items.length + 1)) / slots);
-      throw new QueueFullError(this.#items.length, Math.min(LONGEST_RETRY, Math.max(1, seconds)));
+  push(item: Item, freeSlots: number, slots: number, tenant = ''): void {
+    const room = this.#capacity + freeSlots;
+    const shutOut = !this.#tenants.has(tenant) && this.#length > 0 && this.#length < 2 * room;
+    if (this.#length >= room && !shutOut) {
+      const seconds = Math.ceil((this.#meanSeconds * (this.#length + 1)) / slots);
+      throw new QueueFullError(this.#length, Math.min(LONGEST_RETRY, Math.max(1, seconds)));
     }
-    this.#items.push(item);
+    const waiting = this.#tenants.get(tenant);
+    // A tenant that comes anew goes last: whoever waits already is before it.
+    if (waiting) waiting.push(item);
+    else this.#tenants.set(tenant, [item]);
+    this.#length++;
   }
 
+  /** The request that `shift` would take. */
   first(): Item | undefined {
-    return this.#items[0];
+    const [next] = this.#tenants.values();
+    return next?.[0];
   }
 
+  /** Takes the next request; its tenant's other requests wait until all other tenants had their turn. */
   shift(): Item | undefined {
-    return this.#items.shift();
+    const [next] = this.#tenants.entries();
+    if (!next) return undefined;
+    const [tenant, items] = next;
+    const item = items.shift();
+    this.#tenants.delete(tenant);
+    if (items.length > 0) this.#tenants.set(tenant, items);
+    this.#length--;
+    return item;
   }
 
-  /** Takes out every item that `leaves` says yes to, in order. */
+  /** Takes out every item that `leaves` says yes to. */
   remove(leaves: (item: Item) => boolean): Item[] {
-    const gone = this.#items.filter(leaves);
-    if (gone.length > 0) this.#items.splice(0, this.#items.length, ...this.#items.filter((item) => !leaves(item)));
+    const gone: Item[] = [];
+    for (const [tenant, items] of this.#tenants) {
+      const staying = items.filter((item) => !leaves(item));
+      if (staying.length === items.length) continue;
+      gone.push(...items.filter(leaves));
+      // Setting a key that is there keeps its place.
+      if (staying.length > 0) this.#tenants.set(tenant, staying);
+      else this.#tenants.delete(tenant);
+    }
+    this.#length -= gone.length;
     return gone;
   }
 

@@ -34,12 +34,13 @@ interface Outcome {
   readonly started: number;
 }
 
-function makeScheduler(options: Partial<FakeDecoderOptions> = {}, maxQueue = 1000) {
+function makeScheduler(options: Partial<FakeDecoderOptions> = {}, maxQueue = 1000, promptCacheBytes = 0) {
   const batches: (readonly BatchItem[])[] = [];
   let clock = 0;
   const decoder = new FakeDecoder({ slots: 3, contextLength: 200, batchSize: 64, next, ...options });
   const scheduler = new Scheduler(decoder, {
     maxQueue,
+    promptCacheBytes,
     isEndOfGeneration: (token) => token === END,
     now: () => ++clock,
     onBatch: (items) => batches.push(items),
@@ -192,6 +193,20 @@ describe('several requests', () => {
     await scheduler.close();
   });
 
+  test('a prompt whose slot is gone comes back from memory, unless that fails', async () => {
+    const { scheduler, decoder, batches } = makeScheduler({ slots: 1, next: () => 7 }, 1000, 1000);
+    await submit(scheduler, range(100), { maxTokens: 4 });
+    await submit(scheduler, range(60, 9), { maxTokens: 4 });
+    const back = await submit(scheduler, [...range(100), 1], { maxTokens: 4 });
+    expect(back.result?.cachedTokens).toBe(100);
+    expect(batches.at(-4)).toEqual([{ slot: 0, position: 100, tokens: [1], sampled: true }]);
+    decoder.restore = () => Promise.reject(new Error('the file is gone'));
+    const lost = await submit(scheduler, [...range(60, 9), 1], { maxTokens: 4 });
+    expect([lost.result?.cachedTokens, lost.tokens]).toEqual([0, [7, 7, 7, 7]]);
+    await scheduler.close();
+    expect(decoder.savedStates).toBe(0);
+  });
+
   test('start in order of arrival', async () => {
     const { scheduler, batches } = makeScheduler();
     const clock = () => batches.length;
@@ -308,11 +323,13 @@ test('whatever comes and goes: right answers, no slot lost, batches within their
     slots: fc.integer({ min: 1, max: 5 }),
     batchSize: fc.integer({ min: 5, max: 80 }),
     contextLength: fc.integer({ min: 142, max: 180 }),
+    /** Tokens that fit into the prompt cache. */
+    promptCache: fc.constantFrom(0, 60, 300, 2000),
     requests: fc.array(request, { minLength: 1, maxLength: 12 }),
   });
   await fc.assert(
-    fc.asyncProperty(setup, async ({ requests, ...limits }) => {
-      const { scheduler, decoder } = makeScheduler({ ...limits, beforeDecode: () => turns(1) });
+    fc.asyncProperty(setup, async ({ requests, promptCache, ...limits }) => {
+      const { scheduler, decoder } = makeScheduler({ ...limits, beforeDecode: () => turns(1) }, 1000, promptCache);
       const outcomes = requests.map(async (one) => {
         const gone = new AbortController();
         const prompt = [...range(one.shared, one.family * 17), ...one.own];
@@ -328,6 +345,7 @@ test('whatever comes and goes: right answers, no slot lost, batches within their
       expect(scheduler.stats).toMatchObject({ slotsBusy: 0, queued: 0, slotsTotal: limits.slots });
       expect(decoder.liveSamplers).toBe(0);
       await scheduler.close();
+      expect(decoder.savedStates).toBe(0);
     }),
     { numRuns: 150 },
   );

@@ -4,14 +4,25 @@
  */
 import { planBatch } from './batch-plan.ts';
 import { learnSpeed, type PrefillSpeed, prefillChunk } from './chunk-size.ts';
-import { type BatchItem, type Decoder, NO_TOKEN, type Token, type TokenSampler } from './decoder.ts';
+import {
+  type BatchItem,
+  type Decoder,
+  NO_TOKEN,
+  type Pick,
+  type SavedState,
+  type Token,
+  type TokenSampler,
+} from './decoder.ts';
 import type { FinishReason, JobRequest, JobResult, SchedulerStats } from './job.ts';
+import { PromptCache } from './prompt-cache.ts';
 import { AdmissionQueue } from './queue.ts';
-import { chooseSlot } from './slots.ts';
+import { chooseSlot, commonPrefix, WORTHWHILE } from './slots.ts';
 
 export interface SchedulerOptions {
   /** Requests that may wait for a slot. */
   readonly maxQueue: number;
+  /** Memory for prompts whose slot is gone, in bytes. Default 0: none. */
+  readonly promptCacheBytes?: number;
   readonly isEndOfGeneration: (token: Token) => boolean;
   /** Milliseconds that never go back. */
   readonly now: () => number;
@@ -44,6 +55,7 @@ export class Scheduler {
   readonly #now: () => number;
   readonly #slots: Slot[];
   readonly #queue: AdmissionQueue<Job>;
+  readonly #cache: PromptCache | undefined;
   #speed: PrefillSpeed = {};
   #arrivals = 0;
   #uses = 0;
@@ -61,6 +73,8 @@ export class Scheduler {
     this.#options = options;
     this.#now = options.now;
     this.#queue = new AdmissionQueue(options.maxQueue);
+    const budget = options.promptCacheBytes ?? 0;
+    this.#cache = budget > 0 && decoder.save && decoder.restore ? new PromptCache(budget) : undefined;
     this.#slots = Array.from({ length: decoder.slots }, (_, id) => ({ id, tokens: [], job: undefined, lastUsed: 0 }));
     this.#loop = this.#run();
   }
@@ -96,7 +110,7 @@ export class Scheduler {
       next: undefined,
       generated: 0,
     };
-    this.#queue.push(job, free, this.#slots.length);
+    this.#queue.push(job, free, this.#slots.length, request.tenant);
     request.signal?.addEventListener('abort', () => this.#wake?.(), { once: true });
     this.#wake?.();
   }
@@ -106,6 +120,7 @@ export class Scheduler {
     this.#closed = true;
     this.#wake?.();
     await this.#loop;
+    this.#cache?.clear();
   }
 
   async #run(): Promise<void> {
@@ -154,19 +169,56 @@ export class Scheduler {
       slot.job = job;
       job.started = this.#now();
       try {
-        if (choice.copyFrom !== undefined) {
+        const cached = this.#cache?.find(job.prompt);
+        const wanted = cached && cached.length >= choice.reuse + WORTHWHILE ? cached : undefined;
+        if (wanted) this.#cache?.touch(wanted.saved);
+        await this.#rescue(slot, wanted || choice.copyFrom !== undefined ? 0 : choice.reuse);
+        let reuse = choice.reuse;
+        if (wanted && (await this.#restore(slot, wanted))) reuse = wanted.length;
+        else if (choice.copyFrom !== undefined) {
           const source = this.#slot(choice.copyFrom);
           this.#sendOutbox();
           await this.#decoder.copy(source.id, slot.id);
           slot.tokens = source.tokens.slice();
         }
-        const kept = this.#decoder.truncate(slot.id, choice.reuse);
+        const kept = this.#decoder.truncate(slot.id, Math.min(reuse, slot.tokens.length));
         slot.tokens.length = kept;
         job.cached = kept;
         job.sampler = this.#decoder.createSampler(job.sampling, job.prompt);
       } catch (error) {
         this.#fail(slot, asError(error));
       }
+    }
+  }
+
+  /** Saves what a slot is about to lose, when that is worth it and no other slot has it. */
+  async #rescue(slot: Slot, kept: number): Promise<void> {
+    const { tokens } = slot;
+    if (!this.#cache || tokens.length - kept < WORTHWHILE || !this.#cache.wants(tokens)) return;
+    if (this.#slots.some((other) => other !== slot && commonPrefix(other.tokens, tokens) === tokens.length)) return;
+    this.#sendOutbox();
+    try {
+      const saved = await this.#decoder.save?.(slot.id, tokens);
+      if (saved) this.#cache.add(tokens.slice(), saved);
+    } catch {
+      // No room for it: the prompt will be computed again, should it come back.
+    }
+  }
+
+  /** @returns false when the state could not be read; the slot is empty then. */
+  async #restore(
+    slot: Slot,
+    cached: { readonly tokens: readonly Token[]; readonly saved: SavedState },
+  ): Promise<boolean> {
+    try {
+      await this.#decoder.restore?.(cached.saved, slot.id);
+      slot.tokens = cached.tokens.slice();
+      return true;
+    } catch {
+      this.#cache?.remove(cached.saved);
+      this.#decoder.truncate(slot.id, 0);
+      slot.tokens = [];
+      return false;
     }
   }
 
@@ -221,25 +273,26 @@ export class Scheduler {
       return sampler ? [{ item: index, sampler, slot: this.#slot(item.slot) }] : [];
     });
     // Together: the engine's threads sample side by side, and no slot waits for another's turn.
-    const tokens = await this.#decoder.sample(picks);
-    picks.forEach((pick, index) => {
-      const token = tokens[index];
-      if (token === undefined || token === NO_TOKEN)
-        this.#fail(pick.slot, new Error('no token can be sampled: the settings leave none to choose from'));
-      else this.#accept(pick.slot, token);
+    const sampled = await this.#decoder.sample(picks);
+    picks.forEach(({ slot }, index) => {
+      const pick = sampled[index];
+      if (!pick || pick.token === NO_TOKEN)
+        this.#fail(slot, new Error('no token can be sampled: the settings leave none to choose from'));
+      else this.#accept(slot, pick);
     });
     this.#stepStarted = 0;
     return true;
   }
 
-  #accept(slot: Slot, token: Token): void {
+  #accept(slot: Slot, pick: Pick): void {
     const job = slot.job;
+    const { token } = pick;
     if (!job) return;
     if (job.firstToken === 0) job.firstToken = this.#now();
     if (this.#options.isEndOfGeneration(token)) return this.#finish(slot, job, 'stop');
     job.next = token;
     job.generated++;
-    const stop = job.sink.accept(token);
+    const stop = job.sink.accept(token, pick);
     if (stop) return this.#finish(slot, job, 'stop');
     // A full context has no cell left for this token, so it is the last.
     if (job.generated >= job.maxTokens || slot.tokens.length >= this.#decoder.contextLength)

@@ -25,7 +25,7 @@ export interface SlotChoice {
  * A copy of some hundred tokens costs a few milliseconds and computing 32 tokens at least 60 on a CPU; below that a
  * longer prefix elsewhere is not worth the copy, nor the loss of what the chosen slot holds.
  */
-const WORTHWHILE = 32;
+export const WORTHWHILE = 32;
 
 /** Length of the common prefix. */
 export function commonPrefix(a: readonly Token[], b: readonly Token[]): number {

@@ -3,12 +3,21 @@
  * unknown options are refused, because a misspelt one would silently change the answer.
  */
 import { type Static, Type } from 'typebox';
+import {
+  flag as flagField,
+  modelName,
+  number as numberField,
+  oneOf,
+  stops,
+  Tool,
+  text,
+  integer as wholeNumber,
+} from './fields.ts';
 
-const number = (minimum: number, maximum: number) =>
-  Type.Optional(Type.Number({ minimum, maximum, description: `a number from ${minimum} to ${maximum}` }));
+const number = (minimum: number, maximum: number) => Type.Optional(numberField(minimum, maximum));
 const anyNumber = Type.Optional(Type.Number({ description: 'a number' }));
-const flag = Type.Optional(Type.Boolean({ description: 'true or false' }));
-const integer = (minimum: number, description: string) => Type.Optional(Type.Integer({ minimum, description }));
+const flag = Type.Optional(flagField);
+const integer = (minimum: number, description: string) => Type.Optional(wholeNumber(minimum, description));
 
 export const Options = Type.Object(
   {
@@ -19,17 +28,7 @@ export const Options = Type.Object(
     seed: Type.Optional(Type.Integer({ description: 'a whole number' })),
     num_predict: integer(-2, 'a whole number: tokens to generate, or -1 for as many as fit'),
     num_ctx: integer(1, 'a whole number of at least 1'),
-    stop: Type.Optional(
-      Type.Union(
-        [
-          Type.String({ minLength: 1, maxLength: 1024 }),
-          Type.Array(Type.String({ minLength: 1, maxLength: 1024 }), { maxItems: 16 }),
-        ],
-        {
-          description: 'a list of up to 16 texts, of 1 to 1024 characters',
-        },
-      ),
-    ),
+    stop: Type.Optional(stops('a list of up to 16 texts, of 1 to 1024 characters')),
     repeat_penalty: number(0.01, 10),
     repeat_last_n: integer(-1, 'a whole number: tokens to look back on, -1 for all, 0 for none'),
     presence_penalty: number(-2, 2),
@@ -58,29 +57,60 @@ export const Options = Type.Object(
 );
 export type Options = Static<typeof Options>;
 
-/** What both endpoints take. */
-const generation = {
-  model: Type.String({ minLength: 1, description: 'the name of a model' }),
-  stream: Type.Optional(Type.Boolean({ description: 'true or false' })),
+/** What every endpoint takes. */
+const common = {
+  model: modelName,
   options: Type.Optional(Type.Object({}, { description: 'an object of options' })),
   keep_alive: Type.Optional(
-    Type.Union([Type.Number(), Type.String({ pattern: '^-?(\\d+(\\.\\d+)?(ns|us|µs|ms|s|m|h))+$|^-?\\d+$' })], {
-      description: 'a number of seconds or a duration such as "5m"',
-    }),
+    Type.Union(
+      [
+        Type.Number(),
+        // Go's durations, and bare seconds in quotes.
+        Type.String({ pattern: '^[-+]?((\\d+\\.?\\d*|\\.\\d+)(ns|us|µs|μs|ms|s|m|h))+$|^[-+]?\\d+$' }),
+      ],
+      { description: 'a number of seconds or a duration such as "5m"' },
+    ),
   ),
+};
+
+/** What both generating endpoints take. */
+const generation = {
+  ...common,
+  stream: flag,
+  format: Type.Optional(
+    Type.Union([Type.Literal(''), Type.Literal('json'), Type.Object({})], { description: '"json" or a JSON schema' }),
+  ),
+  think: Type.Optional(
+    Type.Union([Type.Boolean(), oneOf(['low', 'medium', 'high'])], { description: 'true, false, low, medium or high' }),
+  ),
+  logprobs: flag,
+  top_logprobs: Type.Optional(Type.Integer({ minimum: 0, maximum: 20, description: 'a whole number from 0 to 20' })),
 };
 
 export const ChatRequest = Type.Object({
   ...generation,
+  tools: Type.Optional(Type.Array(Tool, { maxItems: 128, description: 'a list of up to 128 functions' })),
   messages: Type.Optional(
     Type.Array(
       Type.Object(
         {
           role: Type.Union(
             [Type.Literal('system'), Type.Literal('user'), Type.Literal('assistant'), Type.Literal('tool')],
-            { description: 'system, user or assistant' },
+            { description: 'system, user, assistant or tool' },
           ),
-          content: Type.Optional(Type.String({ description: 'a text' })),
+          content: Type.Optional(text),
+          thinking: Type.Optional(text),
+          tool_name: Type.Optional(text),
+          tool_call_id: Type.Optional(text),
+          tool_calls: Type.Optional(
+            Type.Array(
+              Type.Object({
+                id: Type.Optional(text),
+                function: Type.Object({ name: text, arguments: Type.Optional(Type.Unknown()) }),
+              }),
+              { description: 'a list of calls: {"function": {"name": …, "arguments": {…}}}' },
+            ),
+          ),
         },
         { description: 'a message: {"role": …, "content": …}' },
       ),
@@ -92,9 +122,10 @@ export type ChatRequest = Static<typeof ChatRequest>;
 
 export const GenerateRequest = Type.Object({
   ...generation,
-  prompt: Type.Optional(Type.String({ description: 'a text' })),
-  system: Type.Optional(Type.String({ description: 'a text' })),
-  raw: Type.Optional(Type.Boolean({ description: 'true or false' })),
+  prompt: Type.Optional(text),
+  suffix: Type.Optional(text),
+  system: Type.Optional(text),
+  raw: flag,
   context: Type.Optional(
     Type.Array(Type.Integer({ minimum: 0 }), { description: 'the list of tokens that an earlier answer brought' }),
   ),
@@ -102,6 +133,20 @@ export const GenerateRequest = Type.Object({
 export type GenerateRequest = Static<typeof GenerateRequest>;
 
 export const ShowRequest = Type.Object({
-  model: Type.Optional(Type.String({ minLength: 1, description: 'the name of a model' })),
-  name: Type.Optional(Type.String({ minLength: 1, description: 'the name of a model' })),
+  model: Type.Optional(modelName),
+  name: Type.Optional(modelName),
 });
+
+export const EmbedRequest = Type.Object({
+  ...common,
+  input: Type.Optional(
+    Type.Union([Type.String(), Type.Array(Type.String(), { maxItems: 2048 })], {
+      description: 'a text or a list of up to 2048 texts',
+    }),
+  ),
+  truncate: flag,
+  dimensions: Type.Optional(wholeNumber(0, 'a whole number')),
+});
+
+/** The older endpoint for one text. */
+export const EmbeddingsRequest = Type.Object({ ...common, prompt: Type.Optional(text) });

@@ -6,11 +6,12 @@ import { readFile, stat } from 'node:fs/promises';
 import { homedir, tmpdir } from 'node:os';
 import { setImmediate as nextTurn } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
-import type { Llama, LlamaModel } from 'node-llama-cpp';
+import type { Llama, LlamaEmbeddingContext, LlamaModel } from 'node-llama-cpp';
 import { StartupError } from '../../failures.ts';
-import type { SamplingParams, Token } from '../../scheduling/decoder.ts';
+import type { Token } from '../../scheduling/decoder.ts';
 import type { LoadObserver } from '../engine.ts';
 import { quantizationOf } from './model-file.ts';
+import { tokenBytes } from './token-bytes.ts';
 
 /** The release that the types below were taken from; package.json pins the same. */
 export const BINDING_VERSION = '3.22.1';
@@ -18,8 +19,10 @@ export const BINDING_VERSION = '3.22.1';
 /** The bulk of a header, which the check has no use for. */
 const VOCABULARY_KEYS = ['tokens', 'token_type', 'merges', 'scores'].map((key) => `tokenizer.ggml.${key}`);
 
-/** The addon reads whole numbers as 32 bits. */
-const MAX_INT32 = 0x7fff_ffff;
+/** Grammars that stay parsed. */
+const KEPT_GRAMMARS = 32;
+/** Attributes of tokens (llama_token_attr) that tokenizing obeys only on request: unknown and control. */
+const STEERING = 1 | 8;
 
 /** The addon's context. */
 export interface AddonContext {
@@ -27,19 +30,55 @@ export interface AddonContext {
   addToBatch(slot: number, position: number, tokens: Uint32Array, logits: Uint32Array): Uint32Array;
   decodeBatch(): Promise<void>;
   sampleToken(logit: number, sampler: AddonSampler): Promise<number>;
+  sampleToken(
+    logit: number,
+    sampler: AddonSampler,
+    probabilities: false,
+    confidence: false,
+    logits: readonly [tokens: readonly Token[], max: false, min: false, selected: false, top: number],
+    weight: true,
+  ): Promise<
+    readonly [
+      token: number,
+      probabilities: undefined,
+      confidence: undefined,
+      /** Tokens and their logits in turns: the likeliest ones first, then those that were named. */
+      logits: readonly number[] | undefined,
+      /** Sum of all weights, relative to the likeliest one's. */
+      weight: number | undefined,
+    ]
+  >;
   removeTokenCellsFromSequence(slot: number, start: number, end: number): boolean;
   getSequenceKvCacheMinPosition(slot: number): number;
   copySequenceStateFromOtherSequence(to: number, from: number): Promise<number>;
+  /** @returns bytes */
+  saveSequenceStateToFile(file: string, slot: number, tokens: Uint32Array): Promise<number>;
+  loadSequenceStateFromFile(file: string, slot: number, most: number): Promise<Uint32Array>;
   setThreads(threads: number): void;
 }
 
 /** The addon's sampler: one chain with its random state. */
 export interface AddonSampler {
-  applyConfig(config: Record<string, number | Uint32Array | Float32Array>): void;
+  applyConfig(config: SamplerConfig): void;
   dispose(): void;
 }
 
+/** Settings of a sampler; what is left out is switched off. */
+export type SamplerConfig = Readonly<Record<string, number | Uint32Array | Float32Array | AddonGrammarState>>;
+
+/** How far an answer has come in its grammar. */
+export interface AddonGrammarState {
+  readonly __grammarState: never;
+}
+
+interface AddonGrammar {
+  isTextCompatible(text: string): boolean;
+}
+
 interface AddonModel {
+  getTokenString(token: Token): string;
+  getTokenAttributes(token: Token): number;
+  getVocabularyType(): number;
   tokenize(text: string, special: boolean): Uint32Array;
   isEogToken(token: Token): boolean;
   getTotalParameters(): number;
@@ -47,6 +86,8 @@ interface AddonModel {
 
 interface Bindings {
   readonly AddonSampler: new (model: AddonModel) => AddonSampler;
+  readonly AddonGrammar: new (gbnf: string, options: { addonExports: object; rootRuleName: string }) => AddonGrammar;
+  readonly AddonGrammarEvaluationState: new (model: AddonModel, grammar: AddonGrammar) => AddonGrammarState;
   getIsArchSupported(architecture: string): boolean;
   getBlockSizeForGgmlType(type: number): number | undefined;
   getTypeSizeForGgmlType(type: number): number | undefined;
@@ -71,13 +112,33 @@ export interface NativeModel {
   /** Window of sliding attention in tokens; undefined where every token sees all before it. */
   readonly slidingWindow: number | undefined;
   readonly metadata: NativeMetadata;
+  /** False for a model that sees a text as a whole and cannot continue one. */
+  readonly generates: boolean;
   /** Tokens that begin a text. */
   readonly beginning: readonly Token[];
-  createSampler(params: SamplingParams, history: readonly Token[]): AddonSampler;
+  createSampler(): AddonSampler;
+  /** @throws Error for GBNF that llama.cpp does not take */
+  createGrammarState(gbnf: string): AddonGrammarState;
+  /** Tokens that end an answer; found out on first use. */
+  endTokens(): readonly Token[];
+  bytesOf(token: Token): Uint8Array;
+  /** Texts of the tokens that steer the model; found out on first use. */
+  controlTokens(): readonly string[];
   tokenize(text: string, special: boolean): Token[];
   detokenize(tokens: readonly Token[], previous: readonly Token[]): string;
   isEndOfGeneration(token: Token): boolean;
+  /** Tokens that stand around every text that is embedded. */
+  readonly embeddingFrame: { readonly begin: readonly Token[]; readonly end: readonly Token[] };
+  /** Makes a context for embeddings; it lives as long as the model. */
+  createEmbedder(): Promise<NativeEmbedder>;
   dispose(): Promise<void>;
+}
+
+export interface NativeEmbedder {
+  /** Tokens that one input may have, less one. */
+  readonly contextLength: number;
+  /** @param tokens with those that begin and end a text */
+  embed(tokens: readonly Token[]): Promise<readonly number[]>;
 }
 
 export interface NativeMetadata {
@@ -188,24 +249,59 @@ async function makeContext(
   const addonModel = (internals(model) as { _model: AddonModel })._model;
   addon.setThreads(options.threads);
   const { tokens } = model;
+  let embeddingContext: LlamaEmbeddingContext | undefined;
+  const grammars = new Map<string, AddonGrammar>();
+  const metadata = readMetadata(model);
+  const everyToken = Array.from({ length: metadata.vocabularySize }, (_, token) => token);
+  const kind = addonModel.getVocabularyType();
   const beginning = tokens.shouldPrependBosToken && tokens.bos !== null ? [tokens.bos] : [];
   return {
     context: addon,
     contextLength,
     slidingWindow: model.fileInsights.swaSize || undefined,
-    metadata: readMetadata(model),
+    metadata,
+    generates: attentionOf(model).causal,
     beginning,
-    createSampler: (params, history) => {
-      const sampler = new bindings.AddonSampler(addonModel);
-      sampler.applyConfig(samplerConfig(params, history, contextLength));
-      return sampler;
+    createSampler: () => new bindings.AddonSampler(addonModel),
+    createGrammarState: (gbnf) => {
+      const grammar =
+        grammars.get(gbnf) ?? new bindings.AddonGrammar(gbnf, { addonExports: bindings, rootRuleName: 'root' });
+      // Clients send the same few schemas again and again; each is parsed once.
+      grammars.delete(gbnf);
+      grammars.set(gbnf, grammar);
+      const [oldest] = grammars.keys();
+      if (grammars.size > KEPT_GRAMMARS && oldest !== undefined) grammars.delete(oldest);
+      return new bindings.AddonGrammarEvaluationState(addonModel, grammar);
     },
+    endTokens: once(() => everyToken.filter((token) => addonModel.isEogToken(token))),
+    controlTokens: once(() =>
+      everyToken
+        .filter((token) => (addonModel.getTokenAttributes(token) & STEERING) !== 0)
+        .map((token) => addonModel.getTokenString(token)),
+    ),
+    bytesOf: (token) => tokenBytes(addonModel.getTokenString(token), kind, addonModel.getTokenAttributes(token)),
     tokenize: (text, special) => Array.from(addonModel.tokenize(text, special)),
     detokenize: (pieces, previous) => model.detokenize(asTokens(pieces), false, asTokens(previous)),
     isEndOfGeneration: (token) => addonModel.isEogToken(token),
     // One by one, and by references of our own: the library knows its contexts weakly, and once one is collected
     // llama.dispose() waits for it for ever.
+    embeddingFrame: embeddingFrame(kind, tokens),
+    createEmbedder: async () => {
+      const { contextSize, batchSize } = embeddingSizes(model, contextLength, options.batchSize);
+      const embedding = await model.createEmbeddingContext({
+        contextSize,
+        batchSize,
+        threads: options.threads,
+        ignoreMemorySafetyChecks: true,
+      });
+      embeddingContext = embedding;
+      return {
+        contextLength: contextSize,
+        embed: async (input) => (await embedding.getEmbeddingFor([...asTokens(input)])).vector,
+      };
+    },
     dispose: async () => {
+      await embeddingContext?.dispose();
       await context.dispose();
       await model.dispose();
       await llama.dispose();
@@ -213,37 +309,59 @@ async function makeContext(
   };
 }
 
-/** The chain is told its settings once: the addon itself feeds sampled tokens into the penalties. */
-function samplerConfig(
-  params: SamplingParams,
-  history: readonly Token[],
-  contextLength: number,
-): Record<string, number | Uint32Array | Float32Array> {
-  // The addon allocates a ring of this size: nothing beyond the context, whatever a client asks for.
-  const lookBack = params.repeatLastN < 0 ? contextLength : Math.min(params.repeatLastN, contextLength);
-  const penalised =
-    lookBack > 0 && (params.repeatPenalty !== 1 || params.presencePenalty !== 0 || params.frequencyPenalty !== 0);
+/** llama_vocab_type. */
+const WORD_PIECE = 3;
+const UNIGRAM = 4;
+const RWKV = 5;
+
+/** The library adds these by itself; they are counted here, so that a cut text keeps its end. */
+function embeddingFrame(kind: number, tokens: LlamaModel['tokens']): { begin: Token[]; end: Token[] } {
+  const some = (token: Token | null) => (token === null ? [] : [token]);
+  if (kind === RWKV) return { begin: [], end: [] };
+  if (kind === WORD_PIECE) return { begin: some(tokens.bos), end: some(tokens.sep) };
+  if (kind === UNIGRAM) return { begin: [], end: some(tokens.eos) };
   return {
-    temperature: params.temperature,
-    topK: Math.min(params.topK, MAX_INT32),
-    topP: params.topP,
-    minP: params.minP,
-    seed: params.seed,
-    ...(penalised
-      ? {
-          repeatPenalty: params.repeatPenalty,
-          repeatPenaltyMaxTokens: lookBack,
-          repeatPenaltyTokens: Uint32Array.from(history.slice(-lookBack)),
-          repeatPenaltyPresencePenalty: params.presencePenalty,
-          repeatPenaltyFrequencyPenalty: params.frequencyPenalty,
-        }
-      : {}),
-    ...(params.logitBias.length > 0
-      ? {
-          tokenBiasKeys: Uint32Array.from(params.logitBias, ([token]) => token),
-          tokenBiasValues: Float32Array.from(params.logitBias, ([, bias]) => bias),
-        }
-      : {}),
+    begin: tokens.shouldPrependBosToken ? some(tokens.bos) : [],
+    end: tokens.shouldAppendEosToken ? some(tokens.eos) : [],
+  };
+}
+
+/**
+ * Models that look at a text as a whole, or take the mean of it, need it in one batch; of the others only the last token
+ * counts, and a larger batch would cost memory for nothing.
+ */
+function embeddingSizes(
+  model: LlamaModel,
+  contextLength: number,
+  batchSize: number,
+): { contextSize: number; batchSize: number } {
+  const { causal, pooling } = attentionOf(model);
+  const contextSize = causal ? contextLength : model.trainContextSize;
+  return { contextSize, batchSize: causal && pooling !== 'whole' ? Math.min(contextSize, batchSize) : contextSize };
+}
+
+/** Architectures that embed, also where their file does not say that they look ahead. */
+const ENCODERS = /bert|^t5encoder$|^gemma-embedding$/;
+
+/** How the model file says that it reads a text. */
+function attentionOf(model: LlamaModel): { causal: boolean; pooling: 'whole' | 'last' } {
+  const { metadata } = model.fileInfo;
+  const own = (metadata as unknown as Record<string, unknown>)[metadata.general.architecture] as
+    | { readonly attention?: { readonly causal?: boolean }; readonly pooling_type?: number }
+    | undefined;
+  // llama_pooling_type: 0 none, 1 mean, 2 the first token, 3 the last one.
+  const whole = own?.pooling_type === 1 || own?.pooling_type === 2;
+  return {
+    causal: own?.attention?.causal !== false && !ENCODERS.test(metadata.general.architecture),
+    pooling: whole ? 'whole' : 'last',
+  };
+}
+
+function once<T>(make: () => T): () => T {
+  let made: { readonly value: T } | undefined;
+  return () => {
+    made ??= { value: make() };
+    return made.value;
   };
 }
 

@@ -5,14 +5,24 @@ import {
   type BatchItem,
   type Decoder,
   NO_TOKEN,
-  type SamplingParams,
+  type Pick,
+  type SamplerRequest,
+  type SavedState,
   type Token,
   type TokenSampler,
 } from '../../scheduling/decoder.ts';
-import type { AddonSampler, NativeModel } from './binding.ts';
+import type { OneAtATime } from '../one-at-a-time.ts';
+import type { NativeModel } from './binding.ts';
+import { LlamaCppSampler } from './sampler.ts';
+import { StateFiles } from './state-files.ts';
 
 interface NativeSampler extends TokenSampler {
-  readonly native: AddonSampler;
+  /** @param logits where they are in the last batch */
+  next(logits: number): Promise<Pick>;
+}
+
+interface SavedFile extends SavedState {
+  readonly file: string;
 }
 
 const NO_LOGITS = new Uint32Array(0);
@@ -22,19 +32,21 @@ export class LlamaCppDecoder implements Decoder<NativeSampler> {
   readonly contextLength: number;
   readonly batchSize: number;
   readonly #model: NativeModel;
+  readonly #processor: OneAtATime;
+  #files: StateFiles | undefined;
   /** Where the logits of each item of the last batch are; -1 for none. */
   #logits: number[] = [];
 
-  constructor(model: NativeModel, slots: number, batchSize: number) {
+  constructor(model: NativeModel, processor: OneAtATime, slots: number, batchSize: number) {
     this.#model = model;
+    this.#processor = processor;
     this.slots = slots;
     this.contextLength = model.contextLength;
     this.batchSize = batchSize;
   }
 
-  createSampler(params: SamplingParams, history: readonly Token[]): NativeSampler {
-    const native = this.#model.createSampler(params, history);
-    return { native, dispose: () => native.dispose() };
+  createSampler(request: SamplerRequest, history: readonly Token[]): NativeSampler {
+    return new LlamaCppSampler(this.#model, request, history);
   }
 
   async decode(items: readonly BatchItem[]): Promise<void> {
@@ -44,16 +56,14 @@ export class LlamaCppDecoder implements Decoder<NativeSampler> {
       const wanted = item.sampled ? Uint32Array.of(item.tokens.length - 1) : NO_LOGITS;
       return context.addToBatch(item.slot, item.position, Uint32Array.from(item.tokens), wanted)[0] ?? -1;
     });
-    await context.decodeBatch();
+    await this.#processor.run(() => context.decodeBatch());
   }
 
-  async sample(
-    picks: readonly { readonly item: number; readonly sampler: NativeSampler }[],
-  ): Promise<readonly Token[]> {
+  async sample(picks: readonly { readonly item: number; readonly sampler: NativeSampler }[]): Promise<readonly Pick[]> {
     return Promise.all(
       picks.map(({ item, sampler }) =>
         // One that fails must not leave before the others are done: their samplers are still in use.
-        this.#model.context.sampleToken(this.#logits[item] ?? -1, sampler.native).catch(() => NO_TOKEN),
+        sampler.next(this.#logits[item] ?? -1).catch(() => ({ token: NO_TOKEN })),
       ),
     );
   }
@@ -67,6 +77,29 @@ export class LlamaCppDecoder implements Decoder<NativeSampler> {
     }
     context.removeTokenCellsFromSequence(slot, 0, -1);
     return 0;
+  }
+
+  async save(slot: number, tokens: readonly Token[]): Promise<SavedFile> {
+    const files = (this.#files ??= new StateFiles());
+    const file = files.next();
+    const drop = () => files.drop(file);
+    try {
+      const bytes = await this.#model.context.saveSequenceStateToFile(file, slot, Uint32Array.from(tokens));
+      return { file, bytes, drop };
+    } catch (error) {
+      drop();
+      throw error;
+    }
+  }
+
+  async restore(saved: SavedState, slot: number): Promise<void> {
+    this.truncate(slot, 0);
+    await this.#model.context.loadSequenceStateFromFile((saved as SavedFile).file, slot, this.contextLength);
+  }
+
+  /** Takes saved states away. */
+  dispose(): void {
+    this.#files?.dispose();
   }
 
   async copy(from: number, to: number): Promise<void> {

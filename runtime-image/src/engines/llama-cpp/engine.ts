@@ -3,9 +3,11 @@
  */
 import { StartupError } from '../../failures.ts';
 import { BatchedEngine } from '../batched-engine.ts';
-import type { Engine, LoadObserver } from '../engine.ts';
+import { type Engine, GrammarError, type LoadObserver } from '../engine.ts';
+import { OneAtATime } from '../one-at-a-time.ts';
 import { BINDING_VERSION, loadNative, UnknownArchitectureError } from './binding.ts';
 import { LlamaCppDecoder } from './decoder.ts';
+import { LlamaCppEmbedder } from './embedder.ts';
 import { checkGguf, explainLoadFailure, unsupportedArchitecture } from './model-file.ts';
 
 /** Tokens of context for each request when nobody says: enough for chats, and little memory. */
@@ -24,6 +26,8 @@ export interface LlamaCppOptions {
   readonly flashAttention: 'Auto' | 'Enabled' | 'Disabled';
   readonly kvCacheType: 'F16' | 'Q8_0' | 'Q4_0';
   readonly maxQueue: number;
+  /** Memory for prompts whose slot is gone, in bytes. Default 0: none. */
+  readonly promptCacheBytes?: number;
 }
 
 /**
@@ -55,6 +59,8 @@ export async function loadLlamaCpp(options: LlamaCppOptions, observer: LoadObser
       throw unsupportedArchitecture(options.file.split('/').at(-1) ?? options.file, error.architecture);
     throw explainLoadFailure(options.file, size, error, log);
   });
+  const processor = new OneAtATime();
+  const decoder = new LlamaCppDecoder(native, processor, options.parallelRequests, options.batchSize);
   const { chatTemplate, ...metadata } = native.metadata;
   return new BatchedEngine({
     info: {
@@ -65,12 +71,32 @@ export async function loadLlamaCpp(options: LlamaCppOptions, observer: LoadObser
       contextLength: native.contextLength,
       parallelRequests: options.parallelRequests,
       batchSize: options.batchSize,
+      capabilities: { generate: native.generates, embed: true, grammar: native.generates, logprobs: native.generates },
       model: { format: 'gguf', size, ...metadata, ...(chatTemplate === undefined ? {} : { chatTemplate }) },
     },
-    decoder: new LlamaCppDecoder(native, options.parallelRequests, options.batchSize),
+    decoder,
     vocabulary: native,
+    embedder: new LlamaCppEmbedder(native, processor, options.maxQueue),
+    checkGrammar: (gbnf) => {
+      try {
+        native.createGrammarState(gbnf);
+      } catch (error) {
+        throw new GrammarError(
+          'llama.cpp cannot read the grammar: check its rules, that one is called root, and that none begins with itself',
+          undefined,
+          undefined,
+          { cause: error },
+        );
+      }
+    },
     maxQueue: options.maxQueue,
-    dispose: () => native.dispose(),
+    promptCacheBytes: options.promptCacheBytes ?? 0,
+    // In turn: nothing is freed under a computation.
+    dispose: () =>
+      processor.run(async () => {
+        decoder.dispose();
+        await native.dispose();
+      }),
   });
 }
 

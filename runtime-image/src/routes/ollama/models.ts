@@ -7,6 +7,7 @@ import type { LoadedModel } from '../../lifecycle.ts';
 import { checkBody } from '../../schemas/check.ts';
 import { ShowRequest } from '../../schemas/ollama.ts';
 import { VERSION } from '../../version.ts';
+import { canInfill } from '../infill.ts';
 import type { ApiOptions } from '../openai/routes.ts';
 import { detailsOf } from './replies.ts';
 
@@ -23,11 +24,6 @@ const MANAGEMENT = [
   ['HEAD', '/api/blobs/:digest'],
 ] as const;
 
-const NOT_YET = [
-  ['POST', '/api/embed'],
-  ['POST', '/api/embeddings'],
-] as const;
-
 export function registerOllamaModels(app: FastifyInstance, options: ApiOptions): void {
   const { lifecycle, served } = options;
   const digest = (served.digest ?? '').replace(/^sha256:/, '');
@@ -37,27 +33,27 @@ export function registerOllamaModels(app: FastifyInstance, options: ApiOptions):
     return { name: full, model: full, size: info.model.size, digest, details: detailsOf(info) };
   };
 
-  app.get('/', async () => 'Ollama is running');
-  app.get('/api/version', async () => ({ version: VERSION }));
+  app.get('/', { config: { summary: 'Heartbeat' } }, async () => 'Ollama is running');
+  app.get('/api/version', { config: { summary: 'Version of the server' } }, async () => ({ version: VERSION }));
 
-  app.get('/api/tags', async () => {
+  app.get('/api/tags', { config: { summary: 'The names of the model' } }, async () => {
     const model = lifecycle.model();
     const modified = { modified_at: model.loadedAt.toISOString() };
     return { models: served.names.map((name) => ({ ...entry(name, model), ...modified })) };
   });
 
-  app.get('/api/ps', async () => {
+  app.get('/api/ps', { config: { summary: 'What is loaded' } }, async () => {
     const model = lifecycle.loaded;
     if (!model) return { models: [] };
     const running = { expires_at: NEVER, size_vram: 0, context_length: model.engine.info.contextLength };
     return { models: [{ ...entry(served.names[0], model), ...running }] };
   });
 
-  app.post('/api/show', async (request) => {
+  app.post('/api/show', { config: { summary: 'Facts about the model', body: ShowRequest } }, async (request) => {
     const body = checkBody(ShowRequest, request.body);
     const name = body.model ?? body.name;
     if (name === undefined) throw new ApiError(400, 'model is required', { param: 'model' });
-    served.require(name);
+    served.require(name, request);
     const model = lifecycle.model();
     const { info } = model.engine;
     const { architecture } = info.model;
@@ -73,7 +69,7 @@ export function registerOllamaModels(app: FastifyInstance, options: ApiOptions):
         [`${architecture}.embedding_length`]: info.model.embeddingLength,
         [`${architecture}.vocab_size`]: info.model.vocabularySize,
       },
-      capabilities: ['completion'],
+      capabilities: capabilitiesOf(model),
       modified_at: model.loadedAt.toISOString(),
     };
   });
@@ -90,12 +86,16 @@ export function registerOllamaModels(app: FastifyInstance, options: ApiOptions):
         );
       },
     });
-  for (const [method, url] of NOT_YET)
-    app.route({
-      method,
-      url,
-      handler: async () => {
-        throw new ApiError(501, 'embeddings are not supported yet');
-      },
-    });
+}
+
+function capabilitiesOf(model: LoadedModel): string[] {
+  const { template, engine } = model;
+  const { generate, embed } = engine.info.capabilities;
+  return [
+    ...(generate ? ['completion'] : []),
+    ...(generate && template?.supportsTools ? ['tools'] : []),
+    ...(generate && template?.supportsThinking ? ['thinking'] : []),
+    ...(generate && canInfill(model) ? ['insert'] : []),
+    ...(embed ? ['embedding'] : []),
+  ];
 }

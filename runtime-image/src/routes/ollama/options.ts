@@ -3,10 +3,11 @@
  * for what happens anyway.
  */
 import { ApiError } from '../../api-error.ts';
-import type { EngineInfo, SamplingParams } from '../../engines/engine.ts';
+import type { EngineInfo, Grammar, SamplingParams } from '../../engines/engine.ts';
 import { checkBody } from '../../schemas/check.ts';
-import { Options } from '../../schemas/ollama.ts';
-import { seedOf } from '../answer.ts';
+import { type ChatRequest, Options } from '../../schemas/ollama.ts';
+import { type AnswerRequest, seedOf } from '../answer.ts';
+import { isObject } from '../tool-calls.ts';
 
 /** Ollama's documented defaults. */
 const DEFAULTS = { temperature: 0.8, topK: 40, topP: 0.9, minP: 0, repeatPenalty: 1.1, repeatLastN: 64 };
@@ -55,25 +56,35 @@ export function refuseUnsupported(body: Readonly<Record<string, unknown>>, model
   const fail = (param: string, message: string) => {
     throw new ApiError(400, message, { param });
   };
-  if (given('tools')) fail('tools', `${model} does not support tools: leave tools out`);
   if (given('images')) fail('images', `${model} reads text only: leave images out`);
-  if (given('format')) fail('format', 'structured output is not supported yet: leave format out');
-  if (given('suffix')) fail('suffix', `${model} does not support insert: leave suffix out`);
   if (given('template')) fail('template', "the model's own template is used: leave template out, or send raw: true");
-  if (given('think') && body['think'] !== false) fail('think', `${model} does not support thinking: leave think out`);
   if (body['truncate'] === true)
     fail('truncate', 'a prompt that does not fit is refused, never cut: leave truncate out');
   if (body['shift'] === true) fail('shift', 'an answer that fills the context ends there: leave shift out');
-  if (body['logprobs'] === true || Number(body['top_logprobs'] ?? 0) > 0)
-    fail('logprobs', 'logprobs are not supported yet: leave them out');
+  if (Number(body['top_logprobs'] ?? 0) > 0 && body['logprobs'] !== true)
+    fail('top_logprobs', 'top_logprobs needs logprobs: set it to true');
   const messages = body['messages'];
   if (Array.isArray(messages))
-    for (const message of messages as Readonly<Record<string, unknown>>[]) {
-      if (message['role'] === 'tool' || (Array.isArray(message['tool_calls']) && message['tool_calls'].length > 0))
-        fail('messages', `${model} does not support tools: leave tool messages out`);
-      if (Array.isArray(message['images']) && message['images'].length > 0)
+    // Where messages mean nothing, they may be anything.
+    for (const message of messages as readonly unknown[])
+      if (isObject(message) && Array.isArray(message['images']) && message['images'].length > 0)
         fail('messages', `${model} reads text only: leave images out`);
-    }
+}
+
+/** What an answer must look like. */
+export function grammarOf(format: ChatRequest['format']): Grammar | undefined {
+  if (format === undefined || format === '') return undefined;
+  return format === 'json' ? { type: 'json' } : { type: 'json_schema', schema: format };
+}
+
+/** The settings that chat and generate share. */
+export function answerOf(body: ChatRequest, info: EngineInfo): Omit<AnswerRequest, 'prompt'> {
+  const grammar = grammarOf(body.format);
+  return {
+    ...settingsOf(body.options, info),
+    ...(grammar ? { grammar } : {}),
+    ...(body.logprobs === true ? { logprobs: body.top_logprobs ?? 0 } : {}),
+  };
 }
 
 function refuse(options: Options, info: EngineInfo): void {

@@ -1,9 +1,11 @@
 /**
  * How Ollama's API writes answers down. Pure builders; durations are nanoseconds there.
  */
-import type { EndPart, EngineInfo } from '../../engines/engine.ts';
+import type { EndPart, EngineInfo, GeneratedLogprob, TokenLogprob } from '../../engines/engine.ts';
 import { ollamaError, toApiError } from '../../plugins/errors.ts';
-import type { StreamFormat } from '../answer.ts';
+import type { AnswerPart, StreamFormat, WholeAnswer } from '../answer.ts';
+import { newId } from '../openai/routes.ts';
+import type { ToolCall } from '../tool-calls.ts';
 
 export interface ReplyHead {
   /** The name that the client used. */
@@ -12,10 +14,35 @@ export interface ReplyHead {
   readonly now: () => number;
 }
 
+/** What a reply says: a piece of an answer, or the whole. */
+export interface Said {
+  readonly text?: string;
+  readonly thinking?: string;
+  readonly calls?: readonly { readonly call: ToolCall; readonly index: number }[];
+}
+
 /** The one property that differs between the endpoints. */
-export type Body = (text: string) => Record<string, unknown>;
-export const chatBody: Body = (content) => ({ message: { role: 'assistant', content } });
-export const generateBody: Body = (response) => ({ response });
+export type Body = (said: Said) => Record<string, unknown>;
+
+export const chatBody: Body = ({ text = '', thinking, calls = [] }) => ({
+  message: {
+    role: 'assistant',
+    content: text,
+    ...(thinking ? { thinking } : {}),
+    ...(calls.length === 0
+      ? {}
+      : {
+          tool_calls: calls.map(({ call, index }) => ({
+            id: newId('call', '_'),
+            function: { index, name: call.name, arguments: call.arguments },
+          })),
+        }),
+  },
+});
+export const generateBody: Body = ({ text = '', thinking }) => ({
+  response: text,
+  ...(thinking ? { thinking } : {}),
+});
 
 /** The last object of an answer. @param context tokens of prompt and answer, where the endpoint gives them */
 export function finalReply(
@@ -40,19 +67,63 @@ export function finalReply(
   };
 }
 
-/** What a request without a prompt gets: the model is loaded. */
-export function loadedReply(head: ReplyHead, body: Record<string, unknown>): unknown {
-  return { model: head.model, created_at: timeOf(head), ...body, done: true, done_reason: 'load' };
+/** A whole answer in one object. */
+export function wholeReply(
+  head: ReplyHead,
+  body: Body,
+  answer: WholeAnswer,
+  context?: (end: EndPart) => readonly number[],
+): unknown {
+  const calls = answer.calls.map((call, index) => ({ call, index }));
+  const said = { ...body({ text: answer.text, thinking: answer.thinking, calls }), ...scores(answer.logprobs) };
+  return finalReply(head, said, answer.end, context?.(answer.end));
+}
+
+/** What a request without a prompt gets: the model is loaded, or was asked to go. */
+export function loadedReply(head: ReplyHead, body: Record<string, unknown>, reason: 'load' | 'unload'): unknown {
+  return { model: head.model, created_at: timeOf(head), ...body, done: true, done_reason: reason };
 }
 
 /** One JSON object a line. */
-export function streamFormat(head: ReplyHead, body: Body, context?: (end: EndPart) => readonly number[]): StreamFormat {
+export function streamFormat(
+  head: ReplyHead,
+  body: Body,
+  context?: (end: EndPart) => readonly number[],
+): StreamFormat<AnswerPart> {
   const line = (value: unknown) => `${JSON.stringify(value)}\n`;
+  const piece = (said: Said, more: Record<string, unknown> = {}) =>
+    line({ model: head.model, created_at: timeOf(head), ...body(said), done: false, ...more });
   return {
     contentType: 'application/x-ndjson',
-    text: (text) => line({ model: head.model, created_at: timeOf(head), ...body(text), done: false }),
-    end: (end) => line(finalReply(head, body(''), end, context?.(end))),
+    part: (part) => {
+      switch (part.type) {
+        case 'text':
+          return piece({ text: part.text }, scores(part.logprobs ?? []));
+        case 'thinking':
+          return piece({ thinking: part.text });
+        case 'call':
+          return piece({ calls: [part] });
+        default:
+          return line(finalReply(head, body({}), part.end, context?.(part.end)));
+      }
+    },
     error: (thrown) => line(ollamaError(toApiError(thrown))),
+  };
+}
+
+function scores(logprobs: readonly GeneratedLogprob[]): Record<string, unknown> {
+  if (logprobs.length === 0) return {};
+  const written = (score: TokenLogprob) => ({
+    token: score.text,
+    // JSON knows no infinity.
+    logprob: Number.isFinite(score.logprob) ? score.logprob : -9999,
+    bytes: score.bytes,
+  });
+  return {
+    logprobs: logprobs.map((score) => ({
+      ...written(score),
+      ...(score.top.length === 0 ? {} : { top_logprobs: score.top.map(written) }),
+    })),
   };
 }
 
@@ -86,6 +157,6 @@ function timeOf(head: ReplyHead): string {
   return new Date(head.now()).toISOString();
 }
 
-function nanoseconds(ms: number): number {
+export function nanoseconds(ms: number): number {
   return Math.round(ms * 1e6);
 }

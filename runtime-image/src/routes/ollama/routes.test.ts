@@ -146,16 +146,14 @@ describe('generate', () => {
     expect(answer.body).toMatchObject({ response: 'You said: a' });
   });
 
-  test('unloading is refused: the cluster decides what runs', async () => {
-    expect(await generate({ prompt: undefined, keep_alive: 0 })).toMatchInlineSnapshot(`
-      {
-        "body": {
-          "error": "the model stays loaded as long as this server runs: scale the SLMDeployment instead",
-        },
-        "status": 403,
-        "type": "application/json; charset=utf-8",
-      }
-    `);
+  test('loading and unloading are answered as Ollama does; the one model stays', async () => {
+    const reasons = await Promise.all(
+      [undefined, '5m', -1, '0', 0, '0s', '0h0m'].map(
+        async (keep_alive) =>
+          ((await generate({ prompt: undefined, keep_alive })).body as { done_reason: string }).done_reason,
+      ),
+    );
+    expect(reasons).toEqual(['load', 'load', 'load', 'unload', 'unload', 'unload', 'unload']);
     expect((await generate({ prompt: 'a', keep_alive: 0, stream: false })).status).toBe(200);
   });
 });
@@ -195,9 +193,16 @@ describe('bad requests', () => {
       400,
       'options.num_predict must be at least 1, or -1 for as many as fit',
     ],
-    ['tools', { tools: [{}] }, 400, 'chat does not support tools: leave tools out'],
-    ['a format', { format: 'json' }, 400, 'structured output is not supported yet: leave format out'],
-    ['thinking', { think: true }, 400, 'chat does not support thinking: leave think out'],
+    ['no tool', { tools: [{}] }, 400, 'tools[0].function is required'],
+    [
+      'tools that the template would drop',
+      { tools: [{ type: 'function', function: { name: 'time' } }] },
+      400,
+      "this model does not support tools, because its chat template has no place for them: leave tools out, or set tool_choice to 'required' where the API has it",
+    ],
+    ['a format in words', { format: 'yaml' }, 400, 'format must be "json" or a JSON schema'],
+    ['thinking', { think: true }, 400, 'this model does not support thinking: leave think out'],
+    ['alternatives without logprobs', { top_logprobs: 2 }, 400, 'top_logprobs needs logprobs: set it to true'],
     [
       'images',
       { messages: [{ role: 'user', content: 'a', images: ['x'] }] },
@@ -238,7 +243,7 @@ describe('bad requests', () => {
     expect(answers).toMatchInlineSnapshot(`
       [
         {
-          "error": "chat does not support insert: leave suffix out",
+          "error": "this model does not support insert: leave suffix out",
         },
         {
           "error": "chat reads text only: leave images out",
@@ -330,6 +335,7 @@ test('what the model list, the running models and the details say', async () => 
       {
         "capabilities": [
           "completion",
+          "embedding",
         ],
         "details": {
           "families": [
@@ -394,7 +400,6 @@ test('management is refused with the reason', async () => {
       "error": "models are managed by the cluster, not through this API: change the SLMModel or SLMDeployment instead",
     }
   `);
-  expect((await call(app, 'POST', '/api/embed', {})).body).toEqual({ error: 'embeddings are not supported yet' });
 });
 
 test('numbers of parameters as Ollama writes them', () => {

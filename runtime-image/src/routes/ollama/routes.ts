@@ -4,79 +4,135 @@
 import type { FastifyInstance } from 'fastify';
 import { ApiError } from '../../api-error.ts';
 import type { ChatMessage } from '../../chat-template.ts';
-import type { EndPart, Token } from '../../engines/engine.ts';
+import type { EndPart } from '../../engines/engine.ts';
 import type { LoadedModel } from '../../lifecycle.ts';
 import { checkBody } from '../../schemas/check.ts';
 import { ChatRequest, GenerateRequest } from '../../schemas/ollama.ts';
-import { chatPrompt, sendStream, startAnswer, textPrompt, wholeAnswer } from '../answer.ts';
+import { sendStream, startAnswer, textPrompt, wholeAnswer } from '../answer.ts';
+import { type PreparedChat, parsedArguments, prepareChat } from '../chat.ts';
+import { infillPrompt } from '../infill.ts';
+import { toolsOf } from '../openai/request.ts';
 import type { ApiOptions } from '../openai/routes.ts';
-import { refuseUnsupported, settingsOf } from './options.ts';
-import { chatBody, finalReply, generateBody, loadedReply, type ReplyHead, streamFormat } from './replies.ts';
+import { answerOf, refuseUnsupported } from './options.ts';
+import { chatBody, generateBody, loadedReply, type ReplyHead, streamFormat, wholeReply } from './replies.ts';
 
 export function registerOllama(app: FastifyInstance, options: ApiOptions): void {
   const { lifecycle, metrics, served, now } = options;
 
-  app.post('/api/chat', async (request, reply) => {
-    const body = checkBody(ChatRequest, request.body);
-    served.require(body.model);
-    refuseUnsupported(body, body.model);
-    const model = lifecycle.model();
-    const settings = settingsOf(body.options, model.engine.info);
-    const head: ReplyHead = { model: body.model, now };
-    if (!body.messages?.length) return loaded(head, chatBody(''), body.keep_alive);
-    const messages = body.messages.map(
-      (message): ChatMessage => ({ role: message.role as ChatMessage['role'], content: message.content ?? '' }),
-    );
-    const generation = startAnswer(model, metrics, reply, { ...settings, prompt: chatPrompt(model, messages) });
-    if (body.stream !== false) return sendStream(request, reply, generation, streamFormat(head, chatBody));
-    const { text, end } = await wholeAnswer(generation);
-    return finalReply(head, chatBody(text), end);
-  });
+  app.post(
+    '/api/chat',
+    { config: { summary: 'Answers to a conversation', body: ChatRequest } },
+    async (request, reply) => {
+      const body = checkBody(ChatRequest, request.body);
+      served.require(body.model, request);
+      refuseUnsupported(body, body.model);
+      const model = lifecycle.model();
+      const answer = answerOf(body, model.engine.info);
+      const head: ReplyHead = { model: body.model, now };
+      if (!body.messages?.length) return loadedReply(head, chatBody({}), loadOrUnload(body.keep_alive));
+      const chat = prepareChat(model, {
+        messages: messagesOf(body.messages),
+        tools: toolsOf(body.tools),
+        toolChoice: 'auto',
+        single: false,
+        think: body.think,
+        answer,
+      });
+      const parts = startAnswer(model, metrics, reply, chat.request, chat.reading);
+      if (body.stream !== false) return sendStream(request, reply, parts, streamFormat(head, chatBody));
+      return wholeReply(head, chatBody, await wholeAnswer(parts));
+    },
+  );
 
-  app.post('/api/generate', async (request, reply) => {
-    const body = checkBody(GenerateRequest, request.body);
-    served.require(body.model);
-    refuseUnsupported(body, body.model);
-    const model = lifecycle.model();
-    const settings = settingsOf(body.options, model.engine.info);
-    const head: ReplyHead = { model: body.model, now };
-    if (!body.prompt) return loaded(head, generateBody(''), body.keep_alive);
-    const prompt = generatePrompt(model, body);
-    // Without `raw`, the answer carries what a client sends back to go on from here.
-    const context = body.raw === true ? undefined : (end: EndPart) => [...prompt, ...end.tokens];
-    const generation = startAnswer(model, metrics, reply, { ...settings, prompt });
-    if (body.stream !== false) return sendStream(request, reply, generation, streamFormat(head, generateBody, context));
-    const { text, end } = await wholeAnswer(generation);
-    return finalReply(head, generateBody(text), end, context?.(end));
+  app.post(
+    '/api/generate',
+    { config: { summary: 'An answer to a text', body: GenerateRequest } },
+    async (request, reply) => {
+      const body = checkBody(GenerateRequest, request.body);
+      served.require(body.model, request);
+      refuseUnsupported(body, body.model);
+      const model = lifecycle.model();
+      const answer = answerOf(body, model.engine.info);
+      const head: ReplyHead = { model: body.model, now };
+      if (!body.prompt && !body.suffix) return loadedReply(head, generateBody({}), loadOrUnload(body.keep_alive));
+      const prepared = prepareGenerate(model, body, answer);
+      const { prompt } = prepared.request;
+      // Without `raw`, the answer carries what a client sends back to go on from here.
+      const context = body.raw === true ? undefined : (end: EndPart) => [...prompt, ...end.tokens];
+      const parts = startAnswer(model, metrics, reply, prepared.request, prepared.reading);
+      if (body.stream !== false) return sendStream(request, reply, parts, streamFormat(head, generateBody, context));
+      return wholeReply(head, generateBody, await wholeAnswer(parts), context);
+    },
+  );
+}
+
+function messagesOf(messages: NonNullable<ChatRequest['messages']>): ChatMessage[] {
+  return messages.map((message): ChatMessage => {
+    const calls = message.tool_calls ?? [];
+    return {
+      role: message.role,
+      content: message.content ?? '',
+      ...(message.thinking === undefined ? {} : { reasoning_content: message.thinking }),
+      ...(message.tool_name === undefined ? {} : { name: message.tool_name }),
+      ...(message.tool_call_id === undefined ? {} : { tool_call_id: message.tool_call_id }),
+      ...(calls.length === 0
+        ? {}
+        : {
+            tool_calls: calls.map((call) => ({
+              ...(call.id === undefined ? {} : { id: call.id }),
+              type: 'function' as const,
+              function: { name: call.function.name, arguments: parsedArguments(call.function.arguments) },
+            })),
+          }),
+    };
   });
 }
 
-function generatePrompt(model: LoadedModel, body: GenerateRequest): Token[] {
+/** @throws ApiError (400) for settings that exclude each other, and for what the model cannot do */
+function prepareGenerate(model: LoadedModel, body: GenerateRequest, answer: PreparedChatAnswer): PreparedChat {
   const text = body.prompt ?? '';
-  if (body.raw === true) {
+  const alone = (name: string) => {
     if (body.system !== undefined || body.context !== undefined)
-      throw new ApiError(400, 'raw takes the prompt as it is: leave system and context out, or raw');
-    return textPrompt(model, text);
+      throw new ApiError(400, `${name} takes the prompt as it is: leave system and context out, or ${name}`);
+    if (body.think !== undefined && body.think !== false)
+      throw new ApiError(400, `${name} takes the prompt as it is: leave think out, or ${name}`, { param: 'think' });
+  };
+  if (body.suffix) {
+    alone('suffix');
+    return { request: { ...answer, prompt: infillPrompt(model, text, body.suffix) }, reading: undefined };
   }
-  const { engine, template } = model;
+  if (body.raw === true) {
+    alone('raw');
+    return { request: { ...answer, prompt: textPrompt(model, text) }, reading: undefined };
+  }
   const before = body.context ?? [];
-  if (before.some((token) => token >= engine.info.model.vocabularySize))
+  if (before.some((token) => token >= model.engine.info.model.vocabularySize))
     throw new ApiError(400, 'context must be the list of tokens that this model gave', { param: 'context' });
+  if (!model.template) {
+    if (body.system)
+      throw new ApiError(400, 'this model has no chat template: put the system text into the prompt', {
+        param: 'system',
+      });
+    if (body.think !== undefined && body.think !== false)
+      throw new ApiError(400, 'this model does not support thinking: leave think out', { param: 'think' });
+    return { request: { ...answer, prompt: [...before, ...textPrompt(model, text)] }, reading: undefined };
+  }
   const messages: ChatMessage[] = [{ role: 'user', content: text }];
   if (body.system) messages.unshift({ role: 'system', content: body.system });
-  let prompt: Token[];
-  if (template) prompt = textPrompt(model, template.render(messages));
-  else if (body.system)
-    throw new ApiError(400, 'this model has no chat template: put the system text into the prompt', {
-      param: 'system',
-    });
-  else prompt = textPrompt(model, text);
-  return before.length === 0 ? prompt : [...before, ...prompt];
+  const { request, reading } = prepareChat(model, {
+    messages,
+    tools: [],
+    toolChoice: 'none',
+    single: false,
+    think: body.think,
+    answer,
+  });
+  return { request: { ...request, prompt: [...before, ...request.prompt] }, reading };
 }
 
-/** A request without a prompt asks for loading, or with keep_alive 0 for unloading. */
-function loaded(head: ReplyHead, body: Record<string, unknown>, keepAlive: number | string | undefined): unknown {
-  if (keepAlive !== undefined && /^0+[a-zµ]*$/.test(String(keepAlive)))
-    throw new ApiError(403, 'the model stays loaded as long as this server runs: scale the SLMDeployment instead');
-  return loadedReply(head, body);
+type PreparedChatAnswer = ReturnType<typeof answerOf>;
+
+/** A request without a prompt asks for loading, or with keep_alive 0 for unloading; the one model stays either way. */
+function loadOrUnload(keepAlive: number | string | undefined): 'load' | 'unload' {
+  return keepAlive !== undefined && /^[-+]?[0.]+([a-zµμ]+[0.]*)*$/.test(String(keepAlive)) ? 'unload' : 'load';
 }

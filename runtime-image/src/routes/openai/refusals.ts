@@ -21,27 +21,13 @@ const oneOf =
     values.includes(value);
 
 const REFUSALS: readonly Refusal[] = [
-  { property: 'n', harmless: oneOf(1), message: 'only one choice is generated: set n to 1 and repeat the request' },
-  { property: 'best_of', harmless: oneOf(1), message: 'only one choice is generated: leave best_of out' },
-  { property: 'tools', harmless: empty, message: 'tools are not supported yet: leave tools out' },
-  { property: 'functions', harmless: empty, message: 'functions are not supported: leave functions out' },
-  {
-    property: 'tool_choice',
-    harmless: oneOf('none', 'auto'),
-    message: 'tools are not supported yet: leave tool_choice out',
-  },
+  { property: 'best_of', harmless: oneOf(1), message: 'best_of is not supported: leave it out, and use n' },
+  { property: 'functions', harmless: empty, message: 'functions are not supported: use tools' },
   {
     property: 'function_call',
     harmless: oneOf('none', 'auto'),
-    message: 'functions are not supported: leave function_call out',
+    message: 'functions are not supported: use tool_choice',
   },
-  {
-    property: 'response_format',
-    harmless: (value) => (value as { type?: unknown } | null)?.type === 'text',
-    message: 'structured output is not supported yet: leave response_format out or use {"type": "text"}',
-  },
-  { property: 'logprobs', harmless: off, message: 'logprobs are not supported yet: leave logprobs out' },
-  { property: 'top_logprobs', harmless: off, message: 'logprobs are not supported yet: leave top_logprobs out' },
   { property: 'audio', harmless: never, message: 'audio is not supported: leave audio out' },
   {
     property: 'modalities',
@@ -54,14 +40,12 @@ const REFUSALS: readonly Refusal[] = [
     harmless: never,
     message: 'web search is not supported: leave web_search_options out',
   },
-  {
-    property: 'reasoning_effort',
-    harmless: oneOf('none'),
-    message: 'reasoning_effort is not supported yet: leave it out',
-  },
-  { property: 'suffix', harmless: oneOf(''), message: 'text after the answer is not supported yet: leave suffix out' },
   { property: 'store', harmless: off, message: 'nothing is stored here: leave store out' },
-  { property: 'grammar', harmless: never, message: 'grammars are not supported yet: leave grammar out' },
+  {
+    property: 'verbosity',
+    harmless: oneOf('medium'),
+    message: 'verbosity is not supported: say in the messages how long the answer should be',
+  },
 ];
 
 /** @throws ApiError (400) for the first property that asks for what this server cannot do */

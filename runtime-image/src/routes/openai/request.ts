@@ -3,9 +3,11 @@
  */
 import { ApiError } from '../../api-error.ts';
 import type { ChatMessage } from '../../chat-template.ts';
-import type { SamplingParams } from '../../engines/engine.ts';
-import type { ChatCompletionRequest, GenerationFields } from '../../schemas/openai.ts';
+import type { Grammar, SamplingParams } from '../../engines/engine.ts';
+import type { ChatCompletionRequest, GenerationFields, Message } from '../../schemas/openai.ts';
 import { seedOf } from '../answer.ts';
+import { parsedArguments, type ToolChoice } from '../chat.ts';
+import type { ToolDefinition } from '../tool-calls.ts';
 
 /**
  * Temperature and top_p as OpenAI's reference has them. It knows no top_k: 40 is llama.cpp's and Ollama's, and keeps
@@ -32,22 +34,71 @@ export function stopsOf(body: GenerationFields): string[] {
   return typeof body.stop === 'string' ? [body.stop] : (body.stop ?? []);
 }
 
-/** @throws ApiError (400) for messages that only a model with eyes or tools could take */
+/** @throws ApiError (400) for a format that asks for JSON and says not which */
+export function grammarOf(body: GenerationFields): Grammar | undefined {
+  const format = body.response_format;
+  if (body.grammar !== undefined && format !== undefined && format.type !== 'text')
+    throw new ApiError(400, 'grammar and response_format exclude each other: leave one out', { param: 'grammar' });
+  if (body.grammar !== undefined && body.grammar.trim() !== '') return { type: 'gbnf', text: body.grammar };
+  if (format === undefined || format.type === 'text') return undefined;
+  if (format.type === 'json_object') return { type: 'json' };
+  const schema = format.json_schema?.schema;
+  if (schema === undefined)
+    throw new ApiError(400, 'response_format.json_schema.schema is required', {
+      param: 'response_format.json_schema.schema',
+      code: 'missing_required_parameter',
+    });
+  return { type: 'json_schema', schema };
+}
+
+export function toolsOf(tools: ChatCompletionRequest['tools']): ToolDefinition[] {
+  return (tools ?? []).map(({ type, function: tool }, index) => {
+    if (type !== undefined && type !== 'function')
+      throw new ApiError(400, `tools[${index}].type must be function`, { param: `tools[${index}].type` });
+    return {
+      name: tool.name,
+      ...(tool.description == null ? {} : { description: tool.description }),
+      parameters: (tool.parameters ?? { type: 'object', properties: {} }) as ToolDefinition['parameters'],
+    };
+  });
+}
+
+export function toolChoiceOf(choice: ChatCompletionRequest['tool_choice']): ToolChoice {
+  return typeof choice === 'object' ? { name: choice.function.name } : (choice ?? 'auto');
+}
+
+/** @throws ApiError (400) for messages that only a model with eyes could take */
 export function messagesOf(body: ChatCompletionRequest): ChatMessage[] {
   return body.messages.map((message, index) => {
     const param = `messages[${index}]`;
     const { role } = message;
-    if (role === 'tool' || role === 'function')
-      throw new ApiError(400, `tools are not supported yet: ${param} has the role ${role}`, {
+    if (role === 'function')
+      throw new ApiError(400, `functions are not supported: ${param} must have the role tool`, {
         param,
         code: 'unsupported_parameter',
       });
-    const content = contentOf(message.content, `${param}.content`);
-    return { role: role === 'developer' ? 'system' : role, content };
+    const calls = message.tool_calls ?? [];
+    const silent = role === 'assistant' && message.content == null && calls.length > 0;
+    return {
+      role: role === 'developer' ? 'system' : role,
+      content: silent ? '' : contentOf(message.content, `${param}.content`),
+      ...(calls.length === 0
+        ? {}
+        : {
+            tool_calls: calls.map((call) => ({
+              ...(call.id === undefined ? {} : { id: call.id }),
+              type: 'function' as const,
+              function: { name: call.function.name, arguments: parsedArguments(call.function.arguments) },
+            })),
+          }),
+      ...(message.tool_call_id == null ? {} : { tool_call_id: message.tool_call_id }),
+      ...(message.name == null ? {} : { name: message.name }),
+      ...(message.reasoning_content == null ? {} : { reasoning_content: message.reasoning_content }),
+    };
   });
 }
 
-function contentOf(content: ChatCompletionRequest['messages'][number]['content'], param: string): string {
+function contentOf(content: Message['content'], param: string): string {
   if (typeof content === 'string') return content;
   if (!content) throw new ApiError(400, `${param} must be a text`, { param, code: 'invalid_value' });
   return content

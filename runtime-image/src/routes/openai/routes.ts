@@ -2,17 +2,20 @@
  * OpenAI's API. Owns the order of checks; what they check lies beside.
  */
 import { randomBytes } from 'node:crypto';
-import type { FastifyInstance, FastifyReply, FastifyRequest } from 'fastify';
+import type { FastifyInstance } from 'fastify';
 import { ApiError } from '../../api-error.ts';
-import type { Lifecycle } from '../../lifecycle.ts';
+import type { Token } from '../../engines/engine.ts';
+import type { Lifecycle, LoadedModel } from '../../lifecycle.ts';
 import type { Metrics } from '../../plugins/metrics.ts';
 import { checkBody } from '../../schemas/check.ts';
 import { ChatCompletionRequest, CompletionRequest, type GenerationFields } from '../../schemas/openai.ts';
-import { type AnswerRequest, chatPrompt, sendStream, startAnswer, textPrompt, wholeAnswer } from '../answer.ts';
+import { type AnswerRequest, merged, sendStream, startAnswers, textPrompt, wholeAnswer } from '../answer.ts';
+import { prepareChat } from '../chat.ts';
+import { infillPrompt } from '../infill.ts';
 import type { ServedModel } from '../served-model.ts';
 import { refuseUnsupported } from './refusals.ts';
 import { chatCompletion, completion, type ReplyHead, streamFormat } from './replies.ts';
-import { messagesOf, samplingOf, stopsOf } from './request.ts';
+import { grammarOf, messagesOf, samplingOf, stopsOf, toolChoiceOf, toolsOf } from './request.ts';
 
 export interface ApiOptions {
   readonly lifecycle: Lifecycle;
@@ -22,54 +25,87 @@ export interface ApiOptions {
   readonly now: () => number;
 }
 
-/** Endpoints of the real API that answer with the reason why not, instead of a bare 404. */
-const NOT_YET = [
-  ['POST', '/v1/embeddings', 'embeddings are not supported yet'],
-  ['POST', '/v1/responses', 'the responses API is not supported yet: use /v1/chat/completions'],
-  ['POST', '/v1/messages', "Anthropic's messages API is not supported yet: use /v1/chat/completions"],
-] as const;
+/** An id as OpenAI writes them. */
+export function newId(prefix: string, separator = '-'): string {
+  return `${prefix}${separator}${randomBytes(12).toString('hex')}`;
+}
 
 export function registerOpenAi(app: FastifyInstance, options: ApiOptions): void {
   const { lifecycle, metrics, served, now } = options;
 
   const head = (prefix: string, model: string): ReplyHead => ({
-    id: `${prefix}-${randomBytes(12).toString('hex')}`,
+    id: newId(prefix),
     created: Math.floor(now() / 1000),
     model,
+    callId: () => newId('call', '_'),
   });
 
-  app.post('/v1/chat/completions', async (request, reply) => {
-    const body = checkBody(ChatCompletionRequest, request.body);
-    served.require(body.model);
-    refuseUnsupported(body);
-    const messages = messagesOf(body);
-    const model = lifecycle.model();
-    const answer = answerOf(body, chatPrompt(model, messages), body.max_completion_tokens);
-    const generation = startAnswer(model, metrics, reply, answer);
-    const about = head('chatcmpl', body.model);
-    if (body.stream !== true) {
-      const { text, end } = await wholeAnswer(generation);
-      return chatCompletion(about, text, end);
-    }
-    return stream(request, reply, generation, about, 'chat.completion.chunk', body);
-  });
+  app.post(
+    '/v1/chat/completions',
+    { config: { summary: 'Answers to a conversation', body: ChatCompletionRequest } },
+    async (request, reply) => {
+      const body = checkBody(ChatCompletionRequest, request.body);
+      served.require(body.model, request);
+      refuseUnsupported(body);
+      if (body.top_logprobs !== undefined && body.top_logprobs > 0 && body.logprobs !== true)
+        throw new ApiError(400, 'top_logprobs needs logprobs: set it to true', { param: 'top_logprobs' });
+      const messages = messagesOf(body);
+      const model = lifecycle.model();
+      const logprobs = body.logprobs === true;
+      const answer = answerOf(body, body.max_completion_tokens);
+      const chat = prepareChat(model, {
+        messages,
+        tools: toolsOf(body.tools),
+        toolChoice: toolChoiceOf(body.tool_choice),
+        single: body.parallel_tool_calls === false || typeof body.tool_choice === 'object',
+        think: body.reasoning_effort === 'none' ? false : body.reasoning_effort,
+        answer: { ...answer, ...(logprobs ? { logprobs: body.top_logprobs ?? 0 } : {}) },
+      });
+      const count = body.n ?? 1;
+      const answers = startAnswers(model, metrics, reply, seeded(chat.request, count), chat.reading);
+      const about = head('chatcmpl', body.model);
+      if (body.stream !== true) return chatCompletion(about, await Promise.all(answers.map(wholeAnswer)), logprobs);
+      const format = streamFormat(about, {
+        kind: 'chat.completion.chunk',
+        choices: count,
+        each: count,
+        includeUsage: body.stream_options?.include_usage === true,
+        logprobs,
+      });
+      return sendStream(request, reply, merged(answers), format, format.opening);
+    },
+  );
 
-  app.post('/v1/completions', async (request, reply) => {
-    const body = checkBody(CompletionRequest, request.body);
-    served.require(body.model);
-    refuseUnsupported(body);
-    if (body.echo === true)
-      throw new ApiError(400, 'echo is not supported: leave it out', { param: 'echo', code: 'unsupported_parameter' });
-    const model = lifecycle.model();
-    const text = typeof body.prompt === 'string' ? body.prompt : (body.prompt[0] ?? '');
-    const generation = startAnswer(model, metrics, reply, answerOf(body, textPrompt(model, text)));
-    const about = head('cmpl', body.model);
-    if (body.stream !== true) {
-      const whole = await wholeAnswer(generation);
-      return completion(about, whole.text, whole.end);
-    }
-    return stream(request, reply, generation, about, 'text_completion', body);
-  });
+  app.post(
+    '/v1/completions',
+    { config: { summary: 'Continuations of texts', body: CompletionRequest } },
+    async (request, reply) => {
+      const body = checkBody(CompletionRequest, request.body);
+      served.require(body.model, request);
+      refuseUnsupported(body);
+      const model = lifecycle.model();
+      const { prompts, echoes } = promptsOf(model, body);
+      const logprobs = body.logprobs !== undefined;
+      const answer = { ...answerOf(body), ...(logprobs ? { logprobs: body.logprobs } : {}) };
+      const each = body.n ?? 1;
+      const requests = prompts.flatMap((prompt) => seeded({ ...answer, prompt }, each));
+      if (requests.length > 128)
+        throw new ApiError(400, `${requests.length} answers in one request: ask for at most 128`, { param: 'n' });
+      const answers = startAnswers(model, metrics, reply, requests);
+      const about = head('cmpl', body.model);
+      if (body.stream !== true)
+        return completion(about, await Promise.all(answers.map(wholeAnswer)), each, { echoes, logprobs });
+      const format = streamFormat(about, {
+        kind: 'text_completion',
+        choices: answers.length,
+        each,
+        includeUsage: body.stream_options?.include_usage === true,
+        logprobs,
+        echoes,
+      });
+      return sendStream(request, reply, merged(answers), format, format.opening);
+    },
+  );
 
   const describe = (name: string) => ({
     id: name,
@@ -77,41 +113,63 @@ export function registerOpenAi(app: FastifyInstance, options: ApiOptions): void 
     created: Math.floor((lifecycle.loaded?.loadedAt.getTime() ?? now()) / 1000),
     owned_by: 'slm-operator',
   });
-  app.get('/v1/models', async () => ({ object: 'list', data: served.names.map(describe) }));
-  app.get<{ Params: { '*': string } }>('/v1/models/*', async (request) => {
+  app.get('/v1/models', { config: { summary: 'The names of the model' } }, async () => ({
+    object: 'list',
+    data: served.names.map(describe),
+  }));
+  app.get<{ Params: { '*': string } }>('/v1/models/*', { config: { summary: 'One of them' } }, async (request) => {
     const name = request.params['*'];
-    served.require(name);
+    served.require(name, request);
     return describe(name);
   });
-
-  for (const [method, url, message] of NOT_YET)
-    app.route({
-      method,
-      url,
-      handler: async () => {
-        throw new ApiError(501, message, { code: 'unsupported_endpoint' });
-      },
-    });
 }
 
 /** Completions stop at 16 tokens in OpenAI's reference; here both go on to the end of the answer, as chat does. */
-function answerOf(body: GenerationFields, prompt: readonly number[], maxCompletionTokens?: number): AnswerRequest {
+export function answerOf(body: GenerationFields, maxCompletionTokens?: number): Omit<AnswerRequest, 'prompt'> {
+  const grammar = grammarOf(body);
   return {
-    prompt,
     maxTokens: maxCompletionTokens ?? body.max_tokens ?? Number.POSITIVE_INFINITY,
     sampling: samplingOf(body),
     stop: stopsOf(body),
+    ...(grammar ? { grammar } : {}),
+    ...(body.ignore_eos === true ? { ignoreEos: true } : {}),
+    ...(body.min_tokens ? { minTokens: body.min_tokens } : {}),
   };
 }
 
-function stream(
-  request: FastifyRequest,
-  reply: FastifyReply,
-  generation: ReturnType<typeof startAnswer>,
-  head: ReplyHead,
-  kind: 'chat.completion.chunk' | 'text_completion',
-  body: GenerationFields,
-): Promise<FastifyReply> {
-  const format = streamFormat(head, kind, body.stream_options?.include_usage === true);
-  return sendStream(request, reply, generation, format, format.opening);
+/** The same request several times, each with a seed of its own that follows from the first. */
+function seeded(request: AnswerRequest, count: number): AnswerRequest[] {
+  return Array.from({ length: count }, (_, index) => ({
+    ...request,
+    sampling: { ...request.sampling, seed: (request.sampling.seed + index) % 0xffff_ffff },
+  }));
+}
+
+/** @throws ApiError (400) for tokens that the model does not know, and for what goes only with a text */
+function promptsOf(
+  model: LoadedModel,
+  body: CompletionRequest,
+): { readonly prompts: readonly Token[][]; readonly echoes: readonly string[] | undefined } {
+  const { prompt } = body;
+  const list: readonly (string | readonly Token[])[] =
+    typeof prompt === 'string' ? [prompt] : prompt.every((one) => typeof one === 'number') ? [prompt] : prompt;
+  const { vocabularySize } = model.engine.info.model;
+  const prompts = list.map((one) => {
+    if (typeof one === 'string') return body.suffix ? infillPrompt(model, one, body.suffix) : textPrompt(model, one);
+    if (body.suffix)
+      throw new ApiError(400, 'suffix goes with a text, not with tokens: leave it out', { param: 'suffix' });
+    if (one.some((token) => token >= vocabularySize))
+      throw new ApiError(400, `prompt has tokens that this model does not know: they end at ${vocabularySize - 1}`, {
+        param: 'prompt',
+      });
+    return [...one];
+  });
+  if (body.echo !== true) return { prompts, echoes: undefined };
+  const echoes = list.filter((one) => typeof one === 'string');
+  if (echoes.length < list.length || body.logprobs !== undefined)
+    throw new ApiError(400, 'echo goes with texts and without logprobs: leave it out', {
+      param: 'echo',
+      code: 'unsupported_parameter',
+    });
+  return { prompts, echoes };
 }

@@ -1,0 +1,94 @@
+import { describe, expect, test } from 'vitest';
+import { readConfig } from './config.ts';
+import { StartupError } from './failures.ts';
+
+const MODEL = { SLM_MODEL_PATH: '/model' };
+
+test('settings in the names of Ollama and Foundry Local', () => {
+  expect(
+    readConfig({
+      FOUNDRY_MODEL: '/models/phi4.gguf',
+      FOUNDRY_HARDWARE: 'cpu',
+      OLLAMA_HOST: 'http://127.0.0.1:9000',
+      OLLAMA_NUM_PARALLEL: '2',
+      OLLAMA_CONTEXT_LENGTH: '8192',
+      OLLAMA_NUM_THREAD: '3',
+      OLLAMA_FLASH_ATTENTION: '1',
+      OLLAMA_KV_CACHE_TYPE: 'q8_0',
+      OLLAMA_MAX_QUEUE: '512',
+      OLLAMA_DEBUG: 'true',
+      OLLAMA_MAX_LOADED_MODELS: '1',
+      OLLAMA_KEEP_ALIVE: '-1',
+    }),
+  ).toMatchObject({
+    modelPath: '/models/phi4.gguf',
+    servedNames: ['phi4'],
+    host: '127.0.0.1',
+    port: 9000,
+    parallelRequests: 2,
+    contextLength: 8192,
+    threads: 3,
+    flashAttention: 'Enabled',
+    kvCacheType: 'Q8_0',
+    maxQueue: 512,
+    logLevel: 'debug',
+  });
+});
+
+test('ours win, unless they are empty', () => {
+  const env = { ...MODEL, OLLAMA_NUM_PARALLEL: '2', OLLAMA_MAX_QUEUE: '5' };
+  expect(readConfig({ ...env, SLM_PARALLEL_REQUESTS: '8', SLM_MAX_QUEUE: ' ' })).toMatchObject({
+    parallelRequests: 8,
+    maxQueue: 5,
+  });
+});
+
+test('hosts as Ollama writes them', () => {
+  const hosts = ['0.0.0.0', '0.0.0.0:1234', ':1234', '[::1]:1234', 'localhost', 'http://[::]/'].map((OLLAMA_HOST) => {
+    const { host, port } = readConfig({ ...MODEL, OLLAMA_HOST });
+    return [OLLAMA_HOST, host, port];
+  });
+  expect(hosts).toEqual([
+    ['0.0.0.0', undefined, 11434],
+    ['0.0.0.0:1234', undefined, 1234],
+    [':1234', undefined, 1234],
+    ['[::1]:1234', '::1', 1234],
+    ['localhost', 'localhost', 11434],
+    ['http://[::]/', undefined, 11434],
+  ]);
+});
+
+describe('what cannot be honoured is refused with a sentence', () => {
+  const cases: [Record<string, string>, string][] = [
+    [
+      { OLLAMA_MAX_LOADED_MODELS: '3' },
+      'OLLAMA_MAX_LOADED_MODELS=3 cannot be honoured: this server serves one model; leave it out.',
+    ],
+    [
+      { OLLAMA_KEEP_ALIVE: '5m' },
+      'OLLAMA_KEEP_ALIVE=5m cannot be honoured: the model stays loaded as long as the server runs (-1); leave it out.',
+    ],
+    [
+      { FOUNDRY_HARDWARE: 'npu' },
+      'FOUNDRY_HARDWARE=npu cannot be honoured: this server computes on the CPU; leave it out.',
+    ],
+    [{ OLLAMA_KV_CACHE_TYPE: 'q5_1' }, 'OLLAMA_KV_CACHE_TYPE=q5_1 must be one of f16, q8_0, q4_0.'],
+    [{ OLLAMA_HOST: 'a b:c' }, 'OLLAMA_HOST=a b:c must be a host with or without a port, such as 0.0.0.0:11434.'],
+    [{ OLLAMA_SPEED: '1' }, 'OLLAMA_SPEED is not a setting of this server: remove it.'],
+  ];
+  test.each(cases)('%j', (env, message) => {
+    let refusal: unknown;
+    try {
+      readConfig({ ...MODEL, ...env });
+    } catch (error) {
+      refusal = error;
+    }
+    expect(refusal instanceof StartupError ? refusal.message : refusal).toBe(message);
+  });
+});
+
+test('a Service named ollama is no setting', () => {
+  expect(() =>
+    readConfig({ ...MODEL, OLLAMA_SERVICE_HOST: '10.96.0.7', OLLAMA_PORT: 'tcp://10.96.0.7:11434' }),
+  ).not.toThrow();
+});

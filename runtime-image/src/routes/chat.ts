@@ -1,0 +1,131 @@
+/**
+ * A chat with tools, thoughts and structured output, the same for every API: from what a client asks to the prompt, the
+ * grammar and what to look for in the answer. Knows no API's format.
+ */
+import { ApiError } from '../api-error.ts';
+import type { ChatMessage } from '../chat-template.ts';
+import type { LoadedModel } from '../lifecycle.ts';
+import { type AnswerRequest, chatSegments, textPrompt } from './answer.ts';
+import { callSchema, isObject, type ReaderOptions, type ToolDefinition, toolInstructions } from './tool-calls.ts';
+
+/** Which tool the model may or must call. */
+export type ToolChoice = 'auto' | 'none' | 'required' | { readonly name: string };
+
+export const EFFORTS = ['minimal', 'low', 'medium', 'high'] as const;
+export type Effort = (typeof EFFORTS)[number];
+
+export interface ChatTask {
+  readonly messages: readonly ChatMessage[];
+  readonly tools: readonly ToolDefinition[];
+  readonly toolChoice: ToolChoice;
+  /** At most one call. */
+  readonly single: boolean;
+  /** Undefined: as the model's template has it. */
+  readonly think: boolean | Effort | undefined;
+  readonly answer: Omit<AnswerRequest, 'prompt'>;
+}
+
+export interface PreparedChat {
+  readonly request: AnswerRequest;
+  /** Undefined: the answer is text as it comes. */
+  readonly reading: ReaderOptions | undefined;
+}
+
+/** @throws ApiError (400) for what this model, or its template, cannot do */
+export function prepareChat(model: LoadedModel, task: ChatTask): PreparedChat {
+  const { template } = model;
+  const { forced, offered } = toolsOf(task);
+  const known = template?.supportsTools === true;
+  if (offered.length > 0 && !known && !forced)
+    throw new ApiError(
+      400,
+      "this model does not support tools, because its chat template has no place for them: leave tools out, or set tool_choice to 'required' where the API has it",
+      { param: 'tools', code: 'unsupported_parameter' },
+    );
+  if (forced && task.answer.grammar)
+    throw new ApiError(400, 'a forced tool call and a response format exclude each other: leave one out', {
+      param: 'tool_choice',
+    });
+  if (offered.length > 0 && !forced && task.answer.grammar)
+    throw new ApiError(
+      400,
+      'tools and a response format exclude each other: leave one out, or set tool_choice to none',
+      { param: 'tools' },
+    );
+  if (task.think !== undefined && task.think !== false && template?.supportsThinking !== true)
+    throw new ApiError(400, 'this model does not support thinking: leave think out', {
+      param: 'think',
+      code: 'unsupported_parameter',
+    });
+
+  const grammar = forced
+    ? ({ type: 'json_schema', schema: callSchema(forced) } as const)
+    : (task.answer.grammar ?? undefined);
+  const messages = known ? task.messages : spellOut(task.messages, offered);
+  const segments = chatSegments(model, messages, {
+    ...(known && offered.length > 0 ? { tools: offered.map((tool) => ({ type: 'function', function: tool })) } : {}),
+    variables: thinkingVariables(task.think, grammar !== undefined),
+  });
+  const prompt = textPrompt(model, segments);
+  const begun = /<think>\s*$/.test(segments.at(-1)?.text ?? '');
+  // A grammar leaves no room for thoughts.
+  const thinking = grammar ? undefined : begun ? 'begun' : template?.supportsThinking === true ? 'allowed' : undefined;
+  const reading: ReaderOptions | undefined =
+    offered.length === 0 && thinking === undefined
+      ? undefined
+      : { tools: offered.map((tool) => tool.name), forced: forced !== undefined, single: task.single, thinking };
+  return { request: { ...task.answer, prompt, ...(grammar ? { grammar } : {}) }, reading };
+}
+
+/** @returns the tools that the model is told of, and those of which it must call one */
+function toolsOf(task: ChatTask): {
+  offered: readonly ToolDefinition[];
+  forced: readonly ToolDefinition[] | undefined;
+} {
+  const { toolChoice, tools } = task;
+  if (toolChoice === 'none') return { offered: [], forced: undefined };
+  if (toolChoice === 'auto') return { offered: tools, forced: undefined };
+  const forced = toolChoice === 'required' ? tools : tools.filter((tool) => tool.name === toolChoice.name);
+  if (forced.length === 0)
+    throw new ApiError(
+      400,
+      toolChoice === 'required'
+        ? 'tool_choice asks for a call, and there are no tools: add tools or leave tool_choice out'
+        : `tool_choice names "${toolChoice.name}", which is not among the tools`,
+      { param: 'tool_choice', code: 'invalid_value' },
+    );
+  return { offered: tools, forced };
+}
+
+function thinkingVariables(think: ChatTask['think'], grammar: boolean): Record<string, unknown> {
+  if (grammar && think === undefined) return { enable_thinking: false };
+  if (think === undefined) return {};
+  return { enable_thinking: think !== false, ...(typeof think === 'string' ? { reasoning_effort: think } : {}) };
+}
+
+/** For a template that would drop them: calls and the list of tools become text. */
+function spellOut(messages: readonly ChatMessage[], tools: readonly ToolDefinition[]): ChatMessage[] {
+  const spelt = messages.map((message): ChatMessage => {
+    const { tool_calls: calls, ...rest } = message;
+    if (!calls || calls.length === 0) return message;
+    const lines = calls.map((call) => JSON.stringify(call.function));
+    return { ...rest, content: [message.content, ...lines].filter((line) => line !== '').join('\n') };
+  });
+  if (tools.length === 0) return spelt;
+  const [first, ...others] = spelt;
+  const instructions = toolInstructions(tools);
+  return first?.role === 'system'
+    ? [{ ...first, content: `${first.content}\n\n${instructions}` }, ...others]
+    : [{ role: 'system', content: instructions }, ...spelt];
+}
+
+/** Arguments of a call in a message: an object, or its JSON. */
+export function parsedArguments(value: unknown): unknown {
+  if (typeof value !== 'string') return value ?? {};
+  try {
+    const parsed: unknown = JSON.parse(value);
+    return isObject(parsed) ? parsed : value;
+  } catch {
+    return value;
+  }
+}

@@ -1,0 +1,50 @@
+/**
+ * OpenAI's responses API, without its memory: nothing is stored.
+ */
+import type { FastifyInstance } from 'fastify';
+import { checkBody } from '../../schemas/check.ts';
+import { ResponsesRequest } from '../../schemas/responses.ts';
+import { sendStream, startAnswer } from '../answer.ts';
+import { prepareChat } from '../chat.ts';
+import { samplingOf } from '../openai/request.ts';
+import type { ApiOptions } from '../openai/routes.ts';
+import { ResponseWriter, streamFormat } from './replies.ts';
+import { grammarOf, messagesOf, refuseUnsupported, toolsOf } from './request.ts';
+
+export function registerResponses(app: FastifyInstance, options: ApiOptions): void {
+  const { lifecycle, metrics, served, now } = options;
+  app.post(
+    '/v1/responses',
+    { config: { summary: "Answers in the form of OpenAI's responses API", body: ResponsesRequest } },
+    async (request, reply) => {
+      const body = checkBody(ResponsesRequest, request.body);
+      served.require(body.model, request);
+      refuseUnsupported(body);
+      const model = lifecycle.model();
+      const grammar = grammarOf(body);
+      const { temperature, top_p, tool_choice: choice, reasoning } = body;
+      const chat = prepareChat(model, {
+        messages: messagesOf(body),
+        tools: toolsOf(body),
+        toolChoice: typeof choice === 'object' ? { name: choice.name } : (choice ?? 'auto'),
+        single: body.parallel_tool_calls === false || typeof choice === 'object',
+        think: reasoning?.effort === 'none' ? false : (reasoning?.effort ?? undefined),
+        answer: {
+          maxTokens: body.max_output_tokens ?? Number.POSITIVE_INFINITY,
+          stop: [],
+          sampling: samplingOf({
+            model: body.model,
+            ...(temperature === undefined ? {} : { temperature }),
+            ...(top_p === undefined ? {} : { top_p }),
+          }),
+          ...(grammar ? { grammar } : {}),
+        },
+      });
+      const parts = startAnswer(model, metrics, reply, chat.request, chat.reading);
+      const writer = new ResponseWriter(body, Math.floor(now() / 1000));
+      if (body.stream === true) return sendStream(request, reply, parts, streamFormat(writer), writer.start());
+      for await (const part of parts) writer.add(part);
+      return writer.response;
+    },
+  );
+}
