@@ -15,7 +15,7 @@ export interface Forward extends AsyncDisposable {
  * @throws Error with what kubectl said when it ends before it listens
  */
 export async function forwardPort(
-  cluster: Cluster,
+  cluster: Pick<Cluster, 'binFolder' | 'kubeconfig'>,
   namespace: string,
   service: string,
   port: number,

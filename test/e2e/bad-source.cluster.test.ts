@@ -2,9 +2,9 @@
 import { createHash } from 'node:crypto';
 import { truncate } from 'node:fs/promises';
 import path from 'node:path';
+import { makeAuthority, makeServingCertificate } from '@slm-operator/operator/broker/certificates';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { makeGguf } from '../fixtures/gguf.ts';
-import { makeCertificate } from './certificate.ts';
 import { cluster, lab, makeDeployment, makeModel, nodes, openHub, type TestHub } from './context.ts';
 import { condition, holds, type TestNamespace, until } from './harness.ts';
 
@@ -88,7 +88,8 @@ describe('a source that cannot be used ends in a condition that says why', () =>
   });
 
   it('a certificate that nobody trusts; with its CA named the model comes', async () => {
-    const tls = await makeCertificate(new URL(hub.url).hostname);
+    const authority = await makeAuthority(Date.now());
+    const tls = await makeServingCertificate(authority, [new URL(hub.url).hostname], Date.now());
     const secure = await openHub({ tls });
     try {
       await secure.addFile('small.gguf', small);
@@ -108,7 +109,7 @@ describe('a source that cannot be used ends in a condition that says why', () =>
         apiVersion: 'v1',
         kind: 'ConfigMap',
         metadata: { namespace: space.name, name: 'ca' },
-        data: { 'ca.crt': tls.ca },
+        data: { 'ca.crt': authority.cert },
       });
       Object.assign(object.spec.source, { caBundleRef: { kind: 'ConfigMap', name: 'ca' } });
       await lab.apply(object);

@@ -4,12 +4,16 @@
  */
 import { execFile, spawn } from 'node:child_process';
 import { randomBytes } from 'node:crypto';
+import path from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { promisify } from 'node:util';
 import type { SLMDeployment, SLMModel, SLMNodeCache } from '@slm-operator/crds';
-import { parseAllDocuments, stringify } from 'yaml';
+import { stringify } from 'yaml';
+import { type Forward, forwardPort } from '../demo/chat.ts';
 
 const run = promisify(execFile);
+
+export type { Forward };
 
 export interface Condition {
   readonly type: string;
@@ -44,11 +48,6 @@ export interface Lab {
 
 export interface TestNamespace extends AsyncDisposable {
   readonly name: string;
-}
-
-export interface Forward extends AsyncDisposable {
-  /** `http://127.0.0.1:PORT`. */
-  readonly url: string;
 }
 
 /** Opens the lab of a kubeconfig; `kubectl` is the path of the program. */
@@ -101,34 +100,8 @@ export function openLab(kubeconfig: string, kubectlPath: string): Lab {
         [Symbol.asyncDispose]: async () => void (await kubectl('delete', 'namespace', name, '--wait=false')),
       };
     },
-    async forward(namespace, service, port = 11434) {
-      const child = spawn(kubectlPath, ['-n', namespace, 'port-forward', `service/${service}`, `:${port}`], {
-        env,
-        stdio: ['ignore', 'pipe', 'pipe'],
-      });
-      const url = await new Promise<string>((resolve, reject) => {
-        let said = '';
-        child.stdout.on('data', (chunk: Buffer) => {
-          said += chunk.toString();
-          const match = /Forwarding from 127\.0\.0\.1:(\d+)/.exec(said);
-          if (match) resolve(`http://127.0.0.1:${match[1]}`);
-        });
-        child.stderr.on('data', (chunk: Buffer) => {
-          said += chunk.toString();
-        });
-        child.once('error', reject);
-        child.once('exit', () => reject(new Error(`port-forward to ${namespace}/${service} ended: ${said.trim()}`)));
-      });
-      return {
-        url,
-        async [Symbol.asyncDispose]() {
-          if (child.exitCode !== null) return;
-          const ended = new Promise((resolve) => child.once('exit', resolve));
-          child.kill();
-          await ended;
-        },
-      };
-    },
+    forward: (namespace, service, port = 11434) =>
+      forwardPort({ kubeconfig, binFolder: path.dirname(kubectlPath) }, namespace, service, port),
     async serverImage() {
       const [operator] = await lab.list<{
         spec: { template: { spec: { containers: { env: { name: string; value?: string }[] }[] } } };
@@ -203,9 +176,4 @@ export function holds(
     (reason === undefined || found.reason === reason) &&
     object?.status?.observedGeneration === object?.metadata.generation
   );
-}
-
-/** Every document of a YAML text. */
-export function documents(text: string): object[] {
-  return parseAllDocuments(text).map((document) => document.toJS() as object);
 }
