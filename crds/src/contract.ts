@@ -99,6 +99,11 @@ export const serverEnv = {
   /** llama-cpp, onnx or fake (tests). Default: told by the file. */
   engine: 'SLM_ENGINE',
   logLevel: 'SLM_LOG_LEVEL',
+  /**
+   * Whether a small parent process holds the ports and starts the server anew when it crashes in native code. Default true;
+   * false saves its memory and leaves restarts to whoever started the process.
+   */
+  supervise: 'SLM_SUPERVISE',
   /** true: one JSON line for each request on the standard output, without content. Default false. */
   audit: 'SLM_AUDIT',
 } as const;

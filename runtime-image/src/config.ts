@@ -38,6 +38,8 @@ export interface Config {
   readonly logLevel: (typeof LOG_LEVELS)[number];
   /** Whether each request leaves a line in the audit log. */
   readonly audit: boolean;
+  /** Whether a parent process restarts the server after a crash in native code. */
+  readonly supervise: boolean;
 }
 
 const FLASH_ATTENTION = ['Auto', 'Enabled', 'Disabled'] as const;
@@ -118,6 +120,7 @@ export function readConfig(given: Readonly<Record<string, string | undefined>>):
     engine: choice(serverEnv.engine, ENGINES),
     logLevel: choice(serverEnv.logLevel, LOG_LEVELS) ?? 'info',
     audit: choice(serverEnv.audit, SWITCH) === 'true',
+    supervise: choice(serverEnv.supervise, SWITCH) !== 'false',
   };
   if (problems.length > 0) throw new StartupError('InvalidConfiguration', problems.join(' '));
   return config;

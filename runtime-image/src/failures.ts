@@ -16,11 +16,14 @@ export type StartupReason =
   | 'ContextTooLong'
   | 'ModelLoadFailed'
   | 'EngineMismatch'
+  | 'EngineCrashed'
+  | 'InvalidCertificate'
   | 'PortInUse';
 
 /** Exit codes: 2 for what the environment says, 3 for what the model is, 1 for the rest. */
 const EXIT_CODES: Partial<Record<StartupReason, number>> = {
   InvalidConfiguration: 2,
+  InvalidCertificate: 2,
   ContextTooLong: 2,
   ModelNotFound: 3,
   ModelUnreadable: 3,
@@ -69,4 +72,29 @@ export function writeTerminationMessage(
   } finally {
     closeSync(fd);
   }
+}
+
+/**
+ * Ends the process with one line that says why; it is written before the end, so whoever looks finds it last.
+ * @param exitCode of an error that is no StartupError
+ */
+export function fail(error: unknown, exitCode = 1): void {
+  const known = error instanceof StartupError;
+  const message = error instanceof Error ? error.message : String(error);
+  const reason = known ? error.reason : 'InternalError';
+  const detail = known ? {} : { stack: error instanceof Error ? error.stack : undefined };
+  const line = JSON.stringify({ level: 'fatal', time: Date.now(), reason, msg: message, ...detail });
+  process.stdout.write(`${line}\n`, () => {
+    writeTerminationMessage({ reason, message });
+    process.exit(known ? error.exitCode : exitCode);
+  });
+}
+
+/** Why a port cannot be had. */
+export function portError(error: NodeJS.ErrnoException, host: string | undefined, port: number): StartupError {
+  const sentence =
+    error.code === 'EADDRINUSE'
+      ? `port ${port} is in use: set SLM_PORT or SLM_OPENAI_PORT to another`
+      : `port ${port} cannot be opened on ${host ?? 'any address'}: ${error.message}`;
+  return new StartupError('PortInUse', `${sentence}.`, { cause: error });
 }

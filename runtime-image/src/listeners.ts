@@ -4,7 +4,7 @@
 import { createServer, type Server } from 'node:http';
 import type { AddressInfo } from 'node:net';
 import type { FastifyInstance } from 'fastify';
-import { StartupError } from './failures.ts';
+import { portError } from './failures.ts';
 
 /**
  * How long an idle connection stays open, in milliseconds; longer than the 60 s of common proxies, so that they and not
@@ -24,26 +24,28 @@ export interface Listeners {
   close(): Promise<void>;
 }
 
+/** A port to open, 0 for a free one; or a socket that somebody has bound already. */
+export type Endpoint = number | { readonly fd: number };
+
 /**
  * Opens the ports.
  * @param host undefined for every address, IPv6 and IPv4
- * @param ports 0 picks a free one
  * @throws StartupError (PortInUse)
  */
 export async function listen(
   app: FastifyInstance,
   host: string | undefined,
-  ports: readonly number[],
+  endpoints: readonly Endpoint[],
 ): Promise<Listeners> {
   await app.ready();
   const servers: Server[] = [];
   try {
-    for (const port of ports) {
+    for (const endpoint of endpoints) {
       const server = createServer({ keepAliveTimeout: KEEP_ALIVE }, (request, response) =>
         app.routing(request, response),
       );
       servers.push(server);
-      await open(server, host, port);
+      await open(server, host, endpoint);
     }
   } catch (error) {
     for (const server of servers) server.close();
@@ -73,16 +75,15 @@ export async function listen(
   };
 }
 
-function open(server: Server, host: string | undefined, port: number): Promise<void> {
+function open(server: Server, host: string | undefined, endpoint: Endpoint): Promise<void> {
   return new Promise((resolve, reject) => {
-    server.once('error', (error: NodeJS.ErrnoException) => {
-      const sentence =
-        error.code === 'EADDRINUSE'
-          ? `port ${port} is in use: set SLM_PORT or SLM_OPENAI_PORT to another`
-          : `port ${port} cannot be opened on ${host ?? 'any address'}: ${error.message}`;
-      reject(new StartupError('PortInUse', `${sentence}.`, { cause: error }));
-    });
+    if (typeof endpoint === 'object') {
+      server.once('error', reject);
+      server.listen(endpoint, resolve);
+      return;
+    }
+    server.once('error', (error) => reject(portError(error, host, endpoint)));
     // Without a host, Node listens on :: and falls back to 0.0.0.0 where there is no IPv6.
-    server.listen({ port, ...(host === undefined ? {} : { host }) }, resolve);
+    server.listen({ port: endpoint, ...(host === undefined ? {} : { host }) }, resolve);
   });
 }

@@ -34,6 +34,8 @@ export interface AppOptions {
   readonly log: FastifyBaseLogger;
   /** Takes the lines of the audit log; undefined: none is kept. */
   readonly audit?: ((line: string) => void) | undefined;
+  /** Server processes that crashed before this one, by cause. */
+  readonly restarts?: Readonly<Record<string, number>> | undefined;
   /** Milliseconds since 1970. Default: Date.now. */
   readonly now?: () => number;
 }
@@ -56,7 +58,7 @@ export function makeApp(options: AppOptions): FastifyInstance {
     });
   });
 
-  const metrics = new Metrics(lifecycle);
+  const metrics = new Metrics(lifecycle, options.restarts);
   const served = new ServedModel(options.servedNames, options.modelDigest);
   const api = { lifecycle, metrics, served, now: options.now ?? Date.now };
   registerErrors(app);

@@ -19,7 +19,8 @@ export class Metrics {
   readonly #cached: Counter;
   readonly #speed: Histogram;
 
-  constructor(lifecycle: Lifecycle) {
+  /** @param restarts server processes that crashed before this one, by cause */
+  constructor(lifecycle: Lifecycle, restarts: Readonly<Record<string, number>> = {}) {
     const registers = [this.registry];
     collectDefaultMetrics({ register: this.registry });
     this.#requests = new Counter({
@@ -54,6 +55,13 @@ export class Metrics {
       buckets: [1, 2, 5, 10, 20, 30, 50, 75, 100, 150, 200, 400, 800],
       registers,
     });
+    const restarted = new Counter({
+      name: 'slm_engine_restarts_total',
+      help: 'Restarts of the server process inside its container after a crash, by signal; exception for an error in JavaScript.',
+      labelNames: ['signal'],
+      registers,
+    });
+    for (const [signal, times] of Object.entries(restarts)) restarted.inc({ signal }, times);
     const queue: Gauge = new Gauge({
       name: 'slm_queue_depth',
       help: 'Requests that wait for a slot.',

@@ -1,0 +1,126 @@
+/**
+ * The server process. Starts the load first, because it takes longest, and the HTTP side while it runs.
+ */
+import { setTimeout as delay } from 'node:timers/promises';
+import { type Logger, pino } from 'pino';
+import { type Config, readConfig } from './config.ts';
+import { loadEngine } from './engines/select.ts';
+import { fail } from './failures.ts';
+import { Lifecycle } from './lifecycle.ts';
+import type { Listeners } from './listeners.ts';
+import { warmUp } from './warm-up.ts';
+import { EXCEPTION_EXIT_CODE, type WorkerState } from './worker-state.ts';
+
+const started = performance.now();
+
+/** Steps of the load that are worth a log line. */
+const PROGRESS_STEP = 0.25;
+
+/**
+ * How long connections wait in the backlog for the model after a crash, in milliseconds, before they are told that it loads.
+ * Less than two of the kubelet's readiness probes, so that a restart of a few seconds leaves the pod ready.
+ */
+const RELOAD_MS = 5000;
+
+/**
+ * Serves until a signal ends the process.
+ * @param state undefined when no supervisor started this process
+ * @throws StartupError
+ */
+export async function serve(env: NodeJS.ProcessEnv, state: WorkerState | undefined): Promise<void> {
+  const config = readConfig(env);
+  const log: Logger = pino({
+    level: config.logLevel,
+    base: null,
+    formatters: { level: (label) => ({ level: label }) },
+  });
+  const lifecycle = new Lifecycle();
+
+  let listeners: Listeners | undefined;
+  let stopping = false;
+  const stop = async (signal: NodeJS.Signals) => {
+    if (stopping) return;
+    stopping = true;
+    log.info({ signal }, 'stopping');
+    let finished = true;
+    if (listeners) {
+      const { shutDown } = await import('./shutdown.ts');
+      finished = await shutDown({
+        lifecycle,
+        listeners,
+        // Ctrl-C is a person who waits.
+        delaySeconds: signal === 'SIGTERM' ? config.shutdownDelaySeconds : 0,
+        timeoutSeconds: config.drainTimeoutSeconds,
+        log,
+      });
+    }
+    log.info({ finished }, 'stopped');
+    process.exit(0);
+  };
+  // Before anything else: the first process of a container has no default action for signals.
+  process.on('SIGTERM', (signal) => void stop(signal));
+  process.on('SIGINT', (signal) => void stop(signal));
+
+  // Without its supervisor nobody would ever end it.
+  process.once('disconnect', () => process.exit(1));
+  process.channel?.unref();
+
+  const loading = load(config, lifecycle, log);
+  // Awaited below; until then a failure must not count as unhandled.
+  loading.catch(() => undefined);
+
+  const [{ makeApp }, { listen }, { KeyStore }] = await Promise.all([
+    import('./server.ts'),
+    import('./listeners.ts'),
+    import('./plugins/auth.ts'),
+  ]);
+  const keys =
+    config.auth === 'APIKey' && config.apiKeysDir !== undefined ? new KeyStore(config.apiKeysDir, log) : undefined;
+  await keys?.open();
+  const app = makeApp({
+    lifecycle,
+    servedNames: config.servedNames,
+    modelDigest: config.modelDigest,
+    keys,
+    log,
+    audit: config.audit ? (line) => process.stdout.write(line) : undefined,
+    restarts: state?.restarts,
+  });
+  const crashed = Object.keys(state?.restarts ?? {}).length > 0;
+  if (crashed) await Promise.race([loading, delay(RELOAD_MS)]);
+  const own = [config.port, ...(config.openaiPort === undefined ? [] : [config.openaiPort])];
+  listeners = await listen(app, config.host, state?.sockets.map((fd) => ({ fd })) ?? own);
+  log.info({ ports: listeners.ports, models: config.servedNames, pid: process.pid }, 'listening');
+  await loading;
+  // From here on another process would serve where this one failed.
+  process.removeAllListeners('uncaughtException');
+  process.on('uncaughtException', (error) => fail(error, EXCEPTION_EXIT_CODE));
+}
+
+async function load(config: Config, lifecycle: Lifecycle, log: Logger): Promise<void> {
+  let reported = 0;
+  const engine = await loadEngine(config, {
+    progress: (fraction) => {
+      lifecycle.progress = fraction;
+      if (fraction < reported + PROGRESS_STEP) return;
+      reported = fraction;
+      log.info({ progress: Math.round(fraction * 100) / 100 }, 'loading the model');
+    },
+    log: (level, message) => log[level]({ from: 'llama.cpp' }, message),
+  });
+  const tokensPerSecond = await warmUp(engine);
+  const problem = lifecycle.ready(engine, tokensPerSecond, new Date());
+  if (problem !== undefined) log.warn(problem);
+  const { model, ...info } = engine.info;
+  const { chatTemplate, ...facts } = model;
+  log.info(
+    {
+      ...info,
+      ...facts,
+      hasChatTemplate: chatTemplate !== undefined,
+      tokensPerSecond: Math.round(tokensPerSecond * 10) / 10,
+      startMs: Math.round(performance.now() - started),
+    },
+    'ready',
+  );
+}
