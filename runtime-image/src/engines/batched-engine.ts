@@ -57,6 +57,9 @@ export interface BatchedEngineParts {
   readonly dispose: () => Promise<void>;
 }
 
+/** Times its context that an answer may be long when the context shifts. */
+const LONGEST_SHIFTED = 10;
+
 export class BatchedEngine implements Engine {
   readonly info: EngineInfo;
   readonly #parts: BatchedEngineParts;
@@ -101,7 +104,9 @@ export class BatchedEngine implements Engine {
     if (!capabilities.generate)
       throw new UnsupportedError('generate', 'this model turns texts into embeddings and writes none: ask it to embed');
     const grammar = this.#grammarOf(request);
-    if (request.prompt.length >= contextLength) throw new PromptTooLongError(request.prompt.length, contextLength);
+    const room = Math.min(contextLength, request.contextLength ?? Number.POSITIVE_INFINITY);
+    if (request.prompt.length >= room) throw new PromptTooLongError(request.prompt.length, room, contextLength);
+    const keep = this.#keepOf(request);
 
     const leave = new AbortController();
     const stream = new PartStream<GenerationPart>(() => leave.abort());
@@ -119,7 +124,10 @@ export class BatchedEngine implements Engine {
     };
     this.#scheduler.submit({
       prompt: request.prompt,
-      maxTokens: request.maxTokens,
+      // An answer that never meets a full context, nor an end of its own, would never leave its slot.
+      maxTokens: keep ? Math.min(request.maxTokens, LONGEST_SHIFTED * room) : request.maxTokens,
+      contextLength: room,
+      ...(keep ? { keep } : {}),
       sampling: {
         ...request.sampling,
         ...(grammar === undefined ? {} : { grammar }),
@@ -150,6 +158,16 @@ export class BatchedEngine implements Engine {
       },
     });
     return stream;
+  }
+
+  /** @throws UnsupportedError */
+  #keepOf({ keep }: GenerateRequest): (() => number) | undefined {
+    if (keep && this.info.capabilities.shift !== true)
+      throw new UnsupportedError(
+        'shift',
+        'this model cannot forget the middle of a text, so an answer that fills the context ends there: leave shift out',
+      );
+    return keep;
   }
 
   /** @throws GrammarError, UnsupportedError */

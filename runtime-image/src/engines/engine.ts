@@ -35,6 +35,8 @@ export interface Capabilities {
   readonly embed: boolean;
   readonly grammar: boolean;
   readonly logprobs: boolean;
+  /** Whether an answer can go on when its context is full. Default false. */
+  readonly shift?: boolean;
 }
 
 /** What the model file says of itself. */
@@ -73,6 +75,13 @@ export interface GenerateRequest {
   /** Tokens to generate; Infinity for as many as the context holds. */
   readonly maxTokens: number;
   readonly sampling: SamplingParams;
+  /** Tokens that prompt and answer may have together. Default, and at most: the engine's context. */
+  readonly contextLength?: number;
+  /**
+   * When the context is full: tokens at the beginning to keep, while half of the others go and the answer goes on. Asked
+   * only then. Without it the answer ends there.
+   */
+  readonly keep?: () => number;
   /** Texts that end the answer and do not appear in it. */
   readonly stop: readonly string[];
   readonly signal?: AbortSignal;
@@ -118,6 +127,8 @@ export interface EndPart {
   /** Prompt tokens that were known already and cost nothing. */
   readonly cachedTokens: number;
   readonly completionTokens: number;
+  /** Tokens that a full context gave up while the answer went on. */
+  readonly discardedTokens: number;
   /** The generated tokens. */
   readonly tokens: readonly Token[];
   readonly queuedMs: number;
@@ -177,10 +188,14 @@ export class PromptTooLongError extends Error {
   readonly promptTokens: number;
   readonly contextLength: number;
 
-  constructor(promptTokens: number, contextLength: number) {
+  /** @param most tokens that the server's context holds, when the request asked for fewer */
+  constructor(promptTokens: number, contextLength: number, most = contextLength) {
     super(
-      `the prompt has ${promptTokens} tokens and this server's context holds ${contextLength}: ` +
-        'shorten the prompt, or raise spec.engine.contextLength of the SLMDeployment',
+      most > contextLength
+        ? `the prompt has ${promptTokens} tokens and the request asks for a context of ${contextLength}: ` +
+            `shorten the prompt, or ask for up to ${most}`
+        : `the prompt has ${promptTokens} tokens and this server's context holds ${contextLength}: ` +
+            'shorten the prompt, or raise spec.engine.contextLength of the SLMDeployment',
     );
     this.name = 'PromptTooLongError';
     this.promptTokens = promptTokens;

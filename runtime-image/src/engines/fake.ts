@@ -137,6 +137,14 @@ export class FakeDecoder implements Decoder<FakeSampler> {
     return content.length;
   }
 
+  shift(slot: number, keep: number, discard: number): boolean {
+    if (this.#busy) throw new Error('a slot was shifted while a batch was computed');
+    const content = this.#content(slot);
+    if (keep + discard > content.length) throw new Error('a shift takes more than the slot holds');
+    content.splice(keep, discard);
+    return true;
+  }
+
   async copy(from: number, to: number): Promise<void> {
     await this.#alone(() => {
       this.contents[to] = this.#content(from).slice();
@@ -215,7 +223,14 @@ export function createFakeEngine(options: FakeEngineOptions = {}): Engine {
       contextLength,
       parallelRequests,
       batchSize,
-      capabilities: { generate: true, embed: true, grammar: true, logprobs: true, ...options.capabilities },
+      capabilities: {
+        generate: true,
+        embed: true,
+        grammar: true,
+        logprobs: true,
+        shift: true,
+        ...options.capabilities,
+      },
       model: {
         format: 'gguf',
         architecture: 'fake',

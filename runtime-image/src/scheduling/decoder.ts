@@ -105,6 +105,12 @@ export interface Decoder<Sampler extends TokenSampler = TokenSampler> {
   truncate(slot: number, length: number): number;
   /** Replaces the content of slot `to` by a copy of that of slot `from`. */
   copy(from: number, to: number): Promise<void>;
+  /**
+   * Takes `discard` tokens out of a slot, from position `keep` on; what follows moves up. Decoders that cannot leave this
+   * out.
+   * @returns false when this model's memory has no such tokens to take; nothing has changed then
+   */
+  shift?(slot: number, keep: number, discard: number): boolean;
   /** Keeps aside what a slot holds: `tokens`. Decoders that cannot leave this and `restore` out. */
   save?(slot: number, tokens: readonly Token[]): Promise<SavedState>;
   /** Replaces the content of a slot by a saved one. */

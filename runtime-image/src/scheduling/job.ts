@@ -13,6 +13,8 @@ export interface JobResult {
   /** Prompt tokens that were found in a slot and not computed again. */
   readonly cachedTokens: number;
   readonly completionTokens: number;
+  /** Tokens that a full context gave up while the answer went on. */
+  readonly discardedTokens: number;
   readonly queuedMs: number;
   readonly promptMs: number;
   readonly decodeMs: number;
@@ -35,6 +37,13 @@ export interface JobRequest {
   readonly prompt: readonly Token[];
   /** Tokens to generate; Infinity for as many as the context holds. */
   readonly maxTokens: number;
+  /** Tokens that prompt and answer may have together, when that is fewer than the context holds. */
+  readonly contextLength?: number;
+  /**
+   * Asked when the context is full: tokens at the beginning to keep while half of the others go, so that the answer can
+   * go on. Without it, or where the decoder cannot, the answer ends there.
+   */
+  readonly keep?: () => number;
   readonly sampling: SamplerRequest;
   /** Whose request this is: waiting tenants take turns. */
   readonly tenant?: string;

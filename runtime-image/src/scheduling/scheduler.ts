@@ -16,6 +16,7 @@ import {
 import type { FinishReason, JobRequest, JobResult, SchedulerStats } from './job.ts';
 import { PromptCache } from './prompt-cache.ts';
 import { AdmissionQueue } from './queue.ts';
+import { planShift } from './shift.ts';
 import { chooseSlot, commonPrefix, WORTHWHILE } from './slots.ts';
 
 export interface SchedulerOptions {
@@ -33,11 +34,15 @@ export interface SchedulerOptions {
 interface Slot {
   readonly id: number;
   tokens: Token[];
+  /** Of the tokens, how many at the beginning were computed after nothing but each other: what others may use. */
+  pure: number;
   job: Job | undefined;
   lastUsed: number;
 }
 
 interface Job extends JobRequest {
+  /** Tokens that its slot may hold. */
+  readonly room: number;
   readonly arrival: number;
   readonly submitted: number;
   started: number;
@@ -47,6 +52,7 @@ interface Job extends JobRequest {
   /** Sampled and not decoded yet. */
   next: Token | undefined;
   generated: number;
+  discarded: number;
 }
 
 export class Scheduler {
@@ -75,7 +81,13 @@ export class Scheduler {
     this.#queue = new AdmissionQueue(options.maxQueue);
     const budget = options.promptCacheBytes ?? 0;
     this.#cache = budget > 0 && decoder.save && decoder.restore ? new PromptCache(budget) : undefined;
-    this.#slots = Array.from({ length: decoder.slots }, (_, id) => ({ id, tokens: [], job: undefined, lastUsed: 0 }));
+    this.#slots = Array.from({ length: decoder.slots }, (_, id) => ({
+      id,
+      tokens: [],
+      pure: Number.POSITIVE_INFINITY,
+      job: undefined,
+      lastUsed: 0,
+    }));
     this.#loop = this.#run();
   }
 
@@ -96,11 +108,13 @@ export class Scheduler {
   submit(request: JobRequest): void {
     if (this.#broken) throw this.#broken;
     if (this.#closed) throw new Error('the engine is closed');
-    if (request.prompt.length === 0 || request.prompt.length >= this.#decoder.contextLength)
+    const room = Math.min(request.contextLength ?? Number.POSITIVE_INFINITY, this.#decoder.contextLength);
+    if (request.prompt.length === 0 || request.prompt.length >= room)
       throw new Error(`a prompt of ${request.prompt.length} tokens cannot be scheduled`);
     const free = this.#slots.filter((slot) => !slot.job).length;
     const job: Job = {
       ...request,
+      room,
       arrival: this.#arrivals++,
       submitted: this.#now(),
       started: 0,
@@ -109,6 +123,7 @@ export class Scheduler {
       cached: 0,
       next: undefined,
       generated: 0,
+      discarded: 0,
     };
     this.#queue.push(job, free, this.#slots.length, request.tenant);
     request.signal?.addEventListener('abort', () => this.#wake?.(), { once: true });
@@ -161,7 +176,11 @@ export class Scheduler {
     for (;;) {
       const job = this.#queue.first();
       if (!job) return;
-      const views = this.#slots.map((slot) => ({ ...slot, busy: slot.job !== undefined }));
+      const views = this.#slots.map((slot) => ({
+        ...slot,
+        tokens: slot.pure < slot.tokens.length ? slot.tokens.slice(0, slot.pure) : slot.tokens,
+        busy: slot.job !== undefined,
+      }));
       const choice = chooseSlot(views, job.prompt);
       if (!choice) return;
       const slot = this.#slot(choice.slot);
@@ -294,14 +313,26 @@ export class Scheduler {
     job.generated++;
     const stop = job.sink.accept(token, pick);
     if (stop) return this.#finish(slot, job, 'stop');
-    // A full context has no cell left for this token, so it is the last.
-    if (job.generated >= job.maxTokens || slot.tokens.length >= this.#decoder.contextLength)
+    // A full context has no cell left for this token, so it is the last unless others make room.
+    if (job.generated >= job.maxTokens || (slot.tokens.length >= job.room && !this.#makeRoom(slot, job)))
       return this.#finish(slot, job, 'length');
     this.#outbox.push(() => job.sink.flush());
   }
 
+  #makeRoom(slot: Slot, job: Job): boolean {
+    const shift = job.keep && planShift(slot.tokens.length, job.keep());
+    if (!shift || this.#decoder.shift?.(slot.id, shift.keep, shift.discard) !== true) return false;
+    slot.tokens.splice(shift.keep, shift.discard);
+    job.discarded += shift.discard;
+    // What stayed has seen what went: to anybody else it would be another text's memory.
+    slot.pure = Math.min(slot.pure, shift.keep);
+    return true;
+  }
+
   #finish(slot: Slot, job: Job, reason: FinishReason): void {
     slot.job = undefined;
+    if (slot.pure < slot.tokens.length) slot.tokens.length = this.#decoder.truncate(slot.id, slot.pure);
+    slot.pure = Number.POSITIVE_INFINITY;
     slot.lastUsed = ++this.#uses;
     job.sampler?.dispose();
     const result = this.#result(job, reason);
@@ -319,6 +350,7 @@ export class Scheduler {
     // Something may have been written half: nothing in this slot can be trusted.
     this.#decoder.truncate(slot.id, 0);
     slot.tokens = [];
+    slot.pure = Number.POSITIVE_INFINITY;
     job?.sampler?.dispose();
     if (job) this.#outbox.push(() => job.sink.failed(error));
   }
@@ -332,6 +364,7 @@ export class Scheduler {
       promptTokens: job.prompt.length,
       cachedTokens: job.cached,
       completionTokens: job.generated,
+      discardedTokens: job.discarded,
       queuedMs: started - job.submitted,
       promptMs: first - started,
       decodeMs: now - first,

@@ -49,6 +49,8 @@ export interface AddonContext {
     ]
   >;
   removeTokenCellsFromSequence(slot: number, start: number, end: number): boolean;
+  /** Moves the tokens of these positions by `delta`. Ends the process where the model's positions cannot move. */
+  shiftSequenceTokenCells(slot: number, start: number, end: number, delta: number): void;
   getSequenceKvCacheMinPosition(slot: number): number;
   copySequenceStateFromOtherSequence(to: number, from: number): Promise<number>;
   /** @returns bytes */
@@ -111,6 +113,8 @@ export interface NativeModel {
   readonly contextLength: number;
   /** Window of sliding attention in tokens; undefined where every token sees all before it. */
   readonly slidingWindow: number | undefined;
+  /** Whether tokens can be taken out of the middle of a text, and those after them moved. */
+  readonly shifts: boolean;
   readonly metadata: NativeMetadata;
   /** False for a model that sees a text as a whole and cannot continue one. */
   readonly generates: boolean;
@@ -259,6 +263,7 @@ async function makeContext(
     context: addon,
     contextLength,
     slidingWindow: model.fileInsights.swaSize || undefined,
+    shifts: canShift(model),
     metadata,
     generates: attentionOf(model).causal,
     beginning,
@@ -355,6 +360,26 @@ function attentionOf(model: LlamaModel): { causal: boolean; pooling: 'whole' | '
     causal: own?.attention?.causal !== false && !ENCODERS.test(metadata.general.architecture),
     pooling: whole ? 'whole' : 'last',
   };
+}
+
+/**
+ * A state that runs through the whole text, a window that forgot its beginning, and positions of several dimensions
+ * cannot be moved; llama.cpp ends the process when asked to.
+ */
+function canShift(model: LlamaModel): boolean {
+  const { metadata } = model.fileInfo;
+  const { architecture } = metadata.general;
+  const own = (metadata as unknown as Record<string, unknown>)[architecture] as
+    | { readonly rope?: { readonly dimension_sections?: unknown } }
+    | undefined;
+  const { isRecurrent, isHybrid, swaSize } = model.fileInsights;
+  return (
+    !isRecurrent &&
+    !isHybrid &&
+    !swaSize &&
+    own?.rope?.dimension_sections === undefined &&
+    String(architecture) !== 'step35'
+  );
 }
 
 function once<T>(make: () => T): () => T {

@@ -79,6 +79,13 @@ export class LlamaCppDecoder implements Decoder<NativeSampler> {
     return 0;
   }
 
+  shift(slot: number, keep: number, discard: number): boolean {
+    const { context, shifts } = this.#model;
+    if (!shifts || !context.removeTokenCellsFromSequence(slot, keep, keep + discard)) return false;
+    context.shiftSequenceTokenCells(slot, keep + discard, -1, -discard);
+    return true;
+  }
+
   async save(slot: number, tokens: readonly Token[]): Promise<SavedFile> {
     const files = (this.#files ??= new StateFiles());
     const file = files.next();

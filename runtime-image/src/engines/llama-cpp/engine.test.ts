@@ -101,6 +101,7 @@ test('the file says what it is', () => {
         "generate": true,
         "grammar": true,
         "logprobs": true,
+        "shift": true,
       },
       "contextLength": 512,
       "device": "cpu",
@@ -407,6 +408,33 @@ describe('ends', () => {
       sampling: { ...greedy, logitBias: [[2, -100]] },
     });
     expect(end).toMatchObject({ reason: 'length', completionTokens: CONTEXT - 500 + 1 });
+  });
+
+  test('a context that may shift goes on, with its beginning kept and nothing left behind for others', async () => {
+    const prompt = chat('Tell a long story of a fox and a hare.');
+    const more = { ignoreEos: true, maxTokens: 250, contextLength: 100, keep: () => 12 } as const;
+    const [first, beside] = await Promise.all([
+      answer(prompt, more),
+      answer(prompt, { ignoreEos: true, maxTokens: 40 }),
+    ]);
+    expect(first.end).toMatchObject({ reason: 'length', completionTokens: 250 });
+    expect(first.end.discardedTokens).toBeGreaterThan(150);
+    expect(first.text.startsWith(beside.text)).toBe(true);
+    // Half a context later it still writes words, and not what a model writes that has lost its thread.
+    expect(first.text.slice(-400)).toMatch(/[a-z]{3,} [a-z]{2,} /);
+    expect(new Set(first.end.tokens.slice(-100)).size).toBeGreaterThan(5);
+    const again = await answer(prompt, more);
+    expect(again.text).toBe(first.text);
+    expect((await answer(chat('What is the capital of France?'))).text).toContain('Paris');
+  });
+
+  test('a request may ask for a smaller context', async () => {
+    const prompt = chat('Tell a long story of a fox and a hare.');
+    const { end } = await answer(prompt, { ignoreEos: true, maxTokens: 700, contextLength: prompt.length + 20 });
+    expect(end).toMatchObject({ reason: 'length', completionTokens: 21, discardedTokens: 0 });
+    expect(() => engine.generate({ prompt, maxTokens: 1, sampling: greedy, stop: [], contextLength: 10 })).toThrow(
+      /asks for a context of 10/,
+    );
   });
 
   test('a prompt that does not fit is refused before anything is computed', () => {
