@@ -4,8 +4,7 @@
  * connection, reads a request or loads a model, and imports next to nothing, because it costs memory as long as a server runs.
  */
 import { type ChildProcess, spawn } from 'node:child_process';
-import { lookup } from 'node:dns/promises';
-import { BoundSocket } from 'node:net';
+import { BoundSocket, isIP } from 'node:net';
 import { constants } from 'node:os';
 import { readConfig } from './config.ts';
 import { portError, StartupError } from './failures.ts';
@@ -134,7 +133,9 @@ async function bind(host: string | undefined, ports: readonly number[]): Promise
 }
 
 async function resolve(host: string): Promise<string> {
+  if (isIP(host) !== 0) return host;
   try {
+    const { lookup } = await import('node:dns/promises');
     return (await lookup(host)).address;
   } catch (error) {
     throw new StartupError('InvalidConfiguration', `SLM_HOST=${host} is no address of this machine.`, { cause: error });

@@ -3,15 +3,12 @@
  * time. Keys live here as digests only and are never logged.
  */
 import { createHash, timingSafeEqual } from 'node:crypto';
-import { type FSWatcher, watch } from 'node:fs';
 import { readdir, readFile } from 'node:fs/promises';
 import path from 'node:path';
 import type { FastifyBaseLogger, FastifyInstance, FastifyRequest } from 'fastify';
 import { ApiError } from '../api-error.ts';
 import { isOperations } from '../routes/operations.ts';
-
-/** How often the folder is read again besides when the kernel tells of a change, in milliseconds. */
-const POLL = 10_000;
+import { watchFolders } from '../watched-folder.ts';
 
 /** Enough to tell keys apart in a log, far too little to find one. */
 const KEY_ID_DIGITS = 8;
@@ -27,8 +24,7 @@ export class KeyStore {
   readonly #log: FastifyBaseLogger;
   #keys: readonly Key[] = [];
   #reading: Promise<void> = Promise.resolve();
-  #watcher: FSWatcher | undefined;
-  #timer: NodeJS.Timeout | undefined;
+  #close: () => void = () => undefined;
 
   constructor(folder: string, log: FastifyBaseLogger) {
     this.#folder = folder;
@@ -38,19 +34,11 @@ export class KeyStore {
   /** Reads the keys and goes on watching. A folder without keys is served too: it refuses everybody. */
   async open(): Promise<void> {
     await this.reload();
-    try {
-      // The kubelet swaps the symlink `..data`: a rename in this folder, whatever changed inside.
-      this.#watcher = watch(this.#folder, { persistent: false }, () => void this.reload());
-      this.#watcher.on('error', () => this.#watcher?.close());
-    } catch {
-      // Some file systems cannot be watched; the timer below is enough.
-    }
-    this.#timer = setInterval(() => void this.reload(), POLL).unref();
+    this.#close = watchFolders([this.#folder], () => void this.reload());
   }
 
   close(): void {
-    this.#watcher?.close();
-    clearInterval(this.#timer);
+    this.#close();
   }
 
   /**
