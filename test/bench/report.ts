@@ -33,6 +33,9 @@ export interface Row {
   /** Median; null without a sample. */
   readonly ours: number | null;
   readonly peer: number | null;
+  /** Lowest and highest sample. */
+  readonly oursRange: readonly [number, number] | null;
+  readonly peerRange: readonly [number, number] | null;
   readonly ratio: number | null;
   readonly goal: string | null;
   /** Null where there is no goal. */
@@ -69,10 +72,17 @@ function makeRow({ name, unit, ours, peer, goal }: Samples): Row {
     unit,
     ours: round(mine),
     peer: round(theirs),
+    oursRange: range(ours),
+    peerRange: range(peer),
     ratio: round(ratio),
     goal: goal ? goalText(goal, unit) : null,
     met: met ?? null,
   };
+}
+
+function range(samples: readonly number[] | undefined): [number, number] | null {
+  if (!samples || samples.length === 0) return null;
+  return [Number(Math.min(...samples).toPrecision(4)), Number(Math.max(...samples).toPrecision(4))];
 }
 
 function isMet(goal: Goal, mine: number | undefined, ratio: number | undefined): boolean {

@@ -1,0 +1,259 @@
+/**
+ * The two servers that the benchmark `serving` compares, as processes: ours as it lies in its image, and llama-server. Owns their
+ * settings, their start and end, their memory, and the generator that asks them. Measures nothing.
+ */
+import { type ChildProcess, fork, spawn } from 'node:child_process';
+import { existsSync } from 'node:fs';
+import { readdir, readFile, rm, stat } from 'node:fs/promises';
+import { createServer } from 'node:net';
+import path from 'node:path';
+import { serverEnv } from '@slm-operator/crds/contract';
+import { cacheDir } from '../cache.ts';
+import { lastLines } from '../cluster/errors.ts';
+import { layOut } from '../images/entries.ts';
+import { makeRecipe } from '../images/recipe.ts';
+import type { Answer, Reply, Target, Task } from './serving-load.ts';
+
+/** How both sides serve. */
+export interface Setup {
+  /** A GGUF file. */
+  readonly model: string;
+  readonly threads: number;
+  /** Answers that are computed together. */
+  readonly slots: number;
+  /** Tokens of context for each of them. */
+  readonly contextPerSlot: number;
+}
+
+/** What it takes to start one side. */
+export interface Side {
+  readonly name: string;
+  /** Says 200 once the model can answer. */
+  readonly readyPath: string;
+  readonly keepAlive: boolean;
+  command(setup: Setup, port: number): Command;
+}
+
+interface Command {
+  readonly file: string;
+  readonly args: readonly string[];
+  readonly env: Readonly<Record<string, string>>;
+}
+
+/** Bytes of a server's processes. */
+export interface Memory {
+  /** Their own, and what they keep in memory files. */
+  readonly anonymous: number;
+  /** With the pages of mapped files, such as the model's. */
+  readonly total: number;
+}
+
+/** A process that serves. */
+export interface RunningServer extends AsyncDisposable {
+  readonly target: Target;
+  /** Milliseconds since 1970, just before the process came to be. */
+  readonly spawned: number;
+  readonly side: Side;
+  /** Rejects when the process ends by itself; never resolves. */
+  readonly died: Promise<never>;
+  /** The last lines that it printed. */
+  log(): string;
+  memory(): Promise<Memory>;
+}
+
+/** What the operator gives a server of this size. */
+const PROMPT_CACHE_BYTES = 256 * 2 ** 20;
+const MODEL = 'model';
+/** Where our server keeps prompts, see state-files.ts there. */
+const MEMORY_FILES = '/dev/shm';
+const LOG_BYTES = 16_384;
+const STOP_MS = 10_000;
+
+/** Lays our image out as plain files and says how to start it: the same files and start command as in a container. */
+export async function ourSide(): Promise<Side> {
+  const { layers, config } = await makeRecipe('server');
+  const root = path.join(cacheDir, 'bench', 'server');
+  await rm(root, { recursive: true, force: true });
+  await layOut(
+    layers.flatMap((layer) => layer.entries),
+    root,
+  );
+  // Nothing is chrooted: what the image calls /app lies elsewhere here.
+  const moved = (value: string) => (value.startsWith('/') && existsSync(path.join(root, value)) ? root + value : value);
+  const [file = '', ...args] = config.entrypoint.map(moved);
+  const imageEnv = Object.entries(config.env ?? {}).map(([name, value]) => [
+    name,
+    name === 'HOME' ? value : moved(value),
+  ]);
+  return {
+    name: 'ours',
+    readyPath: '/readyz',
+    keepAlive: true,
+    command: (setup, port) => ({
+      file,
+      args,
+      env: {
+        ...(Object.fromEntries(imageEnv) as Record<string, string>),
+        [serverEnv.modelPath]: setup.model,
+        [serverEnv.servedNames]: JSON.stringify([MODEL]),
+        [serverEnv.host]: '127.0.0.1',
+        [serverEnv.port]: String(port),
+        [serverEnv.openaiPort]: 'none',
+        [serverEnv.auth]: 'None',
+        [serverEnv.threads]: String(setup.threads),
+        [serverEnv.parallelRequests]: String(setup.slots),
+        [serverEnv.contextLength]: String(setup.contextPerSlot),
+        [serverEnv.promptCacheBytes]: String(PROMPT_CACHE_BYTES),
+      },
+    }),
+  };
+}
+
+/** llama-server with its defaults but for what both sides share. */
+export function peerSide(binary: string): Side {
+  return {
+    name: 'llama-server',
+    readyPath: '/health',
+    // It closes idle connections without waiting for whoever is about to use one.
+    keepAlive: false,
+    command: ({ model, threads, slots, contextPerSlot }, port) => ({
+      file: binary,
+      args: [
+        ['--model', model, '--host', '127.0.0.1', '--port', port],
+        ['--threads', threads, '--threads-batch', threads],
+        ['--parallel', slots, '--ctx-size', slots * contextPerSlot],
+      ]
+        .flat()
+        .map(String),
+      env: { HOME: '/tmp' },
+    }),
+  };
+}
+
+/** Starts one side on a free port; it is not ready yet. */
+export async function startServer(side: Side, setup: Setup): Promise<RunningServer> {
+  const port = await freePort();
+  const { file, args, env } = side.command(setup, port);
+  let log = '';
+  const spawned = performance.timeOrigin + performance.now();
+  const child = spawn(file, args, {
+    env: { PATH: process.env['PATH'] ?? '', ...env },
+    stdio: ['ignore', 'pipe', 'pipe'],
+  });
+  const keep = (chunk: Buffer) => (log = (log + chunk.toString()).slice(-LOG_BYTES));
+  child.stdout.on('data', keep);
+  child.stderr.on('data', keep);
+  let stopping = false;
+  const ended = new Promise<void>((resolve) => child.once('exit', () => resolve()));
+  const died = new Promise<never>((_, reject) => {
+    child.once('error', reject);
+    child.once('close', (code, signal) => {
+      if (!stopping) reject(new Error(`${side.name} ended (${signal ?? code}). It said last:\n${lastLines(log, 15)}`));
+    });
+  });
+  died.catch(() => undefined);
+  const { pid } = child;
+  if (pid === undefined) return died;
+  const kill = () => void child.kill('SIGKILL');
+  process.once('exit', kill);
+  return {
+    target: { port, model: MODEL, keepAlive: side.keepAlive },
+    spawned,
+    side,
+    died,
+    log: () => lastLines(log, 15),
+    memory: () => readMemory(pid),
+    async [Symbol.asyncDispose]() {
+      stopping = true;
+      // Interrupted as by Ctrl-C: neither side waits for clients then.
+      child.kill('SIGINT');
+      const patience = setTimeout(kill, STOP_MS);
+      await ended;
+      clearTimeout(patience);
+      process.off('exit', kill);
+    },
+  };
+}
+
+/** The generator's process. */
+export interface Generator extends Disposable {
+  /** @throws Error with the server's last lines when something fails or the server ends */
+  perform(server: RunningServer, task: DistributiveOmit<Task, 'target'>): Promise<readonly Answer[]>;
+}
+
+type DistributiveOmit<T, K extends PropertyKey> = T extends unknown ? Omit<T, K> : never;
+
+/** Starts the load generator. */
+export function startGenerator(): Generator {
+  const child: ChildProcess = fork(path.join(import.meta.dirname, 'serving-load.ts'), { execArgv: [] });
+  return {
+    async perform(server, task) {
+      const reply = new Promise<Reply>((resolve, reject) => {
+        child.once('message', (message) => resolve(message as Reply));
+        child.once('exit', () => reject(new Error('the load generator ended')));
+        child.send({ ...task, target: server.target });
+      });
+      const result = await Promise.race([reply, server.died]);
+      child.removeAllListeners('exit');
+      if ('answers' in result) return result.answers;
+      // A broken connection may be the first sign of an end: then the end is what to tell.
+      await Promise.race([server.died, new Promise((resolve) => setTimeout(resolve, 200))]);
+      throw new Error(`${server.side.name}, ${task.kind}: ${result.error}. It said last:\n${server.log()}`);
+    },
+    [Symbol.dispose]: () => void child.kill(),
+  };
+}
+
+/** Of a process and all that it started. */
+async function readMemory(pid: number): Promise<Memory> {
+  let anonymous = 0;
+  const mapped = new Map<string, number>();
+  for (const one of await family(pid)) {
+    // Files in memory count against a container's limit like anything else.
+    anonymous += await memoryFiles(one);
+    const own = new Map<string, number>();
+    let file = '';
+    for (const line of (await readFile(`/proc/${one}/smaps`, 'utf8')).split('\n')) {
+      const range = /^[\da-f]+-[\da-f]+ \S+ \S+ \S+ \d+ *(.*)$/.exec(line);
+      if (range) file = range[1] ?? '';
+      const [, field, kibibytes] = /^(Rss|Anonymous): +(\d+) kB$/.exec(line) ?? [];
+      if (field === 'Rss') own.set(file, (own.get(file) ?? 0) + Number(kibibytes) * 1024);
+      if (field !== 'Anonymous') continue;
+      anonymous += Number(kibibytes) * 1024;
+      own.set(file, (own.get(file) ?? 0) - Number(kibibytes) * 1024);
+    }
+    // Processes share the pages of a file.
+    for (const [name, bytes] of own) mapped.set(name, Math.max(mapped.get(name) ?? 0, bytes));
+  }
+  return { anonymous, total: anonymous + [...mapped.values()].reduce((sum, bytes) => sum + bytes, 0) };
+}
+
+async function family(pid: number): Promise<number[]> {
+  const tasks = await readdir(`/proc/${pid}/task`);
+  const lists = await Promise.all(tasks.map((task) => readFile(`/proc/${pid}/task/${task}/children`, 'utf8')));
+  const children = lists.flatMap((list) => list.split(' ').filter(Boolean).map(Number));
+  return [pid, ...(await Promise.all(children.map(family))).flat()];
+}
+
+async function memoryFiles(pid: number): Promise<number> {
+  let sum = 0;
+  for (const folder of await readdir(MEMORY_FILES).catch((): string[] => [])) {
+    if (!folder.startsWith(`slm-prompts-${pid}-`)) continue;
+    for (const name of await readdir(path.join(MEMORY_FILES, folder)))
+      sum += (await stat(path.join(MEMORY_FILES, folder, name))).size;
+  }
+  return sum;
+}
+
+function freePort(): Promise<number> {
+  return new Promise((resolve, reject) => {
+    const listener = createServer();
+    listener.once('error', reject);
+    listener.listen(0, '127.0.0.1', () => {
+      const address = listener.address();
+      listener.close(() =>
+        typeof address === 'object' && address ? resolve(address.port) : reject(new Error('no port is free')),
+      );
+    });
+  });
+}
