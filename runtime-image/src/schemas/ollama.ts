@@ -40,7 +40,7 @@ export const Options = Type.Object(
     mirostat_eta: anyNumber,
     mirostat_tau: anyNumber,
     penalize_newline: flag,
-    num_keep: anyNumber,
+    num_keep: integer(-1, 'a whole number: tokens at the beginning to keep, -1 for the whole prompt'),
     num_batch: anyNumber,
     num_gpu: anyNumber,
     main_gpu: anyNumber,
@@ -83,6 +83,8 @@ const generation = {
   think: Type.Optional(
     Type.Union([Type.Boolean(), oneOf(['low', 'medium', 'high'])], { description: 'true, false, low, medium or high' }),
   ),
+  truncate: flag,
+  shift: flag,
   logprobs: flag,
   top_logprobs: Type.Optional(Type.Integer({ minimum: 0, maximum: 20, description: 'a whole number from 0 to 20' })),
 };
@@ -135,6 +137,7 @@ export type GenerateRequest = Static<typeof GenerateRequest>;
 export const ShowRequest = Type.Object({
   model: Type.Optional(modelName),
   name: Type.Optional(modelName),
+  verbose: flag,
 });
 
 export const EmbedRequest = Type.Object({
