@@ -1,5 +1,5 @@
 /**
- * `npm test [TIER ...]`: runs the tiers in order (static, unit, apiserver, cluster) and ends with one line
+ * `npm test [TIER ...]`: runs the tiers in order (static, unit, clients, apiserver, cluster) and ends with one line
  * `N passed, N failed[, N skipped]`. Owns the order and the counting; the tests themselves stand beside their sources.
  */
 import { spawn } from 'node:child_process';
@@ -68,6 +68,11 @@ async function vitestTier(project: string): Promise<Count> {
   }
 }
 
+async function whyNoModel(): Promise<string | undefined> {
+  if (await isInstalled('python3')) return undefined;
+  return 'its model comes out of a Python package: install python3 with pip and put it on the PATH.';
+}
+
 async function whyNoControlPlane(): Promise<string | undefined> {
   if (process.platform !== 'linux') return `it needs Linux and this is ${process.platform}.`;
   if (!(await isInstalled('go')))
@@ -85,6 +90,7 @@ interface Tier {
 const tiers: readonly Tier[] = [
   { name: 'static', run: staticTier, whyNot: async () => undefined },
   { name: 'unit', run: () => vitestTier('unit'), whyNot: async () => undefined },
+  { name: 'clients', run: () => vitestTier('clients'), whyNot: whyNoModel },
   { name: 'apiserver', run: () => vitestTier('apiserver'), whyNot: whyNoControlPlane },
   { name: 'cluster', run: () => vitestTier('cluster'), whyNot: () => whyNoCluster() },
 ];

@@ -1,6 +1,6 @@
 import { defineConfig } from 'vitest/config';
 
-// Three projects, one for each tier that needs something different around it. Which one runs is chosen by name:
+// Four projects, one for each tier that needs something different around it. Which one runs is chosen by name:
 // `vitest run --config test/vitest.config.ts --project unit`.
 const root = new URL('..', import.meta.url).pathname;
 const everywhere = ['crds', 'operator', 'runtime-image', 'test'];
@@ -16,7 +16,18 @@ export default defineConfig({
         test: {
           name: 'unit',
           include: files('.test.ts'),
-          exclude: [...ignored, '**/*.apiserver.test.ts', '**/*.cluster.test.ts'],
+          exclude: [...ignored, '**/*.clients.test.ts', '**/*.apiserver.test.ts', '**/*.cluster.test.ts'],
+        },
+      },
+      {
+        root,
+        test: {
+          name: 'clients',
+          include: files('.clients.test.ts'),
+          exclude: ignored,
+          testTimeout: 60_000,
+          hookTimeout: 300_000,
+          fileParallelism: false,
         },
       },
       {

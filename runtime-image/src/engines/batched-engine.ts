@@ -151,7 +151,7 @@ export class BatchedEngine implements Engine {
           ended = true;
           if (!stopped) unsent += output.end();
           flush();
-          stream.push({ type: 'end', tokens, ...result });
+          stream.push({ type: 'end', tokens, ...result, ...(output.met === undefined ? {} : { stop: output.met }) });
           stream.end();
         },
         failed: (error) => stream.end(error),

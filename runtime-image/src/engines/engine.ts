@@ -123,6 +123,8 @@ export interface TextPart {
 export interface EndPart {
   readonly type: 'end';
   readonly reason: FinishReason;
+  /** The stop text that ended the answer, when one did. */
+  readonly stop?: string;
   readonly promptTokens: number;
   /** Prompt tokens that were known already and cost nothing. */
   readonly cachedTokens: number;

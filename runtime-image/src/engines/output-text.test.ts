@@ -37,6 +37,12 @@ describe('stop texts', () => {
     expect(feed('one\ntwo', ['\n'])).toEqual({ pieces: ['o', 'n', 'e'], stopped: true });
   });
 
+  test('the one that came first is known afterwards', () => {
+    const output = new OutputText(detokenize, [], ['b', 'ab']);
+    for (const byte of Buffer.from('xab')) output.push(byte);
+    expect(output.met).toBe('ab');
+  });
+
   test('are held back only as long as they may still come', () => {
     expect(feed('a<|b<|end', ['<|end|>'])).toEqual({ pieces: ['a', '<|b', '<|end'], stopped: false });
   });

@@ -24,6 +24,7 @@ export class OutputText {
   /** Text that may be the beginning of a stop text. */
   #held = '';
   #released = 0;
+  #met: string | undefined;
 
   /**
    * @param prompt what the answer follows
@@ -33,6 +34,11 @@ export class OutputText {
     this.#detokenize = detokenize;
     this.#stops = stops;
     this.#previous = prompt.slice(-LOOK_BACK);
+  }
+
+  /** The stop text that was met. */
+  get met(): string | undefined {
+    return this.#met;
   }
 
   /** Length of the text that was given out. */
@@ -77,7 +83,9 @@ export class OutputText {
     let cut = -1;
     for (const stop of this.#stops) {
       const found = text.indexOf(stop);
-      if (found >= 0 && (cut < 0 || found < cut)) cut = found;
+      if (found < 0 || (cut >= 0 && found >= cut)) continue;
+      cut = found;
+      this.#met = stop;
     }
     if (cut >= 0) {
       this.#released += cut;

@@ -82,7 +82,8 @@ export class MessageWriter {
 
   #end(end: EndPart, calls: number): string {
     const closed = this.#close();
-    this.#stopReason = calls > 0 ? 'tool_use' : end.reason === 'length' ? 'max_tokens' : 'end_turn';
+    this.#stopReason = stopReason(end, calls);
+    if (this.#stopReason === 'stop_sequence') this.#stopSequence = end.stop ?? null;
     this.#usage = {
       // Anthropic counts what was known already apart.
       input_tokens: end.promptTokens - end.cachedTokens,
@@ -117,6 +118,12 @@ export class MessageWriter {
     this.#open = false;
     return event({ type: 'content_block_stop', index: this.#content.length - 1 });
   }
+}
+
+function stopReason(end: EndPart, calls: number): string {
+  if (calls > 0) return 'tool_use';
+  if (end.reason === 'length') return 'max_tokens';
+  return end.stop === undefined ? 'end_turn' : 'stop_sequence';
 }
 
 export function streamFormat(writer: MessageWriter): StreamFormat<AnswerPart> {
