@@ -43,6 +43,9 @@ export const pod = {
   modelPath: '/model',
   apiKeysVolume: 'api-keys',
   apiKeysPath: '/etc/slm/api-keys',
+  promptCacheVolume: 'prompt-cache',
+  /** Memory as files; the server keeps prompts there whose slot is gone. */
+  promptCachePath: '/dev/shm',
   /** uid and gid of the server; the image's USER is the same. */
   user: 65532,
 } as const;
@@ -98,7 +101,43 @@ export const serverEnv = {
   openaiPort: 'SLM_OPENAI_PORT',
   /** llama-cpp, onnx or fake (tests). Default: told by the file. */
   engine: 'SLM_ENGINE',
+  /** Folder of models beside or instead of MODEL_PATH: GGUF files, folders, Modelfiles. Looked through again when asked. */
+  modelsDir: 'SLM_MODELS_DIR',
+  /** JSON array of more models: {name or names, path, contextLength, modelfile}. */
+  models: 'SLM_MODELS',
+  /** Names of models to load at start; a JSON array, or with commas. Readiness waits for them. */
+  preload: 'SLM_PRELOAD',
+  /** Models that are loaded at the same time. Default 3. */
+  maxLoadedModels: 'SLM_MAX_LOADED_MODELS',
+  /** Memory for all loaded models together, such as 4Gi. Default: the cgroup's limit. */
+  maxMemory: 'SLM_MAX_MEMORY',
+  /** How long a model stays after its last request, such as 5m; -1 for ever. Default: MODEL_PATH for ever, others 5m. */
+  keepAlive: 'SLM_KEEP_ALIVE',
+  /** Seconds that a request waits for its model to be loaded. Default 300. */
+  loadTimeoutSeconds: 'SLM_LOAD_TIMEOUT_SECONDS',
+  /** Path of a Modelfile with defaults of the model at MODEL_PATH. */
+  modelfile: 'SLM_MODELFILE',
+  /** The same as a JSON object: {parameters, system, template, messages, license}. */
+  modelDefaults: 'SLM_MODEL_DEFAULTS',
+  /** true: the API may pull, create and delete models in MODELS_DIR. Default false. */
+  management: 'SLM_MANAGEMENT',
   logLevel: 'SLM_LOG_LEVEL',
+  /** PEM file with the server's certificate and its chain; read again when it changes. Default: plain HTTP. */
+  tlsCertFile: 'SLM_TLS_CERT_FILE',
+  /** PEM file with the key of that certificate. */
+  tlsKeyFile: 'SLM_TLS_KEY_FILE',
+  /** Bytes of a request body. Default 4 MiB. */
+  maxBodyBytes: 'SLM_MAX_BODY_BYTES',
+  /** Tokens of one answer; requests for more are refused. Default: as many as the context holds. */
+  maxTokens: 'SLM_MAX_TOKENS',
+  /** Seconds from a request to the end of its answer. Default: no limit. */
+  requestTimeoutSeconds: 'SLM_REQUEST_TIMEOUT_SECONDS',
+  /** Seconds in which a request must have arrived, else 408. Default 60. */
+  receiveTimeoutSeconds: 'SLM_RECEIVE_TIMEOUT_SECONDS',
+  /** Seconds without progress after which a client that does not read its answer is dropped. Default 60. */
+  sendTimeoutSeconds: 'SLM_SEND_TIMEOUT_SECONDS',
+  /** Connections on each port. Default 1024. */
+  maxConnections: 'SLM_MAX_CONNECTIONS',
   /**
    * Whether a small parent process holds the ports and starts the server anew when it crashes in native code. Default true;
    * false saves its memory and leaves restarts to whoever started the process.

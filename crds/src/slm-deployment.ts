@@ -66,6 +66,20 @@ export const Engine = object(
         { description: 'The KV cache.' },
       ),
     ),
+    promptCache: optional(
+      object(
+        {
+          maxSize: optional(
+            quantity(
+              'Memory such as 256Mi; 0 for none. Default: as much as the KV cache takes, at most 512Mi, and no more than spec.resources leaves.',
+            ),
+          ),
+        },
+        {
+          description: 'Prompts that a server remembers after their slot went to another request. Part of its memory.',
+        },
+      ),
+    ),
     maxQueue: optional(
       integer({ minimum: 0, maximum: 10000, description: 'Requests that may wait for a slot before 429. Default 64.' }),
     ),

@@ -10,7 +10,8 @@ describe('estimateMemory', () => {
       weights: 1000 * MiB,
       kvCache: 160 * MiB,
       overhead: 420 * MiB,
-      total: 1584 * MiB,
+      promptCache: 160 * MiB,
+      total: 1744 * MiB,
     });
   });
   it.each([
@@ -21,7 +22,24 @@ describe('estimateMemory', () => {
     expect(estimateMemory(1000 * MiB, 10 * MiB, { ...engine, kvCacheType }).kvCache).toBe(expected * MiB);
   });
   it('takes a quarter of the weights where the header tells nothing', () => {
-    expect(estimateMemory(1000 * MiB, undefined, engine).kvCache).toBe(250 * MiB);
+    expect(estimateMemory(1000 * MiB, undefined, engine)).toMatchObject({ kvCache: 250 * MiB, promptCache: 0 });
+  });
+});
+
+describe('the prompt cache', () => {
+  const memoryOf = (perThousandTokens: number, spec: Parameters<typeof estimateMemory>[3]) =>
+    estimateMemory(1000 * MiB, perThousandTokens * MiB, engine, spec);
+  it.each([
+    ['is as large as the KV cache', 10, {}, 160],
+    ['takes half a gibibyte at most', 100, {}, 512],
+    ['has the size that was asked for', 10, { engine: { promptCache: { maxSize: '1Gi' } } }, 1024],
+    ['is not there when nobody wants it', 10, { engine: { promptCache: { maxSize: 0 } } }, 0],
+    ['leaves what the server needs of a limit', 10, { resources: { limits: { memory: '1650Mi' } } }, 64],
+    ['takes nothing of a limit that is small already', 10, { resources: { limits: { memory: '1500Mi' } } }, 0],
+  ])('%s', (_, perThousandTokens, spec, expected) => {
+    const { promptCache, total } = memoryOf(perThousandTokens, spec);
+    expect(promptCache).toBe(expected * MiB);
+    expect(total).toBe(memoryOf(perThousandTokens, { engine: { promptCache: { maxSize: 0 } } }).total + promptCache);
   });
 });
 
@@ -38,7 +56,7 @@ describe('resolveEngine', () => {
 });
 
 describe('resourcesFor', () => {
-  const memory = { weights: 0, kvCache: 0, overhead: 0, total: 512 * MiB };
+  const memory = { weights: 0, kvCache: 0, overhead: 0, promptCache: 0, total: 512 * MiB };
   it.each([
     ['nothing said', undefined, { requests: { memory: '512Mi', cpu: '500m' }, limits: { memory: '512Mi' } }],
     [

@@ -3,6 +3,7 @@
  * Pure.
  */
 import type { Engine, SLMDeploymentSpec, SLMModelStatus } from '@slm-operator/crds';
+import { parseQuantity } from './quantity.ts';
 
 const MiB = 1024 * 1024;
 
@@ -20,6 +21,9 @@ const OVERHEAD_SHARE = 0.1;
 
 /** KV cache where the header did not tell its size: a quarter of the weights for 1024 tokens of all requests together. */
 const UNKNOWN_KV_SHARE = 0.25;
+
+/** Prompts that are remembered, when the spec says nothing: as much again as the slots hold, but memory is not free. */
+const MOST_PROMPT_CACHE = 512 * MiB;
 
 /** Quantities that people can read and compare. */
 const STEP = 16 * MiB;
@@ -53,21 +57,43 @@ export interface MemoryEstimate {
   readonly weights: number;
   readonly kvCache: number;
   readonly overhead: number;
+  readonly promptCache: number;
   /** The sum, rounded up to 16 MiB. */
   readonly total: number;
 }
 
-/** @param weights bytes of the model's files */
+/**
+ * @param weights bytes of the model's files
+ * @param spec what it says of the prompt cache, and of a limit that the cache must leave room in
+ */
 export function estimateMemory(
   weights: number,
   kvCachePer1kTokens: number | undefined,
   engine: ResolvedEngine,
+  spec: Pick<SLMDeploymentSpec, 'engine' | 'resources'> = {},
 ): MemoryEstimate {
   const tokens = engine.contextLength * engine.parallelRequests;
   const atF16 = kvCachePer1kTokens === undefined ? weights * UNKNOWN_KV_SHARE : kvCachePer1kTokens * (tokens / 1024);
   const kvCache = Math.ceil(atF16 * kvFactor[engine.kvCacheType]);
   const overhead = Math.ceil(OVERHEAD_BASE + weights * OVERHEAD_SHARE);
-  return { weights, kvCache, overhead, total: Math.ceil((weights + kvCache + overhead) / STEP) * STEP };
+  const without = Math.ceil((weights + kvCache + overhead) / STEP) * STEP;
+  // Where the header tells no size, the engine may well keep nothing that could be put aside.
+  const promptCache = promptCacheOf(spec, kvCachePer1kTokens === undefined ? 0 : kvCache, without);
+  return { weights, kvCache, overhead, promptCache, total: Math.ceil((without + promptCache) / STEP) * STEP };
+}
+
+/** @param without bytes that the server takes without it */
+function promptCacheOf(
+  { engine, resources }: Pick<SLMDeploymentSpec, 'engine' | 'resources'>,
+  kvCache: number,
+  without: number,
+): number {
+  const wanted = parseQuantity(engine?.promptCache?.maxSize);
+  if (wanted !== undefined) return wanted;
+  // Without a limit of memory a request alone says what was planned for.
+  const limit = parseQuantity(resources?.limits?.['memory'] ?? resources?.requests?.['memory']);
+  const room = limit === undefined ? MOST_PROMPT_CACHE : Math.max(0, limit - without);
+  return Math.floor(Math.min(kvCache, MOST_PROMPT_CACHE, room) / STEP) * STEP;
 }
 
 /** Resources of a container. */

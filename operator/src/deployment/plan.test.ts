@@ -117,12 +117,13 @@ describe('what is made', () => {
 
   it('memory that is computed from the model', () => {
     const result = plan();
-    // 94 MiB of weights, 22.5 MiB a thousand tokens for 4 requests of 2048, 320 MiB and a tenth of the weights besides.
+    // 94 MiB of weights, 22.5 MiB a thousand tokens for 4 requests of 2048, 320 MiB and a tenth of the weights besides;
+    // and the KV cache once more, for prompts that are remembered.
     expect(result.apply.at(-1)).toMatchObject({
       spec: {
         template: {
           spec: {
-            containers: [{ resources: { requests: { memory: '608Mi', cpu: '500m' }, limits: { memory: '608Mi' } } }],
+            containers: [{ resources: { requests: { memory: '784Mi', cpu: '500m' }, limits: { memory: '784Mi' } } }],
           },
         },
       },

@@ -138,7 +138,7 @@ function makeRevision(
   config: DeploymentConfig,
 ): KubeObject {
   const engine = resolveEngine(deployment.spec.engine, model.status ?? {});
-  const memory = estimateMemory(revision.size, model.status?.estimate?.kvCachePer1kTokens, engine);
+  const memory = estimateMemory(revision.size, model.status?.estimate?.kvCachePer1kTokens, engine, deployment.spec);
   return makeReplicaSet({
     deployment,
     wanted,
@@ -146,6 +146,7 @@ function makeRevision(
     replicas,
     model: revision,
     engine,
+    promptCacheBytes: memory.promptCache,
     resources: resourcesFor(deployment.spec.resources, memory),
     imagePullPolicy: config.serverImagePullPolicy,
   });

@@ -29,8 +29,19 @@ test('only what saves work and fits is wanted, and nothing twice', () => {
     true,
     false,
   ]);
+  cache.makeRoom(range(0, 60));
+  expect([dropped.splice(0), cache.bytes]).toEqual([['a'], 0]);
   cache.add(range(0, 60), state('longer', 60));
-  expect([dropped.splice(0), cache.bytes]).toEqual([['a'], 60]);
   cache.add(range(9, 40), state('huge', 400));
   expect([dropped.splice(0), cache.bytes]).toEqual([['longer', 'huge'], 0]);
+});
+
+test('room is made before it is taken: there may be no more memory than the budget', () => {
+  const cache = new PromptCache(100);
+  for (const name of ['a', 'b']) cache.add(range(name.charCodeAt(0) * 1000, 40), state(name, 40));
+  cache.makeRoom(range(0, 32));
+  expect([dropped.splice(0), cache.bytes]).toEqual([['a'], 40]);
+  cache.add(range(0, 32), state('c', 32));
+  cache.makeRoom(range(100, 100));
+  expect([dropped.splice(0), cache.bytes]).toEqual([['b', 'c'], 0]);
 });

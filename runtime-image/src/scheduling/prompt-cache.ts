@@ -55,14 +55,23 @@ export class PromptCache {
     );
   }
 
-  add(tokens: readonly Token[], saved: SavedState): void {
-    this.#bytesPerToken = saved.bytes / tokens.length;
-    // What is a beginning of this one is in it.
+  /** Drops what these tokens will replace, before they are saved: where they go there may be no more room than the budget. */
+  makeRoom(tokens: readonly Token[]): void {
+    // What is a beginning of them is in them.
     for (const entry of this.#entries)
       if (commonPrefix(entry.tokens, tokens) === entry.tokens.length) this.remove(entry.saved);
+    this.#shrinkTo(this.#budget - tokens.length * this.#bytesPerToken);
+  }
+
+  add(tokens: readonly Token[], saved: SavedState): void {
+    this.#bytesPerToken = saved.bytes / tokens.length;
     this.#entries.push({ tokens, saved });
     this.#bytes += saved.bytes;
-    while (this.#bytes > this.#budget) {
+    this.#shrinkTo(this.#budget);
+  }
+
+  #shrinkTo(bytes: number): void {
+    while (this.#bytes > bytes) {
       const [oldest] = this.#entries;
       if (!oldest) return;
       this.remove(oldest.saved);

@@ -216,6 +216,7 @@ export class Scheduler {
     if (!this.#cache || tokens.length - kept < WORTHWHILE || !this.#cache.wants(tokens)) return;
     if (this.#slots.some((other) => other !== slot && commonPrefix(other.tokens, tokens) === tokens.length)) return;
     this.#sendOutbox();
+    this.#cache.makeRoom(tokens);
     try {
       const saved = await this.#decoder.save?.(slot.id, tokens);
       if (saved) this.#cache.add(tokens.slice(), saved);

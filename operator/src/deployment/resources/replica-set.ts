@@ -39,6 +39,8 @@ export interface ReplicaSetInput {
   readonly replicas: number;
   readonly model: { readonly digest: string; readonly files: readonly Pick<ModelFile, 'path'>[] };
   readonly engine: ResolvedEngine;
+  /** Memory for prompts that the server remembers; 0 for none. */
+  readonly promptCacheBytes: number;
   readonly resources: Resources;
   readonly imagePullPolicy: string;
 }
@@ -116,6 +118,14 @@ function makePodTemplate(input: ReplicaSetInput, labels: Record<string, string>)
           },
         },
         ...(keys === undefined ? [] : [{ name: pod.apiKeysVolume, secret: { secretName: keys, defaultMode: 0o444 } }]),
+        ...(input.promptCacheBytes === 0
+          ? []
+          : [
+              {
+                name: pod.promptCacheVolume,
+                emptyDir: { medium: 'Memory', sizeLimit: sizeOf(input.promptCacheBytes) },
+              },
+            ]),
         { name: 'tmp', emptyDir: { sizeLimit: '64Mi' } },
       ],
     },
@@ -142,6 +152,7 @@ function makeContainer(input: ReplicaSetInput, keys: string | undefined, drainSe
     volumeMounts: [
       { name: pod.modelVolume, mountPath: pod.modelPath, readOnly: true },
       ...(keys === undefined ? [] : [{ name: pod.apiKeysVolume, mountPath: pod.apiKeysPath, readOnly: true }]),
+      ...(input.promptCacheBytes === 0 ? [] : [{ name: pod.promptCacheVolume, mountPath: pod.promptCachePath }]),
       { name: 'tmp', mountPath: '/tmp' },
     ],
     // Every second, so that a loaded model serves at once; half an hour, because a large one on a slow disk takes its time.
@@ -166,6 +177,7 @@ function makeEnv(input: ReplicaSetInput, withKeys: boolean, drainSeconds: number
     [serverEnv.contextLength]: engine.contextLength,
     [serverEnv.parallelRequests]: engine.parallelRequests,
     [serverEnv.kvCacheType]: engine.kvCacheType,
+    [serverEnv.promptCacheBytes]: input.promptCacheBytes,
     [serverEnv.batchSize]: own?.batchSize,
     [serverEnv.threads]: own?.threads,
     [serverEnv.flashAttention]: own?.flashAttention,
@@ -178,6 +190,11 @@ function makeEnv(input: ReplicaSetInput, withKeys: boolean, drainSeconds: number
   return Object.entries(values)
     .filter(([, value]) => value !== undefined)
     .map(([name, value]) => ({ name, value: String(value) }));
+}
+
+/** Bytes as people write them, where that is exact. */
+function sizeOf(bytes: number): string {
+  return bytes % 2 ** 20 === 0 ? `${bytes / 2 ** 20}Mi` : String(bytes);
 }
 
 /**

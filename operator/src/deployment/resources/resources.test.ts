@@ -19,6 +19,7 @@ function set(spec: Spec = {}) {
     replicas: 2,
     model: { digest, files: [{ path: 'model.gguf' }] },
     engine: resolveEngine(owner.spec.engine, { metadata: { format: 'GGUF', contextLength: 2048 } }),
+    promptCacheBytes: owner.spec.engine?.promptCache?.maxSize === 0 ? 0 : 134_217_728,
     resources: { requests: { cpu: '500m', memory: '512Mi' }, limits: { memory: '512Mi' } },
     imagePullPolicy: 'IfNotPresent',
   });
@@ -105,6 +106,10 @@ it('the ReplicaSet of a revision', () => {
                   {
                     "name": "SLM_KV_CACHE_TYPE",
                     "value": "F16",
+                  },
+                  {
+                    "name": "SLM_PROMPT_CACHE_BYTES",
+                    "value": "134217728",
                   },
                   {
                     "name": "SLM_AUTH",
@@ -196,6 +201,10 @@ it('the ReplicaSet of a revision', () => {
                     "readOnly": true,
                   },
                   {
+                    "mountPath": "/dev/shm",
+                    "name": "prompt-cache",
+                  },
+                  {
                     "mountPath": "/tmp",
                     "name": "tmp",
                   },
@@ -246,6 +255,13 @@ it('the ReplicaSet of a revision', () => {
               },
               {
                 "emptyDir": {
+                  "medium": "Memory",
+                  "sizeLimit": "128Mi",
+                },
+                "name": "prompt-cache",
+              },
+              {
+                "emptyDir": {
                   "sizeLimit": "64Mi",
                 },
                 "name": "tmp",
@@ -262,7 +278,14 @@ it('the settings of a pod that people may choose', () => {
   const { spec } = set({
     auth: { type: 'None' },
     servedNames: ['phi4:mini'],
-    engine: { threads: 4, batchSize: 256, flashAttention: 'Enabled', maxQueue: 8, kvCache: { type: 'Q8_0' } },
+    engine: {
+      threads: 4,
+      batchSize: 256,
+      flashAttention: 'Enabled',
+      maxQueue: 8,
+      kvCache: { type: 'Q8_0' },
+      promptCache: { maxSize: 0 },
+    },
     strategy: { drainTimeoutSeconds: 10 },
     podTemplate: {
       metadata: { labels: { team: 'a' }, annotations: { note: 'b' } },
@@ -304,6 +327,10 @@ it('the settings of a pod that people may choose', () => {
         {
           "name": "SLM_KV_CACHE_TYPE",
           "value": "Q8_0",
+        },
+        {
+          "name": "SLM_PROMPT_CACHE_BYTES",
+          "value": "0",
         },
         {
           "name": "SLM_BATCH_SIZE",
