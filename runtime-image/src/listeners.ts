@@ -4,7 +4,9 @@
 import { createServer, type Server } from 'node:http';
 import type { AddressInfo } from 'node:net';
 import type { FastifyInstance } from 'fastify';
+import type { Certificate } from './certificate.ts';
 import { portError } from './failures.ts';
+import { DEFAULT_LIMITS, type Limits } from './limits.ts';
 
 /**
  * How long an idle connection stays open, in milliseconds; longer than the 60 s of common proxies, so that they and not
@@ -12,8 +14,23 @@ import { portError } from './failures.ts';
  */
 const KEEP_ALIVE = 75_000;
 
+/** How long a client may take for its headers, or for the handshake of TLS, in milliseconds. */
+const HEADERS_MS = 20_000;
+
+/** How often requests that take too long to arrive are looked for, in milliseconds. */
+const CHECK_MS = 1000;
+
 /** How often connections that became idle are looked for while closing, in milliseconds. */
 const SWEEP_MS = 20;
+
+export interface ListenOptions {
+  /** Default: the limits that hold without settings. */
+  readonly limits?: Limits | undefined;
+  /** Serves HTTPS with this. Default: HTTP. */
+  readonly certificate?: Certificate | undefined;
+  /** Told of each connection that was closed because there were too many. */
+  readonly onDrop?: (() => void) | undefined;
+}
 
 export interface Listeners {
   /** In the order asked for. */
@@ -36,14 +53,14 @@ export async function listen(
   app: FastifyInstance,
   host: string | undefined,
   endpoints: readonly Endpoint[],
+  options: ListenOptions = {},
 ): Promise<Listeners> {
   await app.ready();
+  const makeServer = await serverMaker(app, options);
   const servers: Server[] = [];
   try {
     for (const endpoint of endpoints) {
-      const server = createServer({ keepAliveTimeout: KEEP_ALIVE }, (request, response) =>
-        app.routing(request, response),
-      );
+      const server = makeServer();
       servers.push(server);
       await open(server, host, endpoint);
     }
@@ -72,6 +89,33 @@ export async function listen(
       );
       await app.close();
     },
+  };
+}
+
+/** @returns what makes one server of each port; all of them follow the certificate */
+async function serverMaker(app: FastifyInstance, options: ListenOptions): Promise<() => Server> {
+  const { certificate, limits = DEFAULT_LIMITS, onDrop } = options;
+  const receiveMs = limits.receiveTimeoutSeconds * 1000;
+  const settings = {
+    keepAliveTimeout: KEEP_ALIVE,
+    requestTimeout: receiveMs,
+    headersTimeout: Math.min(HEADERS_MS, receiveMs),
+    connectionsCheckingInterval: CHECK_MS,
+  };
+  const finish = (server: Server): Server => {
+    server.maxConnections = limits.maxConnections;
+    server.on('drop', () => onDrop?.());
+    return server;
+  };
+  if (!certificate) return () => finish(createServer(settings, app.routing));
+  // Not before it is needed: TLS costs a start of its own.
+  const https = await import('node:https');
+  const tls = { minVersion: 'TLSv1.2', handshakeTimeout: HEADERS_MS } as const;
+  return () => {
+    const server = https.createServer({ ...settings, ...tls, ...certificate.pair }, app.routing);
+    // New connections meet the new certificate; those that are open go on with theirs.
+    certificate.onChange((pair) => server.setSecureContext({ ...tls, ...pair }));
+    return finish(server);
   };
 }
 

@@ -33,8 +33,16 @@ export function toApiError(thrown: unknown): ApiError {
     return new ApiError(400, `${thrown.message}${where}`, { code: 'invalid_schema' });
   }
   if (thrown instanceof UnsupportedError) return new ApiError(400, thrown.message, { code: 'unsupported_parameter' });
-  // Fastify's own: a body that is no JSON, too large, and the like.
+  // Fastify's own: a body that is too large, and the like.
   const { statusCode, message } = thrown as { statusCode?: number; message?: string };
+  if (statusCode === 413)
+    return new ApiError(
+      413,
+      'the request body is larger than this server takes: send less, or raise SLM_MAX_BODY_BYTES',
+      {
+        code: 'request_too_large',
+      },
+    );
   if (statusCode !== undefined && statusCode >= 400 && statusCode < 500)
     return new ApiError(statusCode, message ?? 'the request is not valid');
   return new ApiError(500, 'the server failed to answer; its log says why', { code: 'internal_error' });

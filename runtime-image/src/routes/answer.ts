@@ -9,6 +9,7 @@ import { ApiError } from '../api-error.ts';
 import type { ChatMessage, PromptSegment, RenderOptions } from '../chat-template.ts';
 import type { EndPart, GeneratedLogprob, GenerateRequest, Generation, TextPart, Token } from '../engines/engine.ts';
 import type { LoadedModel } from '../lifecycle.ts';
+import { expectNothing, expectReading, limitTokens } from '../plugins/limits.ts';
 import type { Metrics } from '../plugins/metrics.ts';
 import { AnswerReader, type ReaderOptions, type ToolCall } from './tool-calls.ts';
 
@@ -80,21 +81,27 @@ export function startAnswers(
   reading?: ReaderOptions,
 ): AsyncIterable<AnswerPart>[] {
   const { facts } = reply.request;
-  const gone = new AbortController();
-  reply.raw.once('close', () => {
-    if (!reply.raw.writableEnded) gone.abort();
-  });
+  const { limits } = reply.server;
+  const gone = goneOf(reply);
   const tenant = facts.tenant === undefined ? {} : { tenant: facts.tenant };
   const ended = (end: EndPart) => {
-    metrics.generationEnded(end);
+    metrics.generationEnded(end, model.name);
     // Several answers to one prompt read it once.
     facts.promptTokens = Math.max(facts.promptTokens, end.promptTokens);
     facts.completionTokens += end.completionTokens;
   };
   try {
     return requests.map((request) =>
-      readParts(model.engine.generate({ ...request, ...tenant, signal: gone.signal }), reading, ended, () =>
-        gone.abort(),
+      readParts(
+        model.engine.generate({
+          ...request,
+          ...tenant,
+          maxTokens: limitTokens(request.maxTokens, limits),
+          signal: gone.signal,
+        }),
+        reading,
+        ended,
+        gone,
       ),
     );
   } catch (error) {
@@ -120,7 +127,7 @@ async function* readParts(
   generation: Generation,
   reading: ReaderOptions | undefined,
   ended: (end: EndPart) => void,
-  failed: () => void,
+  gone: AbortController,
 ): AsyncGenerator<AnswerPart, void> {
   const reader = reading === undefined ? undefined : new AnswerReader(reading);
   let calls = 0;
@@ -137,7 +144,10 @@ async function* readParts(
       } else {
         ended(part);
         // Nobody reads this when the client is gone. Otherwise the server ended it, and half an answer is none.
-        if (part.reason === 'aborted') throw new ApiError(503, 'the server shut down before the answer was complete');
+        if (part.reason === 'aborted')
+          throw gone.signal.reason instanceof ApiError
+            ? gone.signal.reason
+            : new ApiError(503, 'the server shut down before the answer was complete');
       }
       if (reader) {
         const read = part.type === 'text' ? reader.push(part.text) : reader.end();
@@ -151,7 +161,7 @@ async function* readParts(
       if (part.type === 'end') yield { type: 'end', end: part, calls };
     }
   } catch (error) {
-    failed();
+    gone.abort();
     throw error;
   }
 }
@@ -231,6 +241,7 @@ export async function sendStream<Part>(
   let current = await parts.next();
   reply.hijack();
   const { raw } = reply;
+  const { limits } = reply.server;
   raw.writeHead(200, {
     ...(reply.getHeaders() as Record<string, string>),
     'content-type': format.contentType,
@@ -246,7 +257,11 @@ export async function sendStream<Part>(
       if (unsent !== '') {
         const roomy = raw.write(unsent);
         unsent = '';
-        if (!roomy) await drained(raw);
+        if (!roomy) {
+          expectReading(raw, limits);
+          await drained(raw);
+          expectNothing(raw);
+        }
       }
       current = await parts.next();
     }
@@ -255,18 +270,27 @@ export async function sendStream<Part>(
     if (!raw.destroyed) raw.write(format.error(error));
   } finally {
     await parts.return?.();
+    expectReading(raw, limits);
     raw.end();
   }
   return reply;
 }
 
-/** @returns a signal that fires when the client hangs up */
+/** @returns a signal that fires when the client hangs up, or its time is over */
 export function hangUp(reply: FastifyReply): AbortSignal {
+  return goneOf(reply).signal;
+}
+
+function goneOf(reply: FastifyReply): AbortController {
   const gone = new AbortController();
+  const { deadline } = reply.request.facts;
+  const late = () => gone.abort(deadline?.reason);
+  if (deadline?.aborted === true) late();
+  deadline?.addEventListener('abort', late, { once: true });
   reply.raw.once('close', () => {
     if (!reply.raw.writableEnded) gone.abort();
   });
-  return gone.signal;
+  return gone;
 }
 
 /** Waits until a slow client has read, or is gone. */
