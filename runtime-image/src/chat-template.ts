@@ -36,6 +36,19 @@ export interface PromptSegment {
   readonly special: boolean;
 }
 
+/** Writes messages down as a prompt, in whatever syntax a model brings its template. */
+export interface PromptTemplate {
+  /** Whether the template writes down tools; without it they would be dropped silently. */
+  readonly supportsTools: boolean;
+  /** Whether the template knows of thinking. */
+  readonly supportsThinking: boolean;
+  /**
+   * @returns the prompt, ended so that the assistant speaks next
+   * @throws ApiError (400) when the template refuses the messages
+   */
+  render(messages: readonly ChatMessage[], options?: RenderOptions): PromptSegment[];
+}
+
 export interface TemplateTokens {
   readonly bosToken: string;
   readonly eosToken: string;
@@ -49,7 +62,7 @@ export interface TemplateTokens {
  */
 const CUT = '\ufdd0';
 
-export class ChatTemplate {
+export class ChatTemplate implements PromptTemplate {
   readonly #template: Template;
   readonly #source: string;
   readonly #tokens: TemplateTokens;

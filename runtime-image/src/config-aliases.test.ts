@@ -17,8 +17,10 @@ test('settings in the names of Ollama and Foundry Local', () => {
       OLLAMA_KV_CACHE_TYPE: 'q8_0',
       OLLAMA_MAX_QUEUE: '512',
       OLLAMA_DEBUG: 'true',
-      OLLAMA_MAX_LOADED_MODELS: '1',
-      OLLAMA_KEEP_ALIVE: '-1',
+      OLLAMA_MAX_LOADED_MODELS: '2',
+      OLLAMA_KEEP_ALIVE: '10m',
+      OLLAMA_LOAD_TIMEOUT: '1m30s',
+      OLLAMA_MODELS: '/models',
     }),
   ).toMatchObject({
     modelPath: '/models/phi4.gguf',
@@ -32,6 +34,7 @@ test('settings in the names of Ollama and Foundry Local', () => {
     kvCacheType: 'Q8_0',
     maxQueue: 512,
     logLevel: 'debug',
+    models: { dir: '/models', maxLoaded: 2, keepAliveMs: 600_000, loadTimeoutMs: 90_000 },
   });
 });
 
@@ -61,13 +64,10 @@ test('hosts as Ollama writes them', () => {
 describe('what cannot be honoured is refused with a sentence', () => {
   const cases: [Record<string, string>, string][] = [
     [
-      { OLLAMA_MAX_LOADED_MODELS: '3' },
-      'OLLAMA_MAX_LOADED_MODELS=3 cannot be honoured: this server serves one model; leave it out.',
+      { OLLAMA_KEEP_ALIVE: 'long' },
+      'SLM_KEEP_ALIVE=long must be a number of seconds or a duration such as 5m; -1 for ever, 0 to unload at once.',
     ],
-    [
-      { OLLAMA_KEEP_ALIVE: '5m' },
-      'OLLAMA_KEEP_ALIVE=5m cannot be honoured: the model stays loaded as long as the server runs (-1); leave it out.',
-    ],
+    [{ OLLAMA_LOAD_TIMEOUT: 'long' }, 'OLLAMA_LOAD_TIMEOUT=long must be a duration such as 5m.'],
     [
       { FOUNDRY_HARDWARE: 'npu' },
       'FOUNDRY_HARDWARE=npu cannot be honoured: this server computes on the CPU; leave it out.',

@@ -3,6 +3,7 @@
  * of ours always wins, and an alias that cannot be honoured is refused with a sentence. Reads no file.
  */
 import { serverEnv } from '@slm-operator/crds/contract';
+import { parseKeepAlive } from './models/keep-alive.ts';
 
 type Env = Readonly<Record<string, string | undefined>>;
 
@@ -45,17 +46,22 @@ const ALIASES: Readonly<Record<string, (value: string, name: string) => Translat
     if (TRUE.test(value)) return { set: { [serverEnv.logLevel]: 'debug' } };
     return problem(`${name}=${value} must be 0, 1 or 2.`);
   },
-  OLLAMA_MAX_LOADED_MODELS: only(/^[01]$/, 'this server serves one model'),
-  // The one model stays for the server's life, which is what a negative time asks for.
-  OLLAMA_KEEP_ALIVE: only(/^-/, 'the model stays loaded as long as the server runs (-1)'),
+  OLLAMA_MAX_LOADED_MODELS: same(serverEnv.maxLoadedModels),
+  OLLAMA_KEEP_ALIVE: same(serverEnv.keepAlive),
   OLLAMA_GPU_LAYERS: only(/^0$/, 'this server computes on the CPU'),
   OLLAMA_NUM_GPU: only(/^0$/, 'this server computes on the CPU'),
   OLLAMA_MAX_VRAM: only(/^0$/, 'this server computes on the CPU'),
   OLLAMA_MULTIUSER_CACHE: only(FALSE, 'prompts are shared between requests as they come'),
   OLLAMA_NOPRUNE: only(/^.*$/, ''),
-  OLLAMA_MODELS: only(/(?!)/, `this server serves one model: name it in ${serverEnv.modelPath}`),
+  OLLAMA_MODELS: same(serverEnv.modelsDir),
   OLLAMA_ORIGINS: only(/(?!)/, 'it sends no CORS headers'),
-  OLLAMA_LOAD_TIMEOUT: only(/(?!)/, 'a load is awaited to its end'),
+  OLLAMA_LOAD_TIMEOUT: (value, name) => {
+    const ms = parseKeepAlive(value);
+    if (ms === undefined) return problem(`${name}=${value} must be a duration such as 5m.`);
+    // Nothing and less than nothing mean no limit there; a day is none here.
+    const seconds = ms === 0 ? 86_400 : Math.min(86_400, Math.max(1, Math.round(ms / 1000)));
+    return { set: { [serverEnv.loadTimeoutSeconds]: String(seconds) } };
+  },
   OLLAMA_SCHED_SPREAD: only(FALSE, 'this server computes on the CPU'),
   OLLAMA_GPU_OVERHEAD: only(/^0$/, 'this server computes on the CPU'),
   FOUNDRY_MODEL: same(serverEnv.modelPath),

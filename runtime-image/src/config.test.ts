@@ -24,10 +24,30 @@ test('only the model must be given', () => {
       "flashAttention": "Auto",
       "host": undefined,
       "kvCacheType": "F16",
+      "limits": {
+        "maxBodyBytes": 4194304,
+        "maxConnections": 1024,
+        "maxTokens": undefined,
+        "receiveTimeoutSeconds": 60,
+        "requestTimeoutSeconds": undefined,
+        "sendTimeoutSeconds": 60,
+      },
       "logLevel": "info",
       "maxQueue": 64,
       "modelDigest": undefined,
       "modelPath": "/models/SmolLM2-135M.Q4_1.gguf",
+      "models": {
+        "defaults": undefined,
+        "dir": undefined,
+        "keepAliveMs": undefined,
+        "list": [],
+        "loadTimeoutMs": 300000,
+        "management": false,
+        "maxLoaded": 3,
+        "maxMemory": undefined,
+        "modelfile": undefined,
+        "preload": [],
+      },
       "openaiPort": 8080,
       "parallelRequests": 4,
       "port": 11434,
@@ -36,7 +56,9 @@ test('only the model must be given', () => {
         "SmolLM2-135M.Q4_1",
       ],
       "shutdownDelaySeconds": 0,
+      "supervise": true,
       "threads": undefined,
+      "tls": undefined,
     }
   `);
 });
@@ -63,6 +85,25 @@ test('everything can be given', () => {
     SLM_ENGINE: 'llama-cpp',
     SLM_LOG_LEVEL: 'debug',
     SLM_AUDIT: 'true',
+    SLM_SUPERVISE: 'false',
+    SLM_TLS_CERT_FILE: '/etc/tls.crt',
+    SLM_TLS_KEY_FILE: '/etc/tls.key',
+    SLM_MAX_BODY_BYTES: '1048576',
+    SLM_MAX_TOKENS: '512',
+    SLM_REQUEST_TIMEOUT_SECONDS: '300',
+    SLM_RECEIVE_TIMEOUT_SECONDS: '20',
+    SLM_SEND_TIMEOUT_SECONDS: '30',
+    SLM_MAX_CONNECTIONS: '100',
+    SLM_MODELS_DIR: '/models',
+    SLM_MODELS: '[{"name":"small","path":"/models/small.gguf","contextLength":1024}]',
+    SLM_PRELOAD: 'small, other',
+    SLM_MAX_LOADED_MODELS: '2',
+    SLM_MAX_MEMORY: '4Gi',
+    SLM_KEEP_ALIVE: '-1',
+    SLM_LOAD_TIMEOUT_SECONDS: '60',
+    SLM_MODELFILE: '/etc/Modelfile',
+    SLM_MODEL_DEFAULTS: '{"system":"Be brief."}',
+    SLM_MANAGEMENT: 'true',
   };
   expect(readConfig(env)).toMatchInlineSnapshot(`
     {
@@ -76,10 +117,43 @@ test('everything can be given', () => {
       "flashAttention": "Disabled",
       "host": "127.0.0.1",
       "kvCacheType": "Q8_0",
+      "limits": {
+        "maxBodyBytes": 1048576,
+        "maxConnections": 100,
+        "maxTokens": 512,
+        "receiveTimeoutSeconds": 20,
+        "requestTimeoutSeconds": 300,
+        "sendTimeoutSeconds": 30,
+      },
       "logLevel": "debug",
       "maxQueue": 0,
       "modelDigest": "sha256:ab",
       "modelPath": "/model",
+      "models": {
+        "defaults": {
+          "system": "Be brief.",
+        },
+        "dir": "/models",
+        "keepAliveMs": Infinity,
+        "list": [
+          {
+            "contextLength": 1024,
+            "names": [
+              "small",
+            ],
+            "path": "/models/small.gguf",
+          },
+        ],
+        "loadTimeoutMs": 60000,
+        "management": true,
+        "maxLoaded": 2,
+        "maxMemory": 4294967296,
+        "modelfile": "/etc/Modelfile",
+        "preload": [
+          "small",
+          "other",
+        ],
+      },
       "openaiPort": undefined,
       "parallelRequests": 8,
       "port": 0,
@@ -89,7 +163,12 @@ test('everything can be given', () => {
         "phi4:mini",
       ],
       "shutdownDelaySeconds": 0,
+      "supervise": false,
       "threads": 3,
+      "tls": {
+        "certFile": "/etc/tls.crt",
+        "keyFile": "/etc/tls.key",
+      },
     }
   `);
 });

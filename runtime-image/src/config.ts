@@ -5,9 +5,14 @@
 import { ports, serverEnv } from '@slm-operator/crds/contract';
 import { SERVICE_LINK, withAliases } from './config-aliases.ts';
 import { StartupError } from './failures.ts';
+import { DEFAULT_LIMITS, type Limits } from './limits.ts';
+import { type ModelSettings, readModelSettings } from './models/settings.ts';
 
 export interface Config {
+  /** Of the model that the server is about; empty where it has only those of `models`. */
   readonly modelPath: string;
+  /** The other models, and how long models stay loaded. */
+  readonly models: ModelSettings;
   /** Digest of the revision, `sha256:<hex>`; undefined when run by hand. */
   readonly modelDigest: string | undefined;
   /** Names that clients may use; the first is the canonical one. */
@@ -38,6 +43,9 @@ export interface Config {
   readonly logLevel: (typeof LOG_LEVELS)[number];
   /** Whether each request leaves a line in the audit log. */
   readonly audit: boolean;
+  readonly limits: Limits;
+  /** Undefined: plain HTTP. */
+  readonly tls: { readonly certFile: string; readonly keyFile: string } | undefined;
   /** Whether a parent process restarts the server after a crash in native code. */
   readonly supervise: boolean;
 }
@@ -78,7 +86,8 @@ export function readConfig(given: Readonly<Record<string, string | undefined>>):
   };
 
   const modelPath = text(serverEnv.modelPath);
-  if (modelPath === undefined)
+  const models = readModelSettings({ text, integer, problems });
+  if (modelPath === undefined && models.dir === undefined && models.list.length === 0)
     problems.push(`${serverEnv.modelPath} is missing: set it to a GGUF file or to the folder that holds it.`);
   const parallelRequests = integer(serverEnv.parallelRequests, 1, 256) ?? 4;
   const batchSize = integer(serverEnv.batchSize, 1, 65_536) ?? 512;
@@ -90,6 +99,10 @@ export function readConfig(given: Readonly<Record<string, string | undefined>>):
   const auth = choice(serverEnv.auth, AUTH) ?? (apiKeysDir === undefined ? 'None' : 'APIKey');
   if (auth === 'APIKey' && apiKeysDir === undefined)
     problems.push(`${serverEnv.auth}=APIKey needs ${serverEnv.apiKeysDir}: the folder with one key a file.`);
+  const certFile = text(serverEnv.tlsCertFile);
+  const keyFile = text(serverEnv.tlsKeyFile);
+  if ((certFile === undefined) !== (keyFile === undefined))
+    problems.push(`${serverEnv.tlsCertFile} and ${serverEnv.tlsKeyFile} belong together: set both, or neither.`);
   const openaiPort =
     text(serverEnv.openaiPort)?.toLowerCase() === 'none'
       ? undefined
@@ -100,6 +113,7 @@ export function readConfig(given: Readonly<Record<string, string | undefined>>):
 
   const config: Config = {
     modelPath: modelPath ?? '',
+    models,
     modelDigest: text(serverEnv.modelDigest),
     servedNames: servedNames(text(serverEnv.servedNames), modelPath ?? '', problems),
     contextLength: integer(serverEnv.contextLength, 16, 16_777_216),
@@ -120,6 +134,16 @@ export function readConfig(given: Readonly<Record<string, string | undefined>>):
     engine: choice(serverEnv.engine, ENGINES),
     logLevel: choice(serverEnv.logLevel, LOG_LEVELS) ?? 'info',
     audit: choice(serverEnv.audit, SWITCH) === 'true',
+    limits: {
+      maxBodyBytes: integer(serverEnv.maxBodyBytes, 1024, 2 ** 30) ?? DEFAULT_LIMITS.maxBodyBytes,
+      maxTokens: integer(serverEnv.maxTokens, 1, 16_777_216),
+      requestTimeoutSeconds: integer(serverEnv.requestTimeoutSeconds, 1, 86_400),
+      receiveTimeoutSeconds:
+        integer(serverEnv.receiveTimeoutSeconds, 1, 86_400) ?? DEFAULT_LIMITS.receiveTimeoutSeconds,
+      sendTimeoutSeconds: integer(serverEnv.sendTimeoutSeconds, 1, 86_400) ?? DEFAULT_LIMITS.sendTimeoutSeconds,
+      maxConnections: integer(serverEnv.maxConnections, 1, 1_000_000) ?? DEFAULT_LIMITS.maxConnections,
+    },
+    tls: certFile === undefined || keyFile === undefined ? undefined : { certFile, keyFile },
     supervise: choice(serverEnv.supervise, SWITCH) !== 'false',
   };
   if (problems.length > 0) throw new StartupError('InvalidConfiguration', problems.join(' '));

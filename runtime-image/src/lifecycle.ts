@@ -1,49 +1,45 @@
 /**
- * What the server is doing as a whole: loading, ready, draining. Owns the loaded model and what belongs to it for the
- * server's life; routes ask here and never hold an engine of their own.
+ * What the server is doing as a whole: loading, ready, draining. Owns the phase and the count of running requests; the
+ * models are the registry's.
  */
-import { ApiError } from './api-error.ts';
-import { ChatTemplate } from './chat-template.ts';
 import type { Engine } from './engines/engine.ts';
+import { type LoadedModel, makeLoadedModel } from './models/loaded-model.ts';
+import { makeSpec } from './models/model-spec.ts';
+import { ModelRegistry } from './models/registry.ts';
+
+export type { LoadedModel } from './models/loaded-model.ts';
 
 export type Phase = 'loading' | 'ready' | 'draining';
 
-/** A model that can answer. */
-export interface LoadedModel {
-  readonly engine: Engine;
-  /** Undefined when the model has none, or one that cannot be parsed. */
-  readonly template: ChatTemplate | undefined;
-  /** Tokens a second that one stream got in the warm-up. */
-  readonly tokensPerSecond: number;
-  readonly loadedAt: Date;
-}
-
-/** Retry-After while a model loads, in seconds. */
-const RETRY_LOADING = 2;
-
 export class Lifecycle {
+  readonly models: ModelRegistry;
   #phase: Phase = 'loading';
   #progress = 0;
-  #model: LoadedModel | undefined;
   #running = 0;
   #idle: (() => void)[] = [];
+
+  /** @param models default: one model that is given later */
+  constructor(models: ModelRegistry = oneModel()) {
+    this.models = models;
+  }
 
   get phase(): Phase {
     return this.#phase;
   }
 
-  /** Of the load, 0 to 1. */
+  /** Of the load that readiness waits for, 0 to 1. */
   get progress(): number {
     return this.#progress;
   }
 
   set progress(fraction: number) {
     this.#progress = Math.min(1, Math.max(this.#progress, fraction));
+    if (this.models.primary) this.models.primary.progress = this.#progress;
   }
 
-  /** The loaded model, also while draining; undefined before. */
+  /** The model that the server was started with, also while draining; undefined before, and where there is none. */
   get loaded(): LoadedModel | undefined {
-    return this.#model;
+    return this.models.primary?.loaded;
   }
 
   /** API requests that have begun and not ended. */
@@ -53,28 +49,29 @@ export class Lifecycle {
 
   /** The model to answer with. @throws ApiError (503) while it loads */
   model(): LoadedModel {
-    if (this.#model) return this.#model;
-    throw new ApiError(503, `the model is loading (${Math.round(this.#progress * 100)} %): try again in a moment`, {
-      code: 'model_loading',
-      retryAfter: RETRY_LOADING,
-    });
+    const { primary } = this.models;
+    if (primary?.loaded) return primary.loaded;
+    if (!primary) throw new Error('the server was started without a model');
+    throw primary.stillLoading();
   }
 
-  /** @returns a sentence when the model's template cannot be used */
+  /**
+   * The model that the server was started with has loaded.
+   * @returns a sentence when its template cannot be used
+   */
   ready(engine: Engine, tokensPerSecond: number, loadedAt: Date): string | undefined {
-    let template: ChatTemplate | undefined;
-    let problem: string | undefined;
-    const { chatTemplate, bosToken, eosToken } = engine.info.model;
-    if (chatTemplate !== undefined)
-      try {
-        template = new ChatTemplate(chatTemplate, { bosToken, eosToken, controlTokens: () => engine.controlTokens });
-      } catch (error) {
-        problem = `the model's chat template cannot be parsed: ${error instanceof Error ? error.message : String(error)}`;
-      }
-    this.#model = { engine, template, tokensPerSecond, loadedAt };
+    const { primary } = this.models;
+    if (!primary) throw new Error('the server was started without a model');
+    const { model, problem } = makeLoadedModel(primary.spec, engine, { tokensPerSecond, loadedAt });
+    this.models.adopt(primary, model);
+    this.started();
+    return problem;
+  }
+
+  /** Everything that readiness waits for is there. */
+  started(): void {
     this.#progress = 1;
     if (this.#phase === 'loading') this.#phase = 'ready';
-    return problem;
   }
 
   /** From now on the server is not ready, and every connection ends with its next answer. */
@@ -102,4 +99,10 @@ export class Lifecycle {
           this.#idle.push(resolve);
         });
   }
+}
+
+function oneModel(): ModelRegistry {
+  return new ModelRegistry([makeSpec({ names: ['model'], path: '', resident: true })], {
+    load: () => Promise.reject(new Error('there is nothing to load')),
+  });
 }

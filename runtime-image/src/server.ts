@@ -5,14 +5,17 @@
 import fastify, { type FastifyBaseLogger, type FastifyInstance, LogController } from 'fastify';
 import { ApiError } from './api-error.ts';
 import type { Lifecycle } from './lifecycle.ts';
+import { DEFAULT_LIMITS, isTooDeep, type Limits } from './limits.ts';
 import { registerAudit } from './plugins/audit.ts';
 import { type KeyStore, registerAuth } from './plugins/auth.ts';
 import { registerDrain } from './plugins/drain.ts';
 import { registerErrors } from './plugins/errors.ts';
 import { registerFacts } from './plugins/facts.ts';
+import { registerLimits, tooDeep } from './plugins/limits.ts';
 import { Metrics, registerMetrics } from './plugins/metrics.ts';
 import { registerAnthropic } from './routes/anthropic/routes.ts';
 import { registerOllamaEmbeddings } from './routes/ollama/embeddings.ts';
+import { registerManagementRefusals } from './routes/ollama/management.ts';
 import { registerOllamaModels } from './routes/ollama/models.ts';
 import { registerOllama } from './routes/ollama/routes.ts';
 import { registerOpenAiEmbeddings } from './routes/openai/embeddings.ts';
@@ -20,20 +23,17 @@ import { registerOpenAi } from './routes/openai/routes.ts';
 import { registerOpenApi } from './routes/openapi.ts';
 import { registerOperations } from './routes/operations.ts';
 import { registerResponses } from './routes/responses/routes.ts';
-import { ServedModel } from './routes/served-model.ts';
-
-/** Bytes of a request body: a context of 128 Ki tokens is about half a megabyte of text. */
-const BODY_LIMIT = 4 * 1024 * 1024;
+import { ServedModels } from './routes/served-model.ts';
 
 export interface AppOptions {
   readonly lifecycle: Lifecycle;
-  readonly servedNames: readonly [string, ...string[]];
-  readonly modelDigest: string | undefined;
   /** Undefined: nobody needs a key. */
   readonly keys: KeyStore | undefined;
   readonly log: FastifyBaseLogger;
   /** Takes the lines of the audit log; undefined: none is kept. */
   readonly audit?: ((line: string) => void) | undefined;
+  /** Default: those that hold without settings. */
+  readonly limits?: Limits | undefined;
   /** Server processes that crashed before this one, by cause. */
   readonly restarts?: Readonly<Record<string, number>> | undefined;
   /** Milliseconds since 1970. Default: Date.now. */
@@ -42,16 +42,17 @@ export interface AppOptions {
 
 /** Builds the application; it answers 503 until the lifecycle has a model. */
 export function makeApp(options: AppOptions): FastifyInstance {
-  const { lifecycle, log } = options;
+  const { lifecycle, log, limits = DEFAULT_LIMITS } = options;
   const app = fastify({
     loggerInstance: log,
     logController: new LogController({ disableRequestLogging: true }),
-    bodyLimit: BODY_LIMIT,
+    bodyLimit: limits.maxBodyBytes,
   });
   // Ollama takes JSON whatever the content type says, and its documented curl calls send none.
   app.removeAllContentTypeParsers();
   const parseJson = app.getDefaultJsonParser('error', 'error');
   app.addContentTypeParser('*', { parseAs: 'string' }, (request, body, done) => {
+    if (isTooDeep(body as string)) return done(tooDeep());
     void parseJson(request, body as string, (error, value) => {
       if (error) done(new ApiError(400, 'the request body is not valid JSON'));
       else done(null, value);
@@ -59,16 +60,17 @@ export function makeApp(options: AppOptions): FastifyInstance {
   });
 
   const metrics = new Metrics(lifecycle, options.restarts);
-  const served = new ServedModel(options.servedNames, options.modelDigest);
+  const served = new ServedModels(lifecycle.models);
   const api = { lifecycle, metrics, served, now: options.now ?? Date.now };
   registerErrors(app);
   registerFacts(app);
+  registerLimits(app, limits);
   registerOpenApi(app);
   registerMetrics(app, metrics);
   registerDrain(app, lifecycle);
   if (options.audit) registerAudit(app, options.audit, api.now);
   if (options.keys) registerAuth(app, options.keys);
-  registerOperations(app, { lifecycle, metrics, model: served.names[0], modelDigest: served.digest });
+  registerOperations(app, { lifecycle, metrics });
   registerOpenAi(app, api);
   registerOpenAiEmbeddings(app, api);
   registerResponses(app, api);
@@ -76,5 +78,6 @@ export function makeApp(options: AppOptions): FastifyInstance {
   registerOllama(app, api);
   registerOllamaEmbeddings(app, api);
   registerOllamaModels(app, api);
+  registerManagementRefusals(app);
   return app;
 }

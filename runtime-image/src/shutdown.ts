@@ -32,7 +32,7 @@ export async function shutDown(options: ShutdownOptions): Promise<boolean> {
   if (!finished) log.warn({ running: lifecycle.running }, 'the drain timed out; ending the requests that still run');
   // Aborts what is left, whose streams end with that; nothing new can start.
   // Not without bound: a decoder that is stuck must not keep the process from ending.
-  if (lifecycle.loaded) await within(lifecycle.loaded.engine.close(), ENGINE_MS);
+  await within(lifecycle.models.close(), ENGINE_MS);
   // Answers that were just written are still on their way; a client that never reads must not hold the process.
   await within(listeners.close(), CLOSE_MS);
   return finished;

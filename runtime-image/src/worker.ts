@@ -3,18 +3,14 @@
  */
 import { setTimeout as delay } from 'node:timers/promises';
 import { type Logger, pino } from 'pino';
-import { type Config, readConfig } from './config.ts';
-import { loadEngine } from './engines/select.ts';
+import { readConfig } from './config.ts';
 import { fail } from './failures.ts';
 import { Lifecycle } from './lifecycle.ts';
 import type { Listeners } from './listeners.ts';
-import { warmUp } from './warm-up.ts';
+import { openModels, startModels } from './models/start.ts';
 import { EXCEPTION_EXIT_CODE, type WorkerState } from './worker-state.ts';
 
 const started = performance.now();
-
-/** Steps of the load that are worth a log line. */
-const PROGRESS_STEP = 0.25;
 
 /**
  * How long connections wait in the backlog for the model after a crash, in milliseconds, before they are told that it loads.
@@ -34,7 +30,7 @@ export async function serve(env: NodeJS.ProcessEnv, state: WorkerState | undefin
     base: null,
     formatters: { level: (label) => ({ level: label }) },
   });
-  const lifecycle = new Lifecycle();
+  const lifecycle = new Lifecycle(await openModels(config, log));
 
   let listeners: Listeners | undefined;
   let stopping = false;
@@ -65,7 +61,7 @@ export async function serve(env: NodeJS.ProcessEnv, state: WorkerState | undefin
   process.once('disconnect', () => process.exit(1));
   process.channel?.unref();
 
-  const loading = load(config, lifecycle, log);
+  const loading = startModels(config, lifecycle, log, started);
   // Awaited below; until then a failure must not count as unhandled.
   loading.catch(() => undefined);
 
@@ -77,50 +73,27 @@ export async function serve(env: NodeJS.ProcessEnv, state: WorkerState | undefin
   const keys =
     config.auth === 'APIKey' && config.apiKeysDir !== undefined ? new KeyStore(config.apiKeysDir, log) : undefined;
   await keys?.open();
+  const certificate = config.tls && new (await import('./certificate.ts')).Certificate(config.tls, log);
+  await certificate?.open();
   const app = makeApp({
     lifecycle,
-    servedNames: config.servedNames,
-    modelDigest: config.modelDigest,
     keys,
     log,
     audit: config.audit ? (line) => process.stdout.write(line) : undefined,
     restarts: state?.restarts,
+    limits: config.limits,
   });
   const crashed = Object.keys(state?.restarts ?? {}).length > 0;
   if (crashed) await Promise.race([loading, delay(RELOAD_MS)]);
   const own = [config.port, ...(config.openaiPort === undefined ? [] : [config.openaiPort])];
-  listeners = await listen(app, config.host, state?.sockets.map((fd) => ({ fd })) ?? own);
-  log.info({ ports: listeners.ports, models: config.servedNames, pid: process.pid }, 'listening');
+  listeners = await listen(app, config.host, state?.sockets.map((fd) => ({ fd })) ?? own, {
+    limits: config.limits,
+    certificate,
+  });
+  const models = lifecycle.models.entries.flatMap((entry) => entry.spec.names);
+  log.info({ ports: listeners.ports, models, pid: process.pid }, 'listening');
   await loading;
   // From here on another process would serve where this one failed.
   process.removeAllListeners('uncaughtException');
   process.on('uncaughtException', (error) => fail(error, EXCEPTION_EXIT_CODE));
-}
-
-async function load(config: Config, lifecycle: Lifecycle, log: Logger): Promise<void> {
-  let reported = 0;
-  const engine = await loadEngine(config, {
-    progress: (fraction) => {
-      lifecycle.progress = fraction;
-      if (fraction < reported + PROGRESS_STEP) return;
-      reported = fraction;
-      log.info({ progress: Math.round(fraction * 100) / 100 }, 'loading the model');
-    },
-    log: (level, message) => log[level]({ from: 'llama.cpp' }, message),
-  });
-  const tokensPerSecond = await warmUp(engine);
-  const problem = lifecycle.ready(engine, tokensPerSecond, new Date());
-  if (problem !== undefined) log.warn(problem);
-  const { model, ...info } = engine.info;
-  const { chatTemplate, ...facts } = model;
-  log.info(
-    {
-      ...info,
-      ...facts,
-      hasChatTemplate: chatTemplate !== undefined,
-      tokensPerSecond: Math.round(tokensPerSecond * 10) / 10,
-      startMs: Math.round(performance.now() - started),
-    },
-    'ready',
-  );
 }

@@ -13,6 +13,10 @@ export interface RequestFacts {
   model: string | undefined;
   promptTokens: number;
   completionTokens: number;
+  /** How long the request waited for its model, in milliseconds. */
+  loadMs: number;
+  /** Aborted with an ApiError when the time of the request is over; undefined: it has all the time. */
+  deadline: AbortSignal | undefined;
 }
 
 declare module 'fastify' {
@@ -31,6 +35,8 @@ export function registerFacts(app: FastifyInstance): void {
       model: undefined,
       promptTokens: 0,
       completionTokens: 0,
+      loadMs: 0,
+      deadline: undefined,
     };
   });
 }

@@ -13,11 +13,11 @@ export class Metrics {
   readonly registry = new Registry();
   readonly #requests: Counter<'route' | 'code'>;
   readonly #duration: Histogram<'route'>;
-  readonly #firstToken: Histogram;
-  readonly #generated: Counter;
-  readonly #prompt: Counter;
-  readonly #cached: Counter;
-  readonly #speed: Histogram;
+  readonly #firstToken: Histogram<'model'>;
+  readonly #generated: Counter<'model'>;
+  readonly #prompt: Counter<'model'>;
+  readonly #cached: Counter<'model'>;
+  readonly #speed: Histogram<'model'>;
 
   /** @param restarts server processes that crashed before this one, by cause */
   constructor(lifecycle: Lifecycle, restarts: Readonly<Record<string, number>> = {}) {
@@ -39,19 +39,33 @@ export class Metrics {
     this.#firstToken = new Histogram({
       name: 'slm_time_to_first_token_seconds',
       help: 'Time from a request to its first generated token, waiting included.',
+      labelNames: ['model'],
       buckets: [0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60],
       registers,
     });
-    this.#generated = new Counter({ name: 'slm_generated_tokens_total', help: 'Tokens generated.', registers });
-    this.#prompt = new Counter({ name: 'slm_prompt_tokens_total', help: 'Tokens of prompts.', registers });
+    const labelNames = ['model'] as const;
+    this.#generated = new Counter({
+      name: 'slm_generated_tokens_total',
+      help: 'Tokens generated.',
+      labelNames,
+      registers,
+    });
+    this.#prompt = new Counter({
+      name: 'slm_prompt_tokens_total',
+      help: 'Tokens of prompts.',
+      labelNames,
+      registers,
+    });
     this.#cached = new Counter({
       name: 'slm_cached_prompt_tokens_total',
       help: 'Tokens of prompts that were known from an earlier request.',
+      labelNames,
       registers,
     });
     this.#speed = new Histogram({
       name: 'slm_tokens_per_second',
       help: 'Tokens a second of each answer after its first token.',
+      labelNames,
       buckets: [1, 2, 5, 10, 20, 30, 50, 75, 100, 150, 200, 400, 800],
       registers,
     });
@@ -62,33 +76,52 @@ export class Metrics {
       registers,
     });
     for (const [signal, times] of Object.entries(restarts)) restarted.inc({ signal }, times);
-    const queue: Gauge = new Gauge({
+    const { models } = lifecycle;
+    const queue: Gauge<'model'> = new Gauge({
       name: 'slm_queue_depth',
-      help: 'Requests that wait for a slot.',
-      registers,
-      collect: () => queue.set(lifecycle.loaded?.engine.stats.queued ?? 0),
-    });
-    const slots: Gauge<'state'> = new Gauge({
-      name: 'slm_slots',
-      help: 'Places for requests that are decoded together, by state.',
-      labelNames: ['state'],
+      help: 'Requests that wait for a slot, or for their model to be loaded.',
+      labelNames,
       registers,
       collect: () => {
-        const stats = lifecycle.loaded?.engine.stats;
-        slots.set({ state: 'busy' }, stats?.slotsBusy ?? 0);
-        slots.set({ state: 'idle' }, stats ? stats.slotsTotal - stats.slotsBusy : 0);
+        queue.reset();
+        for (const { name, loaded, waiting } of models.entries)
+          queue.set({ model: name }, waiting + (loaded?.engine.stats.queued ?? 0));
+      },
+    });
+    const slots: Gauge<'state' | 'model'> = new Gauge({
+      name: 'slm_slots',
+      help: 'Places for requests that are decoded together, by state.',
+      labelNames: ['model', 'state'],
+      registers,
+      collect: () => {
+        slots.reset();
+        for (const { name: model, loaded } of models.entries) {
+          const stats = loaded?.engine.stats;
+          slots.set({ model, state: 'busy' }, stats?.slotsBusy ?? 0);
+          slots.set({ model, state: 'idle' }, stats ? stats.slotsTotal - stats.slotsBusy : 0);
+        }
+      },
+    });
+    const state: Gauge<'model'> = new Gauge({
+      name: 'slm_model_loaded',
+      help: 'Whether a model is loaded.',
+      labelNames,
+      registers,
+      collect: () => {
+        state.reset();
+        for (const { name, loaded } of models.entries) state.set({ model: name }, loaded ? 1 : 0);
       },
     });
   }
 
-  /** Tells of a finished generation. */
-  generationEnded(end: EndPart): void {
-    this.#prompt.inc(end.promptTokens);
-    this.#cached.inc(end.cachedTokens);
-    this.#generated.inc(end.completionTokens);
-    if (end.completionTokens > 0) this.#firstToken.observe((end.queuedMs + end.promptMs) / 1000);
+  /** Tells of a finished generation. @param model its canonical name */
+  generationEnded(end: EndPart, model: string): void {
+    this.#prompt.inc({ model }, end.promptTokens);
+    this.#cached.inc({ model }, end.cachedTokens);
+    this.#generated.inc({ model }, end.completionTokens);
+    if (end.completionTokens > 0) this.#firstToken.observe({ model }, (end.queuedMs + end.promptMs) / 1000);
     if (end.completionTokens > 1 && end.decodeMs > 0)
-      this.#speed.observe((1000 * (end.completionTokens - 1)) / end.decodeMs);
+      this.#speed.observe({ model }, (1000 * (end.completionTokens - 1)) / end.decodeMs);
   }
 
   requestEnded(route: string, code: number, seconds: number): void {

@@ -5,7 +5,9 @@
 import { ApiError } from '../api-error.ts';
 import type { ChatMessage } from '../chat-template.ts';
 import type { LoadedModel } from '../lifecycle.ts';
+import type { ModelDefaults } from '../modelfile/defaults.ts';
 import { type AnswerRequest, chatSegments, textPrompt } from './answer.ts';
+import { fitMessages, type Overflow } from './fitting.ts';
 import { callSchema, isObject, type ReaderOptions, type ToolDefinition, toolInstructions } from './tool-calls.ts';
 
 /** Which tool the model may or must call. */
@@ -23,6 +25,10 @@ export interface ChatTask {
   /** Undefined: as the model's template has it. */
   readonly think: boolean | Effort | undefined;
   readonly answer: Omit<AnswerRequest, 'prompt'>;
+  /** An earlier answer goes on: the messages that stand before every conversation are in it. Default false. */
+  readonly continued?: boolean;
+  /** What happens where the context is too small. Default: long prompts are refused, and long answers end. */
+  readonly overflow?: Overflow;
 }
 
 export interface PreparedChat {
@@ -61,12 +67,19 @@ export function prepareChat(model: LoadedModel, task: ChatTask): PreparedChat {
   const grammar = forced
     ? ({ type: 'json_schema', schema: callSchema(forced) } as const)
     : (task.answer.grammar ?? undefined);
-  const messages = known ? task.messages : spellOut(task.messages, offered);
-  const segments = chatSegments(model, messages, {
-    ...(known && offered.length > 0 ? { tools: offered.map((tool) => ({ type: 'function', function: tool })) } : {}),
-    variables: thinkingVariables(task.think, grammar !== undefined),
-  });
-  const prompt = textPrompt(model, segments);
+  const conversation = withDefaults(model.defaults, task);
+  const messages = known ? conversation : spellOut(conversation, offered);
+  const render = (some: readonly ChatMessage[]) => {
+    const segments = chatSegments(model, some, {
+      ...(known && offered.length > 0 ? { tools: offered.map((tool) => ({ type: 'function', function: tool })) } : {}),
+      variables: thinkingVariables(task.think, grammar !== undefined),
+    });
+    return { segments, prompt: textPrompt(model, segments) };
+  };
+  const { rendered, keep } = task.overflow
+    ? fitMessages(messages, render, task.overflow, task.answer.maxTokens)
+    : { rendered: render(messages), keep: undefined };
+  const { segments, prompt } = rendered;
   const begun = /<think>\s*$/.test(segments.at(-1)?.text ?? '');
   // A grammar leaves no room for thoughts.
   const thinking = grammar ? undefined : begun ? 'begun' : template?.supportsThinking === true ? 'allowed' : undefined;
@@ -74,7 +87,19 @@ export function prepareChat(model: LoadedModel, task: ChatTask): PreparedChat {
     offered.length === 0 && thinking === undefined
       ? undefined
       : { tools: offered.map((tool) => tool.name), forced: forced !== undefined, single: task.single, thinking };
-  return { request: { ...task.answer, prompt, ...(grammar ? { grammar } : {}) }, reading };
+  return {
+    request: { ...task.answer, prompt, ...(keep ? { keep } : {}), ...(grammar ? { grammar } : {}) },
+    reading,
+  };
+}
+
+/** The messages with what the model's Modelfile puts before them. */
+function withDefaults(defaults: ModelDefaults, { messages, continued }: ChatTask): readonly ChatMessage[] {
+  const [first, ...rest] = messages;
+  const history = continued === true ? [] : defaults.messages;
+  if (first?.role === 'system') return history.length === 0 ? messages : [first, ...history, ...rest];
+  const system: ChatMessage[] = defaults.system ? [{ role: 'system', content: defaults.system }] : [];
+  return [...system, ...history, ...messages];
 }
 
 /** @returns the tools that the model is told of, and those of which it must call one */

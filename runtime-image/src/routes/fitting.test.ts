@@ -104,7 +104,9 @@ describe('Ollama', () => {
     const generate = (more: object) => call(app, 'POST', '/api/generate', { ...body, ...more });
     const small = { options: { num_predict: 9, num_ctx: 45 } };
     expect(await generate({ ...small })).toMatchObject({ body: { eval_count: 9, done_reason: 'length' } });
-    expect(await generate({ ...small, shift: false })).toMatchObject({ body: { eval_count: 5, done_reason: 'length' } });
+    expect(await generate({ ...small, shift: false })).toMatchObject({
+      body: { eval_count: 5, done_reason: 'length' },
+    });
   });
 
   test('num_ctx is the context that a request gets', async () => {
@@ -136,4 +138,20 @@ describe('Ollama', () => {
       body: { done_reason: 'length' },
     });
   });
+});
+
+test("OpenAI's responses are cut when truncation is auto, and refused otherwise", async () => {
+  const { app } = makeTestServer({ contextLength: 128 });
+  const input = [
+    { role: 'user', content: 'a'.repeat(120) },
+    { role: 'assistant', content: 'b' },
+    { role: 'user', content: 'And now?' },
+  ];
+  const respond = (more: object) => call(app, 'POST', '/v1/responses', { model: 'chat', input, ...more });
+  expect(await respond({ truncation: 'auto' })).toMatchObject({
+    status: 200,
+    body: { truncation: 'auto', output: [{ content: [{ text: 'You said: And now?' }] }] },
+  });
+  expect(await respond({})).toMatchObject({ status: 400, body: { error: { code: 'context_length_exceeded' } } });
+  expect(await respond({ truncation: 'some' })).toMatchObject({ status: 400 });
 });

@@ -135,13 +135,14 @@ test('metrics count requests, tokens and slots', async () => {
     slm_requests_total{route="unknown",code="404"} 1
     slm_request_duration_seconds_count{route="/api/chat"} 2
     slm_request_duration_seconds_count{route="unknown"} 1
-    slm_time_to_first_token_seconds_count 1
-    slm_generated_tokens_total 11
-    slm_prompt_tokens_total 5
-    slm_cached_prompt_tokens_total 0
-    slm_queue_depth 0
-    slm_slots{state="busy"} 0
-    slm_slots{state="idle"} 2"
+    slm_time_to_first_token_seconds_count{model="chat"} 1
+    slm_generated_tokens_total{model="chat"} 11
+    slm_prompt_tokens_total{model="chat"} 5
+    slm_cached_prompt_tokens_total{model="chat"} 0
+    slm_queue_depth{model="chat"} 0
+    slm_slots{model="chat",state="busy"} 0
+    slm_slots{model="chat",state="idle"} 2
+    slm_model_loaded{model="chat"} 1"
   `);
   expect(String(body)).toContain('process_resident_memory_bytes');
   await app.close();

@@ -4,6 +4,8 @@
 import { serverPaths } from '@slm-operator/crds/contract';
 import type { FastifyInstance, FastifyReply, FastifyRequest } from 'fastify';
 import type { Lifecycle, LoadedModel } from '../lifecycle.ts';
+import type { ModelSpec } from '../models/model-spec.ts';
+import type { ModelRegistry } from '../models/registry.ts';
 import type { Metrics } from '../plugins/metrics.ts';
 
 /** A batch that takes longer than this will not end: even one CPU at its slowest decodes a chunk in less. */
@@ -22,6 +24,7 @@ export function isOperations(request: FastifyRequest): boolean {
 /** What /readyz says once the server is ready. */
 export interface ReadyReport {
   readonly status: 'ready';
+  /** The canonical name. */
   readonly model: string;
   readonly digest: string | null;
   readonly engine: string;
@@ -37,32 +40,37 @@ export interface ReadyReport {
 export interface OperationsOptions {
   readonly lifecycle: Lifecycle;
   readonly metrics: Metrics;
-  /** The canonical name. */
-  readonly model: string;
-  readonly modelDigest: string | undefined;
+}
+
+/** What /readyz says where models come and go. */
+export interface ModelsReport {
+  readonly status: 'ready';
+  readonly models: readonly { readonly name: string; readonly loaded: boolean }[];
 }
 
 export function registerOperations(app: FastifyInstance, options: OperationsOptions): void {
   const { lifecycle, metrics } = options;
 
   const health = async (_request: FastifyRequest, reply: FastifyReply) => {
-    const stats = lifecycle.loaded?.engine.stats;
-    if (stats?.broken) return reply.code(503).send({ status: 'broken', message: stats.broken.message });
-    if (stats && stats.stepAgeMs > STUCK_MS)
-      return reply
-        .code(503)
-        .send({ status: 'stuck', message: `one batch has been computing for ${Math.round(stats.stepAgeMs / 1000)} s` });
+    for (const { loaded } of lifecycle.models.loaded) {
+      const stats = loaded?.engine.stats;
+      if (stats?.broken) return reply.code(503).send({ status: 'broken', message: stats.broken.message });
+      if (stats && stats.stepAgeMs > STUCK_MS) {
+        const message = `one batch has been computing for ${Math.round(stats.stepAgeMs / 1000)} s`;
+        return reply.code(503).send({ status: 'stuck', message });
+      }
+    }
     return { status: 'ok' };
   };
   app.get(serverPaths.healthz, health);
   app.get(ALIASES.health, health);
 
   app.get(serverPaths.readyz, async (_request, reply) => {
-    const { loaded, phase } = lifecycle;
+    const { models, phase } = lifecycle;
     if (phase === 'draining') return reply.code(503).send({ status: 'draining', running: lifecycle.running });
-    if (phase === 'loading' || !loaded)
+    if (phase === 'loading')
       return reply.code(503).send({ status: 'loading', progress: Math.round(lifecycle.progress * 100) / 100 });
-    return report(loaded, options);
+    return models.primary?.loaded ? report(models.primary.loaded, models.primary.spec) : overview(models);
   });
 
   for (const url of [serverPaths.metrics, ALIASES.metrics])
@@ -72,12 +80,19 @@ export function registerOperations(app: FastifyInstance, options: OperationsOpti
     });
 }
 
-function report(loaded: LoadedModel, options: OperationsOptions): ReadyReport {
+function overview(models: ModelRegistry): ModelsReport {
+  return {
+    status: 'ready',
+    models: models.entries.map(({ name, loaded }) => ({ name, loaded: loaded !== undefined })),
+  };
+}
+
+function report(loaded: LoadedModel, spec: ModelSpec): ReadyReport {
   const { info } = loaded.engine;
   return {
     status: 'ready',
-    model: options.model,
-    digest: options.modelDigest ?? null,
+    model: spec.names[0],
+    digest: spec.digest ?? null,
     engine: info.engine,
     device: info.device,
     backend: info.backend,

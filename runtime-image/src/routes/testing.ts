@@ -5,6 +5,8 @@ import type { FastifyInstance } from 'fastify';
 import { pino } from 'pino';
 import { createFakeEngine, type FakeEngineOptions } from '../engines/fake.ts';
 import { Lifecycle } from '../lifecycle.ts';
+import { makeSpec } from '../models/model-spec.ts';
+import { ModelRegistry } from '../models/registry.ts';
 import type { KeyStore } from '../plugins/auth.ts';
 import { makeApp } from '../server.ts';
 
@@ -21,11 +23,14 @@ export function makeTestServer(
     readonly audit?: (line: string) => void;
   } = {},
 ): TestServer {
-  const lifecycle = new Lifecycle();
+  const lifecycle = new Lifecycle(
+    new ModelRegistry(
+      [makeSpec({ names: ['chat', 'phi4:mini'], path: '', digest: `sha256:${'ab'.repeat(32)}`, resident: true })],
+      { load: () => Promise.reject(new Error('there is nothing to load')) },
+    ),
+  );
   const app = makeApp({
     lifecycle,
-    servedNames: ['chat', 'phi4:mini'],
-    modelDigest: `sha256:${'ab'.repeat(32)}`,
     keys: options.keys,
     audit: options.audit,
     log: pino({ level: 'silent' }),

@@ -8,18 +8,18 @@ import { EmbeddingsRequest, EmbedRequest } from '../../schemas/ollama.ts';
 import { hangUp } from '../answer.ts';
 import { shortened } from '../openai/embeddings.ts';
 import type { ApiOptions } from '../openai/routes.ts';
-import { settingsOf } from './options.ts';
+import { keepAliveOf, settingsOf } from './options.ts';
 import { nanoseconds } from './replies.ts';
 
 export function registerOllamaEmbeddings(app: FastifyInstance, options: ApiOptions): void {
-  const { lifecycle, served } = options;
+  const { served } = options;
 
   app.post('/api/embed', { config: { summary: 'Vectors of texts', body: EmbedRequest } }, async (request, reply) => {
     const started = performance.now();
     const body = checkBody(EmbedRequest, request.body);
-    served.require(body.model, request);
-    const { engine } = lifecycle.model();
-    settingsOf(body.options, engine.info);
+    const entry = await served.require(body.model, request);
+    const { engine, defaults } = await served.use(entry, reply, keepAliveOf(body.keep_alive));
+    settingsOf(body.options, engine.info, defaults);
     const length = engine.info.model.embeddingLength;
     if ((body.dimensions ?? 0) > length)
       throw new ApiError(400, `dimensions is ${body.dimensions} and this model gives ${length}: lower it`, {
@@ -39,7 +39,7 @@ export function registerOllamaEmbeddings(app: FastifyInstance, options: ApiOptio
         ...(body.dimensions ? shortened(vector, body.dimensions) : vector),
       ]),
       total_duration: nanoseconds(performance.now() - started),
-      load_duration: 0,
+      load_duration: nanoseconds(request.facts.loadMs),
       prompt_eval_count: result.promptTokens,
     };
   });
@@ -49,9 +49,9 @@ export function registerOllamaEmbeddings(app: FastifyInstance, options: ApiOptio
     { config: { summary: 'The vector of a text, as older clients ask for it', body: EmbeddingsRequest } },
     async (request, reply) => {
       const body = checkBody(EmbeddingsRequest, request.body);
-      served.require(body.model, request);
-      const { engine } = lifecycle.model();
-      settingsOf(body.options, engine.info);
+      const entry = await served.require(body.model, request);
+      const { engine, defaults } = await served.use(entry, reply, keepAliveOf(body.keep_alive));
+      settingsOf(body.options, engine.info, defaults);
       if (!body.prompt) return { embedding: [] };
       // Ollama scales only the newer endpoint's vectors.
       const { embeddings, promptTokens } = await engine.embed([body.prompt], {

@@ -4,9 +4,13 @@
  */
 import { ApiError } from '../../api-error.ts';
 import type { EngineInfo, Grammar, SamplingParams } from '../../engines/engine.ts';
+import type { ModelDefaults } from '../../modelfile/defaults.ts';
+import { parseKeepAlive } from '../../models/keep-alive.ts';
+import type { LoadedModel } from '../../models/loaded-model.ts';
 import { checkBody } from '../../schemas/check.ts';
 import { type ChatRequest, Options } from '../../schemas/ollama.ts';
 import { type AnswerRequest, seedOf } from '../answer.ts';
+import type { Overflow } from '../fitting.ts';
 import { isObject } from '../tool-calls.ts';
 
 /** Ollama's documented defaults. */
@@ -16,19 +20,23 @@ export interface OllamaSettings {
   readonly sampling: SamplingParams;
   readonly maxTokens: number;
   readonly stop: readonly string[];
+  /** Tokens that prompt and answer may have together. */
+  readonly contextLength?: number;
 }
 
 /** @throws ApiError (400) naming the option and what to do */
-export function settingsOf(sent: unknown, info: EngineInfo): OllamaSettings {
-  const options: Options = inOptions(() => checkBody(Options, sent ?? {}));
-  const unknown = Object.keys(options).find((name) => !(name in Options.properties));
+export function settingsOf(sent: unknown, info: EngineInfo, defaults: ModelDefaults): OllamaSettings {
+  const own: Options = inOptions(() => checkBody(Options, sent ?? {}));
+  const unknown = Object.keys(own).find((name) => !(name in Options.properties));
   if (unknown !== undefined)
     throw new ApiError(400, `options.${unknown} is not an option: check its spelling`, { param: `options.${unknown}` });
-  refuse(options, info);
+  refuse(own, info);
+  const options: Options = { ...defaults.parameters, ...own };
   const predict = options.num_predict ?? -1;
   if (predict === 0) throw new ApiError(400, 'options.num_predict must be at least 1, or -1 for as many as fit');
   return {
     maxTokens: predict < 0 ? Number.POSITIVE_INFINITY : predict,
+    ...(options.num_ctx === undefined ? {} : { contextLength: options.num_ctx }),
     stop: typeof options.stop === 'string' ? [options.stop] : (options.stop ?? []),
     sampling: {
       temperature: options.temperature ?? DEFAULTS.temperature,
@@ -58,9 +66,6 @@ export function refuseUnsupported(body: Readonly<Record<string, unknown>>, model
   };
   if (given('images')) fail('images', `${model} reads text only: leave images out`);
   if (given('template')) fail('template', "the model's own template is used: leave template out, or send raw: true");
-  if (body['truncate'] === true)
-    fail('truncate', 'a prompt that does not fit is refused, never cut: leave truncate out');
-  if (body['shift'] === true) fail('shift', 'an answer that fills the context ends there: leave shift out');
   if (Number(body['top_logprobs'] ?? 0) > 0 && body['logprobs'] !== true)
     fail('top_logprobs', 'top_logprobs needs logprobs: set it to true');
   const messages = body['messages'];
@@ -71,17 +76,48 @@ export function refuseUnsupported(body: Readonly<Record<string, unknown>>, model
         fail('messages', `${model} reads text only: leave images out`);
 }
 
+/** How long the model is to stay after the request, in milliseconds; undefined: as it was. */
+export function keepAliveOf(value: number | string | undefined): number | undefined {
+  if (value === undefined || value === '') return undefined;
+  const ms = parseKeepAlive(value);
+  if (ms !== undefined) return ms;
+  throw new ApiError(400, 'keep_alive must be a number of seconds or a duration such as "5m"', { param: 'keep_alive' });
+}
+
 /** What an answer must look like. */
 export function grammarOf(format: ChatRequest['format']): Grammar | undefined {
   if (format === undefined || format === '') return undefined;
   return format === 'json' ? { type: 'json' } : { type: 'json_schema', schema: format };
 }
 
+/**
+ * What happens where the context is too small: as in Ollama, long prompts are cut and long answers go on, unless a request
+ * says otherwise.
+ * @throws ApiError (400) for a model that cannot go on
+ */
+export function overflowOf(body: ChatRequest, { engine, defaults }: LoadedModel): Overflow {
+  const { num_ctx, num_keep }: Options = { ...defaults.parameters, ...body.options };
+  const { contextLength, capabilities } = engine.info;
+  const shifts = capabilities.shift === true;
+  if (body.shift === true && !shifts)
+    throw new ApiError(
+      400,
+      'this model cannot forget the middle of a text, so an answer that fills the context ends there: leave shift out',
+      { param: 'shift' },
+    );
+  return {
+    limit: Math.min(contextLength, num_ctx ?? contextLength),
+    truncate: body.truncate !== false,
+    shift: shifts && body.shift !== false,
+    keep: num_keep === undefined ? undefined : Math.trunc(num_keep),
+  };
+}
+
 /** The settings that chat and generate share. */
-export function answerOf(body: ChatRequest, info: EngineInfo): Omit<AnswerRequest, 'prompt'> {
+export function answerOf(body: ChatRequest, { engine, defaults }: LoadedModel): Omit<AnswerRequest, 'prompt'> {
   const grammar = grammarOf(body.format);
   return {
-    ...settingsOf(body.options, info),
+    ...settingsOf(body.options, engine.info, defaults),
     ...(grammar ? { grammar } : {}),
     ...(body.logprobs === true ? { logprobs: body.top_logprobs ?? 0 } : {}),
   };

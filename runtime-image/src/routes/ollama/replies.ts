@@ -1,8 +1,10 @@
 /**
  * How Ollama's API writes answers down. Pure builders; durations are nanoseconds there.
  */
-import type { EndPart, EngineInfo, GeneratedLogprob, TokenLogprob } from '../../engines/engine.ts';
+import type { EndPart, GeneratedLogprob, TokenLogprob } from '../../engines/engine.ts';
+import type { ModelFacts } from '../../models/facts.ts';
 import { ollamaError, toApiError } from '../../plugins/errors.ts';
+import type { RequestFacts } from '../../plugins/facts.ts';
 import type { AnswerPart, StreamFormat, WholeAnswer } from '../answer.ts';
 import { newId } from '../openai/routes.ts';
 import type { ToolCall } from '../tool-calls.ts';
@@ -12,6 +14,7 @@ export interface ReplyHead {
   readonly model: string;
   /** Milliseconds since 1970. */
   readonly now: () => number;
+  readonly facts: Pick<RequestFacts, 'loadMs'>;
 }
 
 /** What a reply says: a piece of an answer, or the whole. */
@@ -58,8 +61,8 @@ export function finalReply(
     done: true,
     done_reason: end.reason === 'length' ? 'length' : 'stop',
     ...(context === undefined ? {} : { context }),
-    total_duration: nanoseconds(end.queuedMs + end.promptMs + end.decodeMs),
-    load_duration: nanoseconds(end.queuedMs),
+    total_duration: nanoseconds(head.facts.loadMs + end.queuedMs + end.promptMs + end.decodeMs),
+    load_duration: nanoseconds(head.facts.loadMs + end.queuedMs),
     prompt_eval_count: end.promptTokens,
     prompt_eval_duration: nanoseconds(end.promptMs),
     eval_count: end.completionTokens,
@@ -128,15 +131,14 @@ function scores(logprobs: readonly GeneratedLogprob[]): Record<string, unknown> 
 }
 
 /** The facts that /api/tags, /api/ps and /api/show share. */
-export function detailsOf(info: EngineInfo): Record<string, unknown> {
-  const { model } = info;
+export function detailsOf(facts: ModelFacts): Record<string, unknown> {
   return {
     parent_model: '',
-    format: model.format,
-    family: model.architecture,
-    families: [model.architecture],
-    parameter_size: humanNumber(model.parameters),
-    quantization_level: model.quantization,
+    format: facts.format,
+    family: facts.architecture,
+    families: facts.architecture === '' ? null : [facts.architecture],
+    parameter_size: facts.parameters === 0 ? '' : humanNumber(facts.parameters),
+    quantization_level: facts.quantization,
   };
 }
 

@@ -217,8 +217,8 @@ describe('bad requests', () => {
       'keep_alive must be a number of seconds or a duration such as "5m"',
     ],
     [
-      'a prompt that does not fit',
-      { messages: [{ role: 'user', content: 'x'.repeat(600) }] },
+      'a prompt that does not fit and is not to be cut',
+      { messages: [{ role: 'user', content: 'x'.repeat(600) }], truncate: false },
       400,
       "the prompt has 604 tokens and this server's context holds 512: shorten the prompt, or raise " +
         'spec.engine.contextLength of the SLMDeployment',
@@ -354,11 +354,12 @@ test('what the model list, the running models and the details say', async () => 
           "general.architecture": "fake",
           "general.parameter_count": 135000000,
         },
-        "modelfile": "# Served by slm-operator; the SLMModel says where it comes from.
+        "modelfile": "# Modelfile of chat; to make another of it, write instead of FROM:
+    # FROM chat
+
     FROM chat
     ",
         "modified_at": "2026-11-22T00:00:00.000Z",
-        "parameters": "num_ctx 512",
         "template": "{% for message in messages %}<|{{ message.role }}|>{{ message.content }}<|end|>{% endfor %}{% if add_generation_prompt %}<|assistant|>{% endif %}",
       },
       200,

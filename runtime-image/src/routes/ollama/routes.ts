@@ -4,32 +4,38 @@
 import type { FastifyInstance } from 'fastify';
 import { ApiError } from '../../api-error.ts';
 import type { ChatMessage } from '../../chat-template.ts';
-import type { EndPart } from '../../engines/engine.ts';
+import type { EndPart, Token } from '../../engines/engine.ts';
 import type { LoadedModel } from '../../lifecycle.ts';
 import { checkBody } from '../../schemas/check.ts';
 import { ChatRequest, GenerateRequest } from '../../schemas/ollama.ts';
-import { sendStream, startAnswer, textPrompt, wholeAnswer } from '../answer.ts';
+import { type AnswerRequest, sendStream, startAnswer, textPrompt, wholeAnswer } from '../answer.ts';
 import { type PreparedChat, parsedArguments, prepareChat } from '../chat.ts';
+import { fitTokens, type Overflow } from '../fitting.ts';
 import { infillPrompt } from '../infill.ts';
 import { toolsOf } from '../openai/request.ts';
 import type { ApiOptions } from '../openai/routes.ts';
-import { answerOf, refuseUnsupported } from './options.ts';
+import { answerOf, keepAliveOf, overflowOf, refuseUnsupported } from './options.ts';
 import { chatBody, generateBody, loadedReply, type ReplyHead, streamFormat, wholeReply } from './replies.ts';
 
 export function registerOllama(app: FastifyInstance, options: ApiOptions): void {
-  const { lifecycle, metrics, served, now } = options;
+  const { metrics, served, now } = options;
 
   app.post(
     '/api/chat',
     { config: { summary: 'Answers to a conversation', body: ChatRequest } },
     async (request, reply) => {
       const body = checkBody(ChatRequest, request.body);
-      served.require(body.model, request);
+      const entry = await served.require(body.model, request);
       refuseUnsupported(body, body.model);
-      const model = lifecycle.model();
-      const answer = answerOf(body, model.engine.info);
-      const head: ReplyHead = { model: body.model, now };
-      if (!body.messages?.length) return loadedReply(head, chatBody({}), loadOrUnload(body.keep_alive));
+      const keepAlive = keepAliveOf(body.keep_alive);
+      const head: ReplyHead = { model: body.model, now, facts: request.facts };
+      if (!body.messages?.length && keepAlive === 0) {
+        await served.expire(entry);
+        return loadedReply(head, chatBody({}), 'unload');
+      }
+      const model = await served.use(entry, reply, keepAlive);
+      const answer = answerOf(body, model);
+      if (!body.messages?.length) return loadedReply(head, chatBody({}), 'load');
       const chat = prepareChat(model, {
         messages: messagesOf(body.messages),
         tools: toolsOf(body.tools),
@@ -37,6 +43,7 @@ export function registerOllama(app: FastifyInstance, options: ApiOptions): void 
         single: false,
         think: body.think,
         answer,
+        overflow: overflowOf(body, model),
       });
       const parts = startAnswer(model, metrics, reply, chat.request, chat.reading);
       if (body.stream !== false) return sendStream(request, reply, parts, streamFormat(head, chatBody));
@@ -49,13 +56,18 @@ export function registerOllama(app: FastifyInstance, options: ApiOptions): void 
     { config: { summary: 'An answer to a text', body: GenerateRequest } },
     async (request, reply) => {
       const body = checkBody(GenerateRequest, request.body);
-      served.require(body.model, request);
+      const entry = await served.require(body.model, request);
       refuseUnsupported(body, body.model);
-      const model = lifecycle.model();
-      const answer = answerOf(body, model.engine.info);
-      const head: ReplyHead = { model: body.model, now };
-      if (!body.prompt && !body.suffix) return loadedReply(head, generateBody({}), loadOrUnload(body.keep_alive));
-      const prepared = prepareGenerate(model, body, answer);
+      const keepAlive = keepAliveOf(body.keep_alive);
+      const head: ReplyHead = { model: body.model, now, facts: request.facts };
+      if (!body.prompt && !body.suffix && keepAlive === 0) {
+        await served.expire(entry);
+        return loadedReply(head, generateBody({}), 'unload');
+      }
+      const model = await served.use(entry, reply, keepAlive);
+      const answer = answerOf(body, model);
+      if (!body.prompt && !body.suffix) return loadedReply(head, generateBody({}), 'load');
+      const prepared = prepareGenerate(model, body, answer, overflowOf(body, model));
       const { prompt } = prepared.request;
       // Without `raw`, the answer carries what a client sends back to go on from here.
       const context = body.raw === true ? undefined : (end: EndPart) => [...prompt, ...end.tokens];
@@ -89,7 +101,12 @@ function messagesOf(messages: NonNullable<ChatRequest['messages']>): ChatMessage
 }
 
 /** @throws ApiError (400) for settings that exclude each other, and for what the model cannot do */
-function prepareGenerate(model: LoadedModel, body: GenerateRequest, answer: PreparedChatAnswer): PreparedChat {
+function prepareGenerate(
+  model: LoadedModel,
+  body: GenerateRequest,
+  answer: PreparedChatAnswer,
+  overflow: Overflow,
+): PreparedChat {
   const text = body.prompt ?? '';
   const alone = (name: string) => {
     if (body.system !== undefined || body.context !== undefined)
@@ -103,7 +120,7 @@ function prepareGenerate(model: LoadedModel, body: GenerateRequest, answer: Prep
   }
   if (body.raw === true) {
     alone('raw');
-    return { request: { ...answer, prompt: textPrompt(model, text) }, reading: undefined };
+    return { request: fitted(answer, textPrompt(model, text), overflow), reading: undefined };
   }
   const before = body.context ?? [];
   if (before.some((token) => token >= model.engine.info.model.vocabularySize))
@@ -115,7 +132,7 @@ function prepareGenerate(model: LoadedModel, body: GenerateRequest, answer: Prep
       });
     if (body.think !== undefined && body.think !== false)
       throw new ApiError(400, 'this model does not support thinking: leave think out', { param: 'think' });
-    return { request: { ...answer, prompt: [...before, ...textPrompt(model, text)] }, reading: undefined };
+    return { request: fitted(answer, [...before, ...textPrompt(model, text)], overflow), reading: undefined };
   }
   const messages: ChatMessage[] = [{ role: 'user', content: text }];
   if (body.system) messages.unshift({ role: 'system', content: body.system });
@@ -126,13 +143,16 @@ function prepareGenerate(model: LoadedModel, body: GenerateRequest, answer: Prep
     single: false,
     think: body.think,
     answer,
+    ...(before.length === 0 ? { overflow } : {}),
+    ...(body.context === undefined ? {} : { continued: true }),
   });
-  return { request: { ...request, prompt: [...before, ...request.prompt] }, reading };
+  if (before.length === 0) return { request, reading };
+  return { request: fitted(request, [...before, ...request.prompt], overflow), reading };
+}
+
+function fitted(answer: Omit<AnswerRequest, 'prompt'>, tokens: Token[], overflow: Overflow): AnswerRequest {
+  const { rendered, keep } = fitTokens(tokens, overflow, answer.maxTokens);
+  return { ...answer, ...rendered, ...(keep ? { keep } : {}) };
 }
 
 type PreparedChatAnswer = ReturnType<typeof answerOf>;
-
-/** A request without a prompt asks for loading, or with keep_alive 0 for unloading; the one model stays either way. */
-function loadOrUnload(keepAlive: number | string | undefined): 'load' | 'unload' {
-  return keepAlive !== undefined && /^[-+]?[0.]+([a-zµμ]+[0.]*)*$/.test(String(keepAlive)) ? 'unload' : 'load';
-}

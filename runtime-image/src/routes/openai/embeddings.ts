@@ -10,14 +10,14 @@ import { hangUp } from '../answer.ts';
 import type { ApiOptions } from './routes.ts';
 
 export function registerOpenAiEmbeddings(app: FastifyInstance, options: ApiOptions): void {
-  const { lifecycle, served } = options;
+  const { served } = options;
   app.post(
     '/v1/embeddings',
     { config: { summary: 'Vectors of texts', body: EmbeddingsRequest } },
     async (request, reply) => {
       const body = checkBody(EmbeddingsRequest, request.body);
-      served.require(body.model, request);
-      const { engine } = lifecycle.model();
+      const entry = await served.require(body.model, request);
+      const { engine } = await served.use(entry, reply);
       const length = engine.info.model.embeddingLength;
       if (body.dimensions !== undefined && body.dimensions > length)
         throw new ApiError(400, `dimensions is ${body.dimensions} and this model gives ${length}: lower it`, {

@@ -4,6 +4,7 @@
 import { ApiError } from '../../api-error.ts';
 import type { ChatMessage } from '../../chat-template.ts';
 import type { Grammar, SamplingParams } from '../../engines/engine.ts';
+import type { ModelDefaults } from '../../modelfile/defaults.ts';
 import type { ChatCompletionRequest, GenerationFields, Message } from '../../schemas/openai.ts';
 import { seedOf } from '../answer.ts';
 import { parsedArguments, type ToolChoice } from '../chat.ts';
@@ -15,23 +16,24 @@ import type { ToolDefinition } from '../tool-calls.ts';
  */
 const DEFAULTS = { temperature: 1, topP: 1, topK: 40, minP: 0, repeatPenalty: 1, repeatLastN: 64 };
 
-export function samplingOf(body: GenerationFields): SamplingParams {
+/** @param defaults the model's own, where the request has none */
+export function samplingOf(body: GenerationFields, { parameters }: ModelDefaults): SamplingParams {
   return {
-    temperature: body.temperature ?? DEFAULTS.temperature,
-    topK: body.top_k ?? DEFAULTS.topK,
-    topP: body.top_p ?? DEFAULTS.topP,
-    minP: body.min_p ?? DEFAULTS.minP,
-    seed: seedOf(body.seed),
-    repeatPenalty: body.repeat_penalty ?? DEFAULTS.repeatPenalty,
-    repeatLastN: body.repeat_last_n ?? DEFAULTS.repeatLastN,
-    presencePenalty: body.presence_penalty ?? 0,
-    frequencyPenalty: body.frequency_penalty ?? 0,
+    temperature: body.temperature ?? parameters.temperature ?? DEFAULTS.temperature,
+    topK: body.top_k ?? parameters.top_k ?? DEFAULTS.topK,
+    topP: body.top_p ?? parameters.top_p ?? DEFAULTS.topP,
+    minP: body.min_p ?? parameters.min_p ?? DEFAULTS.minP,
+    seed: seedOf(body.seed ?? parameters.seed),
+    repeatPenalty: body.repeat_penalty ?? parameters.repeat_penalty ?? DEFAULTS.repeatPenalty,
+    repeatLastN: body.repeat_last_n ?? parameters.repeat_last_n ?? DEFAULTS.repeatLastN,
+    presencePenalty: body.presence_penalty ?? parameters.presence_penalty ?? 0,
+    frequencyPenalty: body.frequency_penalty ?? parameters.frequency_penalty ?? 0,
     logitBias: Object.entries(body.logit_bias ?? {}).map(([token, bias]) => [tokenOf(token), Number(bias)] as const),
   };
 }
 
-export function stopsOf(body: GenerationFields): string[] {
-  return typeof body.stop === 'string' ? [body.stop] : (body.stop ?? []);
+export function stopsOf({ stop }: Pick<GenerationFields, 'stop'>): string[] {
+  return typeof stop === 'string' ? [stop] : (stop ?? []);
 }
 
 /** @throws ApiError (400) for a format that asks for JSON and says not which */

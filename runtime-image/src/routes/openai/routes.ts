@@ -6,13 +6,15 @@ import type { FastifyInstance } from 'fastify';
 import { ApiError } from '../../api-error.ts';
 import type { Token } from '../../engines/engine.ts';
 import type { Lifecycle, LoadedModel } from '../../lifecycle.ts';
+import { type ModelDefaults, maxTokensOf } from '../../modelfile/defaults.ts';
+import type { ModelEntry } from '../../models/model-entry.ts';
 import type { Metrics } from '../../plugins/metrics.ts';
 import { checkBody } from '../../schemas/check.ts';
 import { ChatCompletionRequest, CompletionRequest, type GenerationFields } from '../../schemas/openai.ts';
 import { type AnswerRequest, merged, sendStream, startAnswers, textPrompt, wholeAnswer } from '../answer.ts';
 import { prepareChat } from '../chat.ts';
 import { infillPrompt } from '../infill.ts';
-import type { ServedModel } from '../served-model.ts';
+import type { ServedModels } from '../served-model.ts';
 import { refuseUnsupported } from './refusals.ts';
 import { chatCompletion, completion, type ReplyHead, streamFormat } from './replies.ts';
 import { grammarOf, messagesOf, samplingOf, stopsOf, toolChoiceOf, toolsOf } from './request.ts';
@@ -20,7 +22,7 @@ import { grammarOf, messagesOf, samplingOf, stopsOf, toolChoiceOf, toolsOf } fro
 export interface ApiOptions {
   readonly lifecycle: Lifecycle;
   readonly metrics: Metrics;
-  readonly served: ServedModel;
+  readonly served: ServedModels;
   /** Milliseconds since 1970. */
   readonly now: () => number;
 }
@@ -31,7 +33,7 @@ export function newId(prefix: string, separator = '-'): string {
 }
 
 export function registerOpenAi(app: FastifyInstance, options: ApiOptions): void {
-  const { lifecycle, metrics, served, now } = options;
+  const { metrics, served, now } = options;
 
   const head = (prefix: string, model: string): ReplyHead => ({
     id: newId(prefix),
@@ -45,14 +47,14 @@ export function registerOpenAi(app: FastifyInstance, options: ApiOptions): void 
     { config: { summary: 'Answers to a conversation', body: ChatCompletionRequest } },
     async (request, reply) => {
       const body = checkBody(ChatCompletionRequest, request.body);
-      served.require(body.model, request);
+      const entry = await served.require(body.model, request);
       refuseUnsupported(body);
       if (body.top_logprobs !== undefined && body.top_logprobs > 0 && body.logprobs !== true)
         throw new ApiError(400, 'top_logprobs needs logprobs: set it to true', { param: 'top_logprobs' });
       const messages = messagesOf(body);
-      const model = lifecycle.model();
+      const model = await served.use(entry, reply);
       const logprobs = body.logprobs === true;
-      const answer = answerOf(body, body.max_completion_tokens);
+      const answer = answerOf(body, model.defaults, body.max_completion_tokens);
       const chat = prepareChat(model, {
         messages,
         tools: toolsOf(body.tools),
@@ -81,12 +83,12 @@ export function registerOpenAi(app: FastifyInstance, options: ApiOptions): void 
     { config: { summary: 'Continuations of texts', body: CompletionRequest } },
     async (request, reply) => {
       const body = checkBody(CompletionRequest, request.body);
-      served.require(body.model, request);
+      const entry = await served.require(body.model, request);
       refuseUnsupported(body);
-      const model = lifecycle.model();
+      const model = await served.use(entry, reply);
       const { prompts, echoes } = promptsOf(model, body);
       const logprobs = body.logprobs !== undefined;
-      const answer = { ...answerOf(body), ...(logprobs ? { logprobs: body.logprobs } : {}) };
+      const answer = { ...answerOf(body, model.defaults), ...(logprobs ? { logprobs: body.logprobs } : {}) };
       const each = body.n ?? 1;
       const requests = prompts.flatMap((prompt) => seeded({ ...answer, prompt }, each));
       if (requests.length > 128)
@@ -107,30 +109,36 @@ export function registerOpenAi(app: FastifyInstance, options: ApiOptions): void 
     },
   );
 
-  const describe = (name: string) => ({
+  const describe = (name: string, entry: ModelEntry) => ({
     id: name,
     object: 'model',
-    created: Math.floor((lifecycle.loaded?.loadedAt.getTime() ?? now()) / 1000),
+    created: Math.floor(((entry.spec.modifiedAt ?? entry.loaded?.loadedAt)?.getTime() ?? now()) / 1000),
     owned_by: 'slm-operator',
   });
-  app.get('/v1/models', { config: { summary: 'The names of the model' } }, async () => ({
-    object: 'list',
-    data: served.names.map(describe),
-  }));
+  app.get('/v1/models', { config: { summary: 'The names of the models' } }, async () => {
+    await served.registry.refresh();
+    return {
+      object: 'list',
+      data: served.registry.entries.flatMap((entry) => entry.spec.names.map((name) => describe(name, entry))),
+    };
+  });
   app.get<{ Params: { '*': string } }>('/v1/models/*', { config: { summary: 'One of them' } }, async (request) => {
     const name = request.params['*'];
-    served.require(name, request);
-    return describe(name);
+    return describe(name, await served.require(name, request));
   });
 }
 
 /** Completions stop at 16 tokens in OpenAI's reference; here both go on to the end of the answer, as chat does. */
-export function answerOf(body: GenerationFields, maxCompletionTokens?: number): Omit<AnswerRequest, 'prompt'> {
+export function answerOf(
+  body: GenerationFields,
+  defaults: ModelDefaults,
+  maxCompletionTokens?: number,
+): Omit<AnswerRequest, 'prompt'> {
   const grammar = grammarOf(body);
   return {
-    maxTokens: maxCompletionTokens ?? body.max_tokens ?? Number.POSITIVE_INFINITY,
-    sampling: samplingOf(body),
-    stop: stopsOf(body),
+    maxTokens: maxCompletionTokens ?? body.max_tokens ?? maxTokensOf(defaults),
+    sampling: samplingOf(body, defaults),
+    stop: body.stop === undefined ? stopsOf(defaults.parameters) : stopsOf(body),
     ...(grammar ? { grammar } : {}),
     ...(body.ignore_eos === true ? { ignoreEos: true } : {}),
     ...(body.min_tokens ? { minTokens: body.min_tokens } : {}),

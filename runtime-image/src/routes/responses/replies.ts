@@ -55,7 +55,7 @@ export class ResponseWriter {
       tool_choice: body.tool_choice ?? 'auto',
       tools: body.tools ?? [],
       top_p: body.top_p ?? 1,
-      truncation: 'disabled',
+      truncation: body.truncation ?? 'disabled',
       usage: end
         ? {
             input_tokens: end.promptTokens,

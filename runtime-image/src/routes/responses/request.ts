@@ -16,11 +16,6 @@ export function refuseUnsupported(body: Readonly<Record<string, unknown>>): void
     ['store', (value) => value === false, 'nothing is stored here: leave store out'],
     ['background', (value) => value === false, 'answers are not made in the background: leave background out'],
     ['prompt', () => false, 'prompts are not stored here: write the text into input'],
-    [
-      'truncation',
-      (value) => value === 'disabled',
-      'a prompt that does not fit is refused, never cut: leave truncation out',
-    ],
     ['top_logprobs', (value) => value === 0, 'logprobs are in /v1/chat/completions only: leave top_logprobs out'],
     [
       'include',

@@ -1,0 +1,49 @@
+/**
+ * Parameters of a model: texts of a Modelfile to values, and what this server cannot honour refused by name. Pure.
+ */
+import { ApiError } from '../api-error.ts';
+import { checkBody } from '../schemas/check.ts';
+import { Options } from '../schemas/ollama.ts';
+
+/** Parameters that say nothing to this server, with the values that ask for what happens anyway. */
+const FIXED: readonly (readonly [keyof Options, readonly unknown[], string])[] = [
+  ['typical_p', [0, 1], 'typical sampling is not supported'],
+  ['tfs_z', [1], 'tail-free sampling is not supported'],
+  ['mirostat', [0], 'mirostat is not supported'],
+  ['penalize_newline', [true], 'newlines are penalised like every token'],
+  ['num_gpu', [0], 'this server computes on the CPU'],
+  ['main_gpu', [0], 'this server computes on the CPU'],
+  ['numa', [false], 'it is not supported'],
+  ['low_vram', [false], 'this server computes on the CPU'],
+  ['f16_kv', [true], 'SLM_KV_CACHE_TYPE says it'],
+  ['logits_all', [false], 'it is not supported'],
+  ['vocab_only', [false], 'it is not supported'],
+  ['use_mmap', [true], 'the model is always mapped'],
+  ['use_mlock', [false], 'it is not supported'],
+];
+
+/**
+ * Checks parameters that are to hold for every request.
+ * @throws ApiError (400) naming the parameter and what to do
+ */
+export function checkParameters(given: Readonly<Record<string, unknown>>): Options {
+  const unknown = Object.keys(given).find((name) => !(name in Options.properties));
+  if (unknown !== undefined)
+    throw new ApiError(400, `${unknown} is not a parameter: check its spelling`, { param: unknown });
+  const options = checkBody(Options, given);
+  for (const [name, harmless, why] of FIXED) {
+    const value = options[name];
+    if (value !== undefined && !harmless.includes(value))
+      throw new ApiError(400, `${name} cannot be ${String(value)}: ${why}; leave it out`, { param: name });
+  }
+  if (options.num_predict === 0)
+    throw new ApiError(400, 'num_predict must be at least 1, or -1 for as many as fit', { param: 'num_predict' });
+  return options;
+}
+
+/** The value that a parameter's text stands for; a text where it stands for none. */
+export function parameterValue(name: string, text: string): unknown {
+  if (name === 'stop') return text;
+  if (/^(?:true|false)$/i.test(text)) return text.toLowerCase() === 'true';
+  return text !== '' && Number.isFinite(Number(text)) ? Number(text) : text;
+}

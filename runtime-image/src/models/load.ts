@@ -1,0 +1,38 @@
+/**
+ * From a spec to a model that has answered once. Owns the order: engine, warm-up, template.
+ */
+import type { Config } from '../config.ts';
+import type { LoadObserver } from '../engines/engine.ts';
+import { loadEngine } from '../engines/select.ts';
+import { warmUp } from '../warm-up.ts';
+import { type Loaded, makeLoadedModel } from './loaded-model.ts';
+import type { ModelSpec } from './model-spec.ts';
+
+/** @throws StartupError, with a sentence for whoever runs the server */
+export async function loadModel(spec: ModelSpec, config: Config, observer: LoadObserver): Promise<Loaded> {
+  const started = performance.now();
+  const engine = await loadEngine(configFor(spec, config), observer);
+  try {
+    const tokensPerSecond = await warmUp(engine);
+    return makeLoadedModel(spec, engine, {
+      tokensPerSecond,
+      loadMs: performance.now() - started,
+      loadedAt: new Date(),
+    });
+  } catch (error) {
+    await engine.close();
+    throw error;
+  }
+}
+
+/** The server's settings, with the model's own over them. */
+export function configFor(spec: ModelSpec, config: Config): Config {
+  const { num_ctx: context, num_batch: batch, num_thread: threads } = spec.defaults.parameters;
+  return {
+    ...config,
+    modelPath: spec.path,
+    contextLength: spec.contextLength ?? context ?? config.contextLength,
+    batchSize: batch === undefined ? config.batchSize : Math.max(batch, config.parallelRequests),
+    threads: threads || config.threads,
+  };
+}
