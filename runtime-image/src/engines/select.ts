@@ -8,6 +8,9 @@ import { cgroupCpuLimit, computeThreads } from '../threads.ts';
 import type { Engine, LoadObserver } from './engine.ts';
 import { findGguf, isFolder } from './llama-cpp/model-file.ts';
 
+/** Models, and the file that says which of several files is one. */
+const ONNX_FILE = /(\.onnx|(^|[/\\])genai_config\.json)$/i;
+
 /**
  * Loads the model that the configuration names.
  * @throws StartupError
@@ -22,7 +25,7 @@ export async function loadEngine(config: Config, observer: LoadObserver): Promis
       ...(config.contextLength === undefined ? {} : { contextLength: config.contextLength }),
     });
   }
-  if (config.engine === 'onnx') throw onnxRefused('SLM_ENGINE=onnx');
+  if (await isOnnx(config)) return loadOnnxModel(config, observer);
   const file = await modelFile(config.modelPath);
   const { loadLlamaCpp } = await import('./llama-cpp/engine.ts');
   return loadLlamaCpp(
@@ -41,23 +44,47 @@ export async function loadEngine(config: Config, observer: LoadObserver): Promis
   );
 }
 
+async function loadOnnxModel(config: Config, observer: LoadObserver): Promise<Engine> {
+  const unused = [
+    ...(config.kvCacheType === 'F16' ? [] : [`the KV cache type ${config.kvCacheType}`]),
+    ...(config.flashAttention === 'Enabled' ? ['flash attention'] : []),
+  ];
+  if (unused.length > 0)
+    throw new StartupError(
+      'InvalidConfiguration',
+      `${unused.join(' and ')} cannot be chosen for an ONNX model, whose file decides: leave it out, or use a GGUF variant of the model.`,
+    );
+  const { loadOnnx } = await import('./onnx/engine.ts');
+  return loadOnnx(
+    {
+      modelPath: config.modelPath,
+      contextLength: config.contextLength,
+      parallelRequests: config.parallelRequests,
+      batchSize: config.batchSize,
+      threads: config.threads ?? computeThreads(cgroupCpuLimit()),
+      maxQueue: config.maxQueue,
+      promptCacheBytes: config.promptCacheBytes,
+    },
+    observer,
+  );
+}
+
+/** A folder with both is GGUF's: that is the format for which this server has more to offer. */
+async function isOnnx(config: Config): Promise<boolean> {
+  if (config.engine !== undefined) return config.engine === 'onnx';
+  if (ONNX_FILE.test(config.modelPath)) return true;
+  if (!(await isFolder(config.modelPath))) return false;
+  const names = await readdir(config.modelPath, { recursive: true });
+  return names.some((name) => ONNX_FILE.test(name)) && !names.some((name) => /\.gguf$/i.test(name));
+}
+
 async function modelFile(modelPath: string): Promise<string> {
-  if (/\.onnx$/i.test(modelPath)) throw onnxRefused(modelPath);
   if (!(await isFolder(modelPath))) return modelPath;
   const file = await findGguf(modelPath);
   if (file !== undefined) return file;
   const names = await readdir(modelPath, { recursive: true });
-  const onnx = names.find((name) => name.endsWith('genai_config.json') || name.endsWith('.onnx'));
-  if (onnx !== undefined) throw onnxRefused(onnx);
   throw new StartupError(
     'NotAModel',
-    `${modelPath} holds no GGUF file (found: ${names.slice(0, 5).join(', ') || 'nothing'}): check source.uri and source.files.`,
-  );
-}
-
-function onnxRefused(what: string): StartupError {
-  return new StartupError(
-    'UnsupportedFormat',
-    `this server does not serve ONNX models yet (${what}): use the GGUF variant of the model.`,
+    `${modelPath} holds no GGUF file and no ONNX model (found: ${names.slice(0, 5).join(', ') || 'nothing'}): check source.uri and source.files.`,
   );
 }

@@ -1,5 +1,5 @@
 /** Files that cannot be served, with the real library: each must end in a reason and a sentence. */
-import { mkdir, mkdtemp, open, rm, writeFile } from 'node:fs/promises';
+import { mkdir, mkdtemp, open, rm, symlink, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { smollm2 } from '@slm-operator/test/fixtures/models';
@@ -94,7 +94,7 @@ describe('refused with a reason', () => {
     );
   });
 
-  test('ONNX, and a folder without any model', async () => {
+  test('ONNX without a model, a folder without any, and GGUF for the other engine', async () => {
     const onnx = path.join(folder, 'onnx');
     await mkdir(onnx);
     await writeFile(path.join(onnx, 'genai_config.json'), '{}');
@@ -103,9 +103,9 @@ describe('refused with a reason', () => {
     await writeFile(path.join(empty, 'README.md'), '');
     expect([await load(onnx), await load(empty), await load(model, { SLM_ENGINE: 'onnx' })]).toMatchInlineSnapshot(`
       [
-        "3 UnsupportedFormat: this server does not serve ONNX models yet (genai_config.json): use the GGUF variant of the model.",
-        "3 NotAModel: /readme holds no GGUF file (found: README.md): check source.uri and source.files.",
-        "3 UnsupportedFormat: this server does not serve ONNX models yet (SLM_ENGINE=onnx): use the GGUF variant of the model.",
+        "3 NotAModel: genai_config.json names no model.decoder.filename: it is no language model, or its export is not complete.",
+        "3 NotAModel: /readme holds no GGUF file and no ONNX model (found: README.md): check source.uri and source.files.",
+        "3 NotAModel: SmolLM2-135M-Instruct.Q4_1.gguf is no ONNX model: point source.uri at one.",
       ]
     `);
   });
@@ -127,7 +127,10 @@ describe('refused with a reason', () => {
 });
 
 test('a folder with one model is that model', async () => {
-  expect(await load(path.dirname(model))).toBe('loaded');
+  const one = path.join(folder, 'one');
+  await mkdir(one);
+  await symlink(model, path.join(one, path.basename(model)));
+  expect(await load(one)).toBe('loaded');
 });
 
 test('the quantisation in the words of its users', () => {

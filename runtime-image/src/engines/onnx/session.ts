@@ -1,0 +1,61 @@
+/**
+ * ONNX Runtime as we use it: how a session is opened, and typed arrays for tensor types. Imported by the engine's thread
+ * alone, late, so that a server of GGUF models never loads the library.
+ */
+import type * as onnxruntime from 'onnxruntime-node';
+import type { InferenceSession, Tensor } from 'onnxruntime-node';
+import type { TensorSpec } from './model-spec.ts';
+
+export type Runtime = typeof onnxruntime;
+
+/** Numbers of keys, values and logits. */
+export type Floats = Float32Array | HalfFloats;
+
+/** The language's own Float16Array, which TypeScript's library of this target does not have yet. */
+interface HalfFloats extends Omit<Float32Array, 'subarray' | 'slice'> {
+  subarray(begin?: number, end?: number): HalfFloats;
+}
+const Float16 = (globalThis as unknown as { readonly Float16Array: new (length: number) => HalfFloats }).Float16Array;
+
+/** @returns the session. Throws ONNX Runtime's own errors, which explain.ts knows. */
+export async function openSession(runtime: Runtime, file: string, threads: number): Promise<InferenceSession> {
+  // Warnings about initializers and nodes are for those who export models.
+  runtime.env.logLevel = 'error';
+  return runtime.InferenceSession.create(file, {
+    executionProviders: ['cpu'],
+    intraOpNumThreads: threads,
+    interOpNumThreads: 1,
+    executionMode: 'sequential',
+    graphOptimizationLevel: 'all',
+    logSeverityLevel: 3,
+    extra: {
+      session: {
+        // Threads that wait by spinning take a core that the server, or the neighbour in the node, could use.
+        intra_op: { allow_spinning: '0' },
+      },
+    },
+  });
+}
+
+/** A tensor with these whole numbers. */
+export function integers(
+  runtime: Runtime,
+  spec: TensorSpec,
+  values: ArrayLike<number>,
+  dims: readonly number[],
+): Tensor {
+  if (spec.type === 'int32') return new runtime.Tensor('int32', Int32Array.from(values), dims);
+  const numbers = new BigInt64Array(values.length);
+  for (let index = 0; index < values.length; index++) numbers[index] = BigInt(values[index] as number);
+  return new runtime.Tensor('int64', numbers, dims);
+}
+
+/** Room for keys, values or logits, filled with zeros when it is first touched. */
+export function makeFloats(type: string, length: number): Floats {
+  return type === 'float16' ? new Float16(length) : new Float32Array(length);
+}
+
+/** A tensor over such room. */
+export function floatTensor(runtime: Runtime, type: string, data: Floats, dims: readonly number[]): Tensor {
+  return new runtime.Tensor(type as 'float32', data as Float32Array, dims);
+}
