@@ -79,9 +79,10 @@ export class Certificate {
     this.#reading = this.#reading.then(async () => {
       try {
         const pair = await this.#read();
+        const same = pair.cert === this.#pair?.cert && pair.key === this.#pair.key;
+        if (!same) this.#take(pair);
         this.#refused = '';
-        if (pair.cert === this.#pair?.cert && pair.key === this.#pair.key) return;
-        this.#take(pair);
+        if (same) return;
         this.#log.info({ expires: new Date(this.#expires).toISOString() }, 'certificate replaced');
         for (const listener of this.#listeners) listener(pair);
       } catch (error) {
