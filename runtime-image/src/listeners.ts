@@ -1,7 +1,7 @@
 /**
  * The ports. Both serve the same application; closing them ends idle connections and waits for the others.
  */
-import { createServer, type Server } from 'node:http';
+import { createServer, type IncomingMessage, type Server, type ServerResponse } from 'node:http';
 import type { AddressInfo } from 'node:net';
 import type { FastifyInstance } from 'fastify';
 import type { Certificate } from './certificate.ts';
@@ -107,12 +107,13 @@ async function serverMaker(app: FastifyInstance, options: ListenOptions): Promis
     server.on('drop', () => onDrop?.());
     return server;
   };
-  if (!certificate) return () => finish(createServer(settings, app.routing));
+  const answer = (request: IncomingMessage, response: ServerResponse) => app.routing(request, response);
+  if (!certificate) return () => finish(createServer(settings, answer));
   // Not before it is needed: TLS costs a start of its own.
   const https = await import('node:https');
   const tls = { minVersion: 'TLSv1.2', handshakeTimeout: HEADERS_MS } as const;
   return () => {
-    const server = https.createServer({ ...settings, ...tls, ...certificate.pair }, app.routing);
+    const server = https.createServer({ ...settings, ...tls, ...certificate.pair }, answer);
     // New connections meet the new certificate; those that are open go on with theirs.
     certificate.onChange((pair) => server.setSecureContext({ ...tls, ...pair }));
     return finish(server);
