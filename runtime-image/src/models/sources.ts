@@ -112,8 +112,9 @@ async function addModelfiles(
   for (let before = Number.POSITIVE_INFINITY; left.length > 0 && left.length < before; ) {
     before = left.length;
     const waiting: typeof left = [];
+    const names = left.map(({ name }) => name);
     for (const one of left) {
-      const spec = await made(one.name, one.file, one.modelfile, [...specs.values()]);
+      const spec = await made(one.name, one.file, one.modelfile, [...specs.values()], names);
       if (spec) specs.set(one.name, { ...spec, modelfile: one.text });
       else waiting.push(one);
     }
@@ -123,26 +124,28 @@ async function addModelfiles(
     report(`${file} is left out: its FROM ${modelfile.from ?? ''} is neither a file nor a model of this folder`);
 }
 
+/** Whether a FROM can only be a path. */
+const PATH = /^\.{0,2}\//;
+
+/** @param waiting names of models that are made later; a name wins over a file that is called the same */
 async function made(
   name: string,
   file: string,
-  { from, defaults }: Modelfile,
+  { from = '.', defaults }: Modelfile,
   others: readonly ModelSpec[],
+  waiting: readonly string[],
 ): Promise<ModelSpec | undefined> {
   const folder = path.dirname(file);
   const own = atPath(defaults, folder);
-  const source = path.resolve(folder, from ?? '.');
-  if (
-    await stat(source).then(
-      () => true,
-      () => false,
-    )
-  )
-    return makeSpec({ names: [name], path: source, defaults: own });
-  const base = others.find((spec) => hasName(spec, from ?? ''));
-  return (
-    base && makeSpec({ names: [name], path: base.path, digest: base.digest, defaults: inherited(own, base.defaults) })
-  );
+  if (!PATH.test(from)) {
+    const base = others.find((spec) => hasName(spec, from));
+    if (base)
+      return makeSpec({ names: [name], path: base.path, digest: base.digest, defaults: inherited(own, base.defaults) });
+    if (from !== name && waiting.includes(from.replace(/:latest$/, ''))) return undefined;
+  }
+  const source = path.resolve(folder, from);
+  const found = await stat(source).catch(() => undefined);
+  return found && makeSpec({ names: [name], path: source, defaults: own });
 }
 
 /** Adapters are files beside the Modelfile. */

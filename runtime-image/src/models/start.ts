@@ -26,6 +26,7 @@ export async function openModels(config: Config, log: Logger): Promise<ModelRegi
   const { dir, maxLoaded, loadTimeoutMs, keepAliveMs } = config.models;
   const fixed = [...(await firstModel(config)), ...(await listedModels(config.models.list))];
   // A server of one model never weighs it against others.
+  const told = new Set<string>();
   const alone = fixed.length === 1 && dir === undefined;
   return new ModelRegistry(fixed, {
     load: (spec, observer) =>
@@ -46,7 +47,11 @@ export async function openModels(config: Config, log: Logger): Promise<ModelRegi
       ? {}
       : {
           refresh: async () => {
-            const found = await modelsIn(dir, (problem) => log.warn({ dir }, problem));
+            const found = await modelsIn(dir, (problem) => {
+              // The folder is looked through again and again.
+              if (!told.has(problem)) log.warn({ dir }, problem);
+              told.add(problem);
+            });
             const taken = new Set(fixed.flatMap((spec) => spec.names));
             return [...fixed, ...found.filter((spec) => !spec.names.some((name) => taken.has(name)))];
           },
