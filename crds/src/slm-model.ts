@@ -9,7 +9,7 @@ const source = object(
       max: 1024,
       min: 8,
       description:
-        'Where the weights are: hf://ORG/REPO[@REVISION][/FILE] or https://HOST/FILE. A branch or tag is resolved once to a commit; a changed uri makes a new revision.',
+        'Where the weights are: hf://ORG/REPO[@REVISION][/FILE or /FOLDER] or https://HOST/FILE. A branch or tag is resolved once to a commit; a changed uri makes a new revision. An ONNX model comes out of a repository, because its tokenizer belongs to it.',
       rules: [
         {
           rule: "self.startsWith('https://') || self.startsWith('http://') || self.startsWith('hf://')",
@@ -43,7 +43,8 @@ const source = object(
         {
           max: 64,
           set: true,
-          description: 'Which files of a hf:// repository to take. Default: the only .gguf file there is.',
+          description:
+            'Which files of a hf:// repository to take. Default: the only .gguf file there is; without one the ONNX model: of the only genai_config.json, else model_quantized.onnx (8 bit), else model.onnx, else the only .onnx file. Tokenizer, settings and external data of an ONNX model come along unnamed.',
         },
       ),
     ),
@@ -188,17 +189,22 @@ export type ModelRevision = Static<typeof ModelRevision>;
 
 export const ModelMetadata = object(
   {
-    format: word(['GGUF', 'ONNX'], { description: 'Told by the magic bytes.' }),
+    format: word(['GGUF', 'ONNX'], { description: 'Told by the files.' }),
     architecture: optional(text({ max: 64, description: 'For example llama.' })),
     parameters: optional(integer({ minimum: 0, description: 'Number of weights.' })),
     parametersText: optional(text({ max: 16, description: 'The same for people, for example 135M.' })),
-    quantization: optional(text({ max: 32, description: 'For example Q4_K_M.' })),
+    quantization: optional(
+      text({
+        max: 32,
+        description: 'For example Q4_K_M; of an ONNX model the type that most weights have, for example int8.',
+      }),
+    ),
     contextLength: optional(integer({ minimum: 0, description: 'Tokens that the model was trained for.' })),
     layers: optional(integer({ minimum: 0, description: 'Transformer blocks.' })),
     license: optional(text({ max: 256, description: 'As the file says.' })),
-    hasChatTemplate: optional(boolean({ description: 'Whether the file carries a chat template.' })),
+    hasChatTemplate: optional(boolean({ description: 'Whether a chat template comes with it.' })),
   },
-  { description: 'What the header of the file says.' },
+  { description: 'What the header of the file says, or the files of an ONNX model.' },
 );
 export type ModelMetadata = Static<typeof ModelMetadata>;
 
@@ -235,7 +241,11 @@ export const SLMModelStatus = object(
         {
           weights: integer({ minimum: 0, description: 'Bytes of the weights.' }),
           kvCachePer1kTokens: optional(
-            integer({ minimum: 0, description: 'Bytes of KV cache for 1024 tokens at f16.' }),
+            integer({
+              minimum: 0,
+              description:
+                'Bytes of KV cache for 1024 tokens: at f16; of an ONNX model in the type that it was exported with.',
+            }),
           ),
         },
         { description: 'Memory that serving takes, from the header.' },

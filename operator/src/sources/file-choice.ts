@@ -1,9 +1,11 @@
 /**
  * Chooses, out of all files of a repository, those that make up the model, and the one that is served. Pure.
- * Never guesses between models: where there are several, the spec has to say which.
+ * Never guesses between models: where there are several, the spec has to say which. GGUF goes before ONNX where a repository
+ * has both.
  */
 import picomatch from 'picomatch';
 import { SourceError } from './http-errors.ts';
+import { chooseOnnx, companionsOf, GENAI_CONFIG, isOnnx, nameOf } from './onnx-choice.ts';
 import { isLaterPart, splitParts } from './source.ts';
 
 /** A file of a repository. */
@@ -26,8 +28,10 @@ export interface FileWish {
 }
 
 export interface FileChoice {
+  readonly format: 'GGUF' | 'ONNX';
+  /** Of an ONNX model, without the weights beside its graph: those are known when the graph was read. */
   readonly files: readonly RepositoryFile[];
-  /** Path of the file that is served. */
+  /** Path of the file that is served; of an ONNX model the graph, or the genai_config.json that names it. */
   readonly main: string;
 }
 
@@ -39,23 +43,51 @@ const MAX_NAMED = 8;
 /** Throws a SourceError with NotFound, AmbiguousFiles, NotAModel or SourceInvalid. */
 export function chooseFiles(all: readonly RepositoryFile[], wish: FileWish): FileChoice {
   const usable = all.filter(({ path }) => isUsablePath(path));
-  if (wish.file !== undefined) return withParts(usable, wish.file, wish.where);
+  if (wish.file !== undefined) return byName(usable, wish.file, wish.where);
   if (wish.globs !== undefined && wish.globs.length > 0) return byGlobs(usable, wish.globs, wish.where);
-  const candidates = models(usable);
+  return theOnly(usable, usable, wish.where);
+}
+
+/** The only model of the repository, or of one of its folders. */
+function theOnly(usable: readonly RepositoryFile[], within: readonly RepositoryFile[], where: string): FileChoice {
+  const candidates = models(within);
   const [only, ...more] = candidates;
   if (only === undefined) {
+    const onnx = chooseOnnx(within, where, true);
+    if (onnx !== undefined) return onnxWith(usable, [], onnx.main, where);
     throw failure(
       'NotAModel',
-      `${wish.where} holds no .gguf file, only ${named(usable.map(({ path }) => path))}: take a repository that has the model as GGUF`,
+      `${where} holds no .gguf or .onnx file, only ${named(within.map(({ path }) => path))}: take a repository that has the model as GGUF or ONNX`,
     );
   }
   if (more.length > 0) {
     throw failure(
       'AmbiguousFiles',
-      `${wish.where} holds ${candidates.length} models: ${named(candidates.map(({ path }) => path))}. Put one of them into source.uri after the repository, or into source.files`,
+      `${where} holds ${candidates.length} models: ${named(candidates.map(({ path }) => path))}. Put one of them into source.uri after the repository, or into source.files`,
     );
   }
-  return withParts(usable, only.path, wish.where);
+  return withParts(usable, only.path, where);
+}
+
+function byName(usable: readonly RepositoryFile[], path: string, where: string): FileChoice {
+  const folder = `${path.replace(/\/+$/, '')}/`;
+  const isFile = usable.some((file) => file.path === path);
+  const within = isFile ? [] : usable.filter((file) => file.path.startsWith(folder));
+  if (within.length > 0) return theOnly(usable, within, `${folder.slice(0, -1)} of ${where}`);
+  return isFile && (isOnnx(path) || nameOf(path) === GENAI_CONFIG)
+    ? onnxWith(usable, [], path, where)
+    : withParts(usable, path, where);
+}
+
+/** What belongs to an ONNX model comes along without being named: without it no server could use the graph. */
+function onnxWith(
+  usable: readonly RepositoryFile[],
+  chosen: readonly RepositoryFile[],
+  main: string,
+  where: string,
+): FileChoice {
+  const graph = usable.filter(({ path }) => path === main);
+  return bounded([...new Set([...chosen, ...graph, ...companionsOf(usable, main)])], main, where, 'ONNX');
 }
 
 function byGlobs(usable: readonly RepositoryFile[], globs: readonly string[], where: string): FileChoice {
@@ -69,9 +101,11 @@ function byGlobs(usable: readonly RepositoryFile[], globs: readonly string[], wh
   }
   const [main, ...more] = models(chosen);
   if (main === undefined) {
+    const onnx = chooseOnnx(chosen, where, false);
+    if (onnx !== undefined) return onnxWith(usable, chosen, onnx.main, where);
     throw failure(
       'NotAModel',
-      `source.files chooses no .gguf model in ${where}, only ${named(chosen.map(({ path }) => path))}`,
+      `source.files chooses no .gguf or .onnx model in ${where}, only ${named(chosen.map(({ path }) => path))}`,
     );
   }
   if (more.length > 0) {
@@ -94,17 +128,24 @@ function withParts(usable: readonly RepositoryFile[], path: string, where: strin
   const found = splitParts(path).map((part) => {
     const file = usable.find((candidate) => candidate.path === part);
     if (file !== undefined) return file;
-    const others = models(usable).map((candidate) => candidate.path);
+    const others = [...models(usable), ...usable.filter((candidate) => isOnnx(candidate.path))].map(
+      (candidate) => candidate.path,
+    );
     throw failure(
       'NotFound',
-      `${where} holds no file ${part}; ${others.length === 0 ? 'it holds no .gguf file at all' : `it holds ${named(others)}`}`,
+      `${where} holds no file ${part}; ${others.length === 0 ? 'it holds no .gguf or .onnx file at all' : `it holds ${named(others)}`}`,
     );
   });
   return bounded(found, path, where);
 }
 
-function bounded(files: readonly RepositoryFile[], main: string, where: string): FileChoice {
-  if (files.length <= MAX_FILES) return { files, main };
+function bounded(
+  files: readonly RepositoryFile[],
+  main: string,
+  where: string,
+  format: FileChoice['format'] = 'GGUF',
+): FileChoice {
+  if (files.length <= MAX_FILES) return { format, files, main };
   throw failure(
     'SourceInvalid',
     `source.files chooses ${files.length} files in ${where}; a model may have ${MAX_FILES}`,

@@ -6,6 +6,7 @@
 import { type ModelFile } from '@slm-operator/crds';
 import { type SourceClient, type SourceResponse } from './http.ts';
 import { displayUrl } from './http-errors.ts';
+import { isOnnx } from './onnx-choice.ts';
 import { fileNameOf, invalidSource, type ResolvedSource, type SourceCredentials, type SourceSpec } from './source.ts';
 
 /** Most bytes that a request for a header asks for; the reader stops as soon as it has the header. */
@@ -22,6 +23,11 @@ export async function resolveHttps(
   const url = new URL(spec.uri).href.replaceAll('{', '%7B').replaceAll('}', '%7D');
   if (spec.digest === undefined) {
     throw invalidSource(`${displayUrl(url)} needs integrity.digest: sha256:HEX, what sha256sum prints for the file`);
+  }
+  if (isOnnx(new URL(url).pathname)) {
+    throw invalidSource(
+      `${displayUrl(url)} is an ONNX file alone, and a server needs the tokenizer beside it: use an hf:// repository, with source.endpoint where it lies on a server of your own`,
+    );
   }
   const credential = Object.keys(credentials.headers).length === 0 ? undefined : credentials.headers;
   const size = await sizeOf(client, url, credential, signal);
@@ -79,7 +85,7 @@ function contentLength(response: Pick<SourceResponse, 'headers'>): number | unde
 export async function* openFile(
   client: SourceClient,
   url: string,
-  file: ModelFile,
+  file: Pick<ModelFile, 'size'>,
   credential: Readonly<Record<string, string>> | undefined,
   signal?: AbortSignal,
 ): AsyncIterable<Uint8Array> {

@@ -9,6 +9,7 @@ import { chooseFiles, type RepositoryFile } from './file-choice.ts';
 import type { SourceClient } from './http.ts';
 import { displayUrl } from './http-errors.ts';
 import { openFile } from './https.ts';
+import { readOnnxModel } from './onnx.ts';
 import { invalidSource, type ResolvedSource, type SourceCredentials, type SourceSpec } from './source.ts';
 
 /** A parsed `hf://ORG/REPO[@REVISION][/FILE]`. */
@@ -51,24 +52,29 @@ export async function resolveHub(
 
   const commit = await readCommit(hub, `${api}/revision/${encodeURIComponent(address.revision)}`);
   const listed = await readTree(hub, `${api}/tree/${commit}`);
-  const choice = chooseFiles(listed, {
-    file: address.file,
-    globs: spec.files,
-    where: `${address.repository}@${address.revision}`,
-  });
+  const where = `${address.repository}@${address.revision}`;
+  const choice = chooseFiles(listed, { file: address.file, globs: spec.files, where });
   const template = `${endpoint}/${address.repository}/resolve/${commit}/{path}`;
+  const onnx =
+    choice.format === 'ONNX'
+      ? await readOnnxModel(listed, choice, where, (file, most) =>
+          readFile(hub, fileUrl(template, file.path), file, most),
+        )
+      : undefined;
   const files: ModelFile[] = [];
-  for (const { path, size, sha256 } of choice.files) {
+  for (const { path, size, sha256 } of onnx?.files ?? choice.files) {
     const digest = sha256 ?? (await hashFile(hub, fileUrl(template, path), size));
     files.push({ path, size, digest: `sha256:${digest}` });
   }
-  const mainFile = files.find(({ path }) => path === choice.main) as ModelFile;
+  const main = onnx?.main ?? choice.main;
+  const mainFile = files.find(({ path }) => path === main) as ModelFile;
   const needsGrant = spec.hasSecretRef || spec.hasCaBundleRef;
   return {
     files,
     sourceRevision: commit,
     sources: [{ url: template, ...(needsGrant ? { needsGrant } : {}) }],
     mainFile,
+    ...(onnx === undefined ? {} : { onnx: onnx.facts }),
     open: (file, openSignal) => openFile(client, fileUrl(template, file.path), file, credential, openSignal),
   };
 }
@@ -139,6 +145,18 @@ function nextQuery(link: string | readonly string[] | undefined): string | undef
   if (target === undefined) return undefined;
   const { search } = new URL(target, 'https://hub.invalid');
   return search === '' ? undefined : search;
+}
+
+/** The beginning of a file, or all of it. */
+async function readFile(hub: Hub, url: string, { size }: RepositoryFile, most: number): Promise<Uint8Array> {
+  const chunks: Uint8Array[] = [];
+  let length = 0;
+  for await (const chunk of openFile(hub.client, url, { size }, hub.credential, hub.signal)) {
+    chunks.push(chunk);
+    length += chunk.byteLength;
+    if (length >= most) break;
+  }
+  return Buffer.concat(chunks, length).subarray(0, most);
 }
 
 async function hashFile(hub: Hub, url: string, size: number): Promise<string> {

@@ -292,7 +292,11 @@ describe('hf://', () => {
       /^NotFound: .*no file that source\.files/,
     ],
     ['globs that match no model', { uri: 'hf://acme/one', files: ['*.md'] }, /^NotAModel: .*chooses no \.gguf/],
-    ['no model in the repository', { uri: 'hf://acme/none' }, /^NotAModel: .*no \.gguf file, only model\.safetensors/],
+    [
+      'no model in the repository',
+      { uri: 'hf://acme/none' },
+      /^NotAModel: .*no \.gguf or \.onnx file, only model\.safetensors/,
+    ],
     [
       'a later part of a split model',
       { uri: 'hf://acme/split/m-00002-of-00002.gguf' },

@@ -8,6 +8,7 @@ import { makeSourceClient, type SourceClient } from './http.ts';
 import { SourceError } from './http-errors.ts';
 import { resolveHttps } from './https.ts';
 import { resolveHub } from './huggingface.ts';
+import type { OnnxFacts } from './onnx.ts';
 import { invalidSource, type ResolvedSource, type SourceCredentials, type SourceSpec } from './source.ts';
 
 export interface ResolveOptions {
@@ -54,7 +55,18 @@ export async function resolveSource(
       : await resolveHttps(client, spec, credentials, signal);
     const digest = revisionDigest(source.files);
     checkDigest(spec, source, digest);
-    return { ...describe(source, await readHeaders(source, spec.uri, signal)), digest };
+    const described =
+      source.onnx === undefined
+        ? describeGguf(source, await readHeaders(source, spec.uri, signal))
+        : describeOnnx(source.onnx);
+    return {
+      ...(source.sourceRevision === undefined ? {} : { sourceRevision: source.sourceRevision }),
+      size: source.files.reduce((sum, file) => sum + file.size, 0),
+      files: source.files,
+      sources: source.sources,
+      ...described,
+      digest,
+    };
   } catch (error) {
     if (timeout.aborted && options.signal?.aborted !== true && !(error instanceof SourceError)) {
       throw new SourceError({
@@ -150,28 +162,45 @@ async function readUntilParsed(chunks: AsyncIterable<Uint8Array>) {
   return parseGgufHeader(buffer.subarray(0, length));
 }
 
-function describe(source: ResolvedSource, headers: readonly GgufHeader[]): Omit<Resolution, 'digest'> {
+type Description = Pick<Resolution, 'metadata' | 'estimate'>;
+
+function describeGguf(source: ResolvedSource, headers: readonly GgufHeader[]): Description {
   const main = headers[0] as GgufHeader;
-  const size = source.files.reduce((sum, file) => sum + file.size, 0);
   const parameters = headers.reduce((sum, header) => sum + header.parameters, 0);
-  const metadata: ModelMetadata = {
-    format: 'GGUF',
-    ...(main.architecture === undefined ? {} : { architecture: main.architecture.slice(0, 64) }),
-    ...(parameters > 0 ? { parameters, parametersText: parametersText(parameters) } : {}),
-    ...(main.quantization === undefined ? {} : { quantization: main.quantization }),
-    ...(main.contextLength === undefined ? {} : { contextLength: main.contextLength }),
-    ...(main.layers === undefined ? {} : { layers: main.layers }),
-    ...(main.license === undefined ? {} : { license: main.license.slice(0, 256) }),
-    hasChatTemplate: main.hasChatTemplate,
-  };
-  const kv = main.kvCachePer1kTokens;
+  const { kvCachePer1kTokens } = main;
   return {
-    ...(source.sourceRevision === undefined ? {} : { sourceRevision: source.sourceRevision }),
-    size,
-    files: source.files,
-    sources: source.sources,
-    metadata,
-    estimate: { weights: size, ...(kv === undefined ? {} : { kvCachePer1kTokens: kv }) },
+    metadata: {
+      format: 'GGUF',
+      ...metadataOf({ ...main, parameters }),
+      ...(main.license === undefined ? {} : { license: main.license.slice(0, 256) }),
+      hasChatTemplate: main.hasChatTemplate,
+    },
+    estimate: {
+      weights: source.files.reduce((sum, file) => sum + file.size, 0),
+      ...(kvCachePer1kTokens === undefined ? {} : { kvCachePer1kTokens }),
+    },
+  };
+}
+
+function describeOnnx(facts: OnnxFacts): Description {
+  const { weights, kvCachePer1kTokens, hasChatTemplate } = facts;
+  return {
+    metadata: { format: 'ONNX', ...metadataOf(facts), hasChatTemplate },
+    estimate: { weights, ...(kvCachePer1kTokens === undefined ? {} : { kvCachePer1kTokens }) },
+  };
+}
+
+/** What both formats tell. */
+function metadataOf(
+  facts: Pick<OnnxFacts, 'architecture' | 'parameters' | 'quantization' | 'contextLength' | 'layers'>,
+): Partial<ModelMetadata> {
+  const { architecture, parameters, quantization, contextLength, layers } = facts;
+  return {
+    ...(architecture === undefined ? {} : { architecture: architecture.slice(0, 64) }),
+    ...(parameters === undefined || parameters === 0 ? {} : { parameters, parametersText: parametersText(parameters) }),
+    ...(quantization === undefined ? {} : { quantization }),
+    ...(contextLength === undefined ? {} : { contextLength }),
+    ...(layers === undefined ? {} : { layers }),
   };
 }
 

@@ -4,6 +4,7 @@
  */
 import type { ModelFile, ModelSource } from '@slm-operator/crds';
 import { SourceError } from './http-errors.ts';
+import type { OnnxFacts } from './onnx.ts';
 
 /** What the resolver needs of `SLMModel.spec`; plain data. */
 export interface SourceSpec {
@@ -33,8 +34,10 @@ export interface ResolvedSource {
   /** Commit of a repository. */
   readonly sourceRevision?: string | undefined;
   readonly sources: readonly ModelSource[];
-  /** The file that is served, the first of a split model. */
+  /** The file that is served: the first of a split model, the graph of an ONNX model. */
   readonly mainFile: ModelFile;
+  /** Of an ONNX model, what its files say; of a GGUF the header is still to be read. */
+  readonly onnx?: OnnxFacts;
   /** Reads a file as long as the client that resolved it is open. */
   readonly open: FileOpener;
 }
