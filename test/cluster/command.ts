@@ -17,6 +17,8 @@ export interface CommandOptions {
   readonly cwd?: string;
   /** Called for each line of standard error while it runs. */
   readonly onErrorLine?: (line: string) => void;
+  /** Called for each line of standard output while it runs. */
+  readonly onOutputLine?: (line: string) => void;
   readonly signal?: AbortSignal;
 }
 
@@ -32,14 +34,15 @@ export async function tryCommand(command: readonly string[], options: CommandOpt
   });
   let stdout = '';
   let stderr = '';
-  let partial = '';
-  child.stdout.setEncoding('utf8').on('data', (text: string) => (stdout += text));
+  const outputLines = lineSplitter(options.onOutputLine);
+  const errorLines = lineSplitter(options.onErrorLine);
+  child.stdout.setEncoding('utf8').on('data', (text: string) => {
+    stdout += text;
+    outputLines(text);
+  });
   child.stderr.setEncoding('utf8').on('data', (text: string) => {
     stderr += text;
-    if (!options.onErrorLine) return;
-    const lines = (partial + text).split('\n');
-    partial = lines.pop() ?? '';
-    for (const line of lines) options.onErrorLine(line);
+    errorLines(text);
   });
   // A program that ends without reading its input closes the pipe; its exit code tells what matters.
   child.stdin.on('error', () => undefined);
@@ -53,6 +56,17 @@ export async function tryCommand(command: readonly string[], options: CommandOpt
     child.on('close', (exitCode, signal) => resolve(exitCode ?? (signal ? 128 : 1)));
   });
   return { code, stdout, stderr };
+}
+
+/** Passes whole lines on, as pieces of text come. */
+function lineSplitter(onLine: ((line: string) => void) | undefined): (text: string) => void {
+  let partial = '';
+  return (text) => {
+    if (!onLine) return;
+    const lines = (partial + text).split('\n');
+    partial = lines.pop() ?? '';
+    for (const line of lines) onLine(line);
+  };
 }
 
 /** Runs a program and returns its standard output. Throws with what it said when its exit code is not 0. */
