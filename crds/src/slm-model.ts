@@ -196,7 +196,7 @@ export const ModelMetadata = object(
     quantization: optional(
       text({
         max: 32,
-        description: 'For example Q4_K_M; of an ONNX model the type that most weights have, for example int8.',
+        description: 'For example Q4_K_M; of an ONNX model the type that most weights have, for example INT8.',
       }),
     ),
     contextLength: optional(integer({ minimum: 0, description: 'Tokens that the model was trained for.' })),

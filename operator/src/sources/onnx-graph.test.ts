@@ -30,7 +30,7 @@ describe('a graph says', () => {
         { location: 'other.bin', size: 8 },
       ],
       parameters: 34,
-      quantization: 'fp32',
+      quantization: 'FP32',
       cachePerToken: 0,
     });
   });
@@ -47,7 +47,7 @@ describe('a graph says', () => {
         ],
       }),
     );
-    expect([parameters, quantization]).toEqual([6464, 'int4']);
+    expect([parameters, quantization]).toEqual([6464, 'INT4']);
   });
 
   test('how much cache a token takes', () => {

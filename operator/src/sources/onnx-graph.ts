@@ -15,7 +15,7 @@ export interface OnnxGraph {
   readonly external: readonly { readonly location: string; readonly size: number }[];
   /** Number of weights. */
   readonly parameters: number;
-  /** How most of them are stored, such as int4, int8, fp16 or fp32; undefined without weights. */
+  /** How most of them are stored, such as INT4, INT8, FP16 or FP32; undefined without weights. */
   readonly quantization: string | undefined;
   /** Bytes of KV cache for one token, of all layers; 0 for a model that keeps none, undefined where the shapes do not say. */
   readonly cachePerToken: number | undefined;
@@ -34,16 +34,16 @@ interface Tensor {
   end: number;
 }
 
-/** TensorProto.DataType: its name as people write it, and bytes where caches come in it. */
+/** TensorProto.DataType: its name as it is written for GGUF too, in capitals, and bytes where caches come in it. */
 const TYPES: Readonly<Record<number, { readonly name: string; readonly bytes: number }>> = {
-  1: { name: 'fp32', bytes: 4 },
-  2: { name: 'int8', bytes: 1 },
-  3: { name: 'int8', bytes: 1 },
-  10: { name: 'fp16', bytes: 2 },
-  11: { name: 'fp64', bytes: 8 },
-  16: { name: 'bf16', bytes: 2 },
-  21: { name: 'int4', bytes: 1 },
-  22: { name: 'int4', bytes: 1 },
+  1: { name: 'FP32', bytes: 4 },
+  2: { name: 'INT8', bytes: 1 },
+  3: { name: 'INT8', bytes: 1 },
+  10: { name: 'FP16', bytes: 2 },
+  11: { name: 'FP64', bytes: 8 },
+  16: { name: 'BF16', bytes: 2 },
+  21: { name: 'INT4', bytes: 1 },
+  22: { name: 'INT4', bytes: 1 },
 };
 /** Operators whose weights lie packed: the attributes K, N and bits say what they are, and not the shape of the bytes. */
 const PACKED = new Set(['MatMulNBits', 'GatherBlockQuantized']);
@@ -100,7 +100,7 @@ function readGraph(reader: Reader): Omit<OnnxGraph, 'opset'> {
       const node = readNode(nested(at));
       if (!PACKED.has(node.operator)) return true;
       for (const input of node.inputs) packed.add(input);
-      add(`int${node.numbers.get('bits') ?? 4}`, (node.numbers.get('K') ?? 0) * (node.numbers.get('N') ?? 0));
+      add(`INT${node.numbers.get('bits') ?? 4}`, (node.numbers.get('K') ?? 0) * (node.numbers.get('N') ?? 0));
     } else if (field === 5) tensors.push(readTensor(nested(at)));
     else if (field === 11) inputs.push(readPort(nested(at)));
     else return false;

@@ -199,7 +199,7 @@ test('metadata and estimate of a language model', async () => {
     architecture: 'llama',
     parameters: 1000,
     parametersText: '1K',
-    quantization: 'fp32',
+    quantization: 'FP32',
     contextLength: 8192,
     layers: 2,
     hasChatTemplate: true,
@@ -213,7 +213,7 @@ test('metadata and estimate of a language model', async () => {
 
 test('an embedding model keeps no cache', async () => {
   const { metadata, estimate } = await resolve('hf://acme/embed');
-  expect([metadata.architecture, metadata.contextLength, metadata.quantization]).toEqual(['bert', 512, 'int8']);
+  expect([metadata.architecture, metadata.contextLength, metadata.quantization]).toEqual(['bert', 256, 'INT8']);
   expect([metadata.hasChatTemplate, estimate.kvCachePer1kTokens]).toEqual([false, 0]);
 });
 

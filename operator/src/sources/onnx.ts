@@ -71,7 +71,7 @@ export async function readOnnxModel(
   const graph = await readGraph(graphFile, where, read);
   const weights = graph === undefined ? likelyWeights(all, graphPath) : weightsOf(graph, all, graphPath, where);
   const companions = companionsOf(all, choice.main);
-  if (!companions.some(({ path }) => nameOf(path) === 'tokenizer.json')) {
+  if (!companions.some(({ path }) => /^(?:tokenizer\.json|vocab\.txt)$/.test(nameOf(path)))) {
     throw failure(
       'NotAModel',
       `${where} holds no tokenizer.json for ${graphPath}, and without it no text can be read: export the model together with its tokenizer, or take another repository`,
@@ -83,6 +83,7 @@ export async function readOnnxModel(
       graphPath,
       genai,
       config: await settings('config.json'),
+      sentences: await settings('sentence_bert_config.json'),
       hasTemplate:
         companions.some(({ path }) => /^chat_template\.(?:jinja|json)$/.test(nameOf(path))) ||
         (await settings('tokenizer_config.json'))?.['chat_template'] !== undefined,
@@ -140,15 +141,18 @@ interface Said {
   readonly graphPath: string;
   readonly genai: Json | undefined;
   readonly config: Json | undefined;
+  /** Of sentence-transformers: how much of a text is looked at. */
+  readonly sentences: Json | undefined;
   readonly hasTemplate: boolean;
 }
 
-function factsOf({ graph, graphPath, genai, config, hasTemplate }: Said): Omit<OnnxFacts, 'weights'> {
+function factsOf({ graph, graphPath, genai, config, sentences, hasTemplate }: Said): Omit<OnnxFacts, 'weights'> {
   const model = at(genai, 'model');
   const decoder = at(model, 'decoder');
-  const architecture = config?.['model_type'] ?? model?.['type'];
+  const architecture = model?.['type'] ?? config?.['model_type'];
   const layers = first(decoder, 'num_hidden_layers') ?? first(config, 'num_hidden_layers', 'n_layer', 'num_layers');
   const contextLength =
+    first(sentences, 'max_seq_length') ??
     first(model, 'context_length') ??
     first(config, 'max_position_embeddings', 'n_positions', 'max_sequence_length', 'n_ctx');
   const quantization =
@@ -157,7 +161,9 @@ function factsOf({ graph, graphPath, genai, config, hasTemplate }: Said): Omit<O
   return {
     ...(typeof architecture === 'string' ? { architecture } : {}),
     ...(graph !== undefined && graph.parameters > 0 ? { parameters: graph.parameters } : {}),
-    ...(quantization === undefined ? {} : { quantization: quantization === 'quantized' ? 'int8' : quantization }),
+    ...(quantization === undefined
+      ? {}
+      : { quantization: quantization === 'quantized' ? 'INT8' : quantization.toUpperCase() }),
     ...(contextLength === undefined ? {} : { contextLength }),
     ...(layers === undefined ? {} : { layers }),
     hasChatTemplate: hasTemplate,
