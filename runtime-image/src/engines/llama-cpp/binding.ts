@@ -133,8 +133,8 @@ export interface NativeModel {
   isEndOfGeneration(token: Token): boolean;
   /** Tokens that stand around every text that is embedded. */
   readonly embeddingFrame: { readonly begin: readonly Token[]; readonly end: readonly Token[] };
-  /** Makes a context for embeddings; it lives as long as the model. */
-  createEmbedder(): Promise<NativeEmbedder>;
+  /** Makes a context for embeddings that computes on so many threads; it lives as long as the model. */
+  createEmbedder(threads: number): Promise<NativeEmbedder>;
   dispose(): Promise<void>;
 }
 
@@ -253,7 +253,7 @@ async function makeContext(
   const addonModel = (internals(model) as { _model: AddonModel })._model;
   addon.setThreads(options.threads);
   const { tokens } = model;
-  let embeddingContext: LlamaEmbeddingContext | undefined;
+  const embeddingContexts: LlamaEmbeddingContext[] = [];
   const grammars = new Map<string, AddonGrammar>();
   const metadata = readMetadata(model);
   const everyToken = Array.from({ length: metadata.vocabularySize }, (_, token) => token);
@@ -291,22 +291,22 @@ async function makeContext(
     // One by one, and by references of our own: the library knows its contexts weakly, and once one is collected
     // llama.dispose() waits for it for ever.
     embeddingFrame: embeddingFrame(kind, tokens),
-    createEmbedder: async () => {
+    createEmbedder: async (threads) => {
       const { contextSize, batchSize } = embeddingSizes(model, contextLength, options.batchSize);
       const embedding = await model.createEmbeddingContext({
         contextSize,
         batchSize,
-        threads: options.threads,
+        threads,
         ignoreMemorySafetyChecks: true,
       });
-      embeddingContext = embedding;
+      embeddingContexts.push(embedding);
       return {
         contextLength: contextSize,
         embed: async (input) => (await embedding.getEmbeddingFor([...asTokens(input)])).vector,
       };
     },
     dispose: async () => {
-      await embeddingContext?.dispose();
+      for (const embedding of embeddingContexts) await embedding.dispose();
       await context.dispose();
       await model.dispose();
       await llama.dispose();
@@ -362,6 +362,9 @@ function attentionOf(model: LlamaModel): { causal: boolean; pooling: 'whole' | '
   };
 }
 
+/** Architectures whose positions llama.cpp cannot move for reasons of its own. */
+const RIGID: ReadonlySet<string> = new Set(['step35']);
+
 /**
  * A state that runs through the whole text, a window that forgot its beginning, and positions of several dimensions
  * cannot be moved; llama.cpp ends the process when asked to.
@@ -374,11 +377,7 @@ function canShift(model: LlamaModel): boolean {
     | undefined;
   const { isRecurrent, isHybrid, swaSize } = model.fileInsights;
   return (
-    !isRecurrent &&
-    !isHybrid &&
-    !swaSize &&
-    own?.rope?.dimension_sections === undefined &&
-    String(architecture) !== 'step35'
+    !isRecurrent && !isHybrid && !swaSize && own?.rope?.dimension_sections === undefined && !RIGID.has(architecture)
   );
 }
 

@@ -1,59 +1,57 @@
 /**
- * Texts to vectors with llama.cpp: one input after another in a context of their own, made when the first one comes.
- * Shares the processor with the decoder, in turns.
+ * Texts to vectors with llama.cpp, in contexts of their own that are made when the first text comes.
+ *
+ * The library gives the vector of one text a decode and no more, so that many texts are computed side by side instead of in
+ * one batch.
  */
 
 import type { Token } from '../../scheduling/decoder.ts';
-import { QueueFullError } from '../../scheduling/queue.ts';
 import type { Embedder } from '../batched-engine.ts';
 import { type Embeddings, type EmbedOptions, PromptTooLongError } from '../engine.ts';
 import type { OneAtATime } from '../one-at-a-time.ts';
+import { SideBySide } from '../side-by-side.ts';
 import type { NativeEmbedder, NativeModel } from './binding.ts';
 
-/** Retry-After when too many wait, in seconds: an input takes a fraction of a second. */
-const RETRY = 2;
+/** Contexts side by side at most: each takes memory for the longest text. */
+const MOST_LANES = 8;
+
+/** A model that generates has keys and values in every context, and better things to do. */
+export function lanesFor(model: Pick<NativeModel, 'generates'>, threads: number): number {
+  return model.generates ? 1 : Math.min(threads, MOST_LANES);
+}
 
 export class LlamaCppEmbedder implements Embedder {
   readonly #model: NativeModel;
-  readonly #processor: OneAtATime;
-  readonly #maxQueue: number;
-  #native: Promise<NativeEmbedder> | undefined;
-  #waiting = 0;
+  readonly #contexts: SideBySide<NativeEmbedder>;
 
   /** @param maxQueue requests that may wait */
-  constructor(model: NativeModel, processor: OneAtATime, maxQueue: number) {
+  constructor(model: NativeModel, processor: OneAtATime, maxQueue: number, threads: number) {
     this.#model = model;
-    this.#processor = processor;
-    this.#maxQueue = maxQueue;
+    this.#contexts = new SideBySide({
+      processor,
+      makeContext: (share) => model.createEmbedder(share),
+      threads,
+      lanes: lanesFor(model, threads),
+      maxQueue,
+    });
   }
 
   async embed(inputs: readonly (string | readonly Token[])[], options: EmbedOptions): Promise<Embeddings> {
-    if (this.#waiting > this.#maxQueue) throw new QueueFullError(this.#waiting, RETRY);
-    this.#waiting++;
-    try {
-      return await this.#all(inputs, options);
-    } finally {
-      this.#waiting--;
-    }
-  }
-
-  async #all(inputs: readonly (string | readonly Token[])[], options: EmbedOptions): Promise<Embeddings> {
+    this.#contexts.checkRoom();
     options.signal?.throwIfAborted();
-    this.#native ??= this.#processor.run(() => this.#model.createEmbedder());
-    const native = await this.#native.catch((error: unknown) => {
-      // Memory that lacked then may be there the next time.
-      this.#native = undefined;
-      throw error;
-    });
+    const { contextLength } = await this.#contexts.context();
     // All lengths first: an input that is too long is refused before the others cost anything.
-    const prepared = inputs.map((input) => this.#prepare(input, native.contextLength, options.truncate === true));
-    const embeddings: Float32Array[] = [];
-    for (const tokens of prepared) {
-      options.signal?.throwIfAborted();
-      const vector = await this.#processor.run(() => native.embed(tokens));
-      embeddings.push(options.normalize === false ? Float32Array.from(vector) : normalized(vector));
-    }
-    return { embeddings, promptTokens: prepared.reduce((sum, tokens) => sum + tokens.length, 0) };
+    const prepared = inputs.map((input) => this.#prepare(input, contextLength, options.truncate === true));
+    const vectors = await this.#contexts.run(
+      prepared.map((tokens) => ({ size: tokens.length, run: (native) => native.embed(tokens) })),
+      options.signal,
+    );
+    return {
+      embeddings: vectors.map((vector) =>
+        options.normalize === false ? Float32Array.from(vector) : normalized(vector),
+      ),
+      promptTokens: prepared.reduce((sum, tokens) => sum + tokens.length, 0),
+    };
   }
 
   #prepare(input: string | readonly Token[], contextLength: number, truncate: boolean): Token[] {

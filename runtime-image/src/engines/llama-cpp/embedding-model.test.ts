@@ -22,7 +22,7 @@ beforeAll(async () => {
       contextLength: undefined,
       parallelRequests: 4,
       batchSize: 64,
-      threads: 1,
+      threads: 2,
       flashAttention: 'Auto',
       kvCacheType: 'F16',
       maxQueue: 8,
@@ -70,6 +70,23 @@ test('words in their order decide on the vector; each text is counted with what 
   expect(embeddings[1]).not.toEqual(embeddings[0]);
   const many = await Promise.all(['seven', 'a kitten naps'].map((text) => engine.embed([text])));
   expect(many[0]?.embeddings[0]).toEqual(embeddings[3]);
+});
+
+test('many texts at once get the vectors that they get alone, in their order', async () => {
+  const words = ['the', 'cat', 'sleeps', 'a', 'kitten', 'naps', 'number', 'seven'];
+  const texts = Array.from({ length: 30 }, (_, index) =>
+    Array.from({ length: 1 + (index % 7) }, (_, place) => words[(index * 3 + place * 5) % words.length]).join(' '),
+  );
+  const [together, ...alone] = await Promise.all([
+    engine.embed(texts),
+    ...texts.slice(0, 5).map((text) => engine.embed([text])),
+  ]);
+  expect(together.embeddings).toHaveLength(texts.length);
+  for (const [index, text] of texts.entries()) {
+    const { embeddings } = await engine.embed([text]);
+    expect(together.embeddings[index]).toEqual(embeddings[0]);
+    if (alone[index]) expect(alone[index].embeddings).toEqual(embeddings);
+  }
 });
 
 test('what is longer than the model can see is refused or cut, and the cut text keeps its end', async () => {

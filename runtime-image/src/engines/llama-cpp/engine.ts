@@ -82,7 +82,7 @@ export async function loadLlamaCpp(options: LlamaCppOptions, observer: LoadObser
     },
     decoder,
     vocabulary: native,
-    embedder: new LlamaCppEmbedder(native, processor, options.maxQueue),
+    embedder: new LlamaCppEmbedder(native, processor, options.maxQueue, options.threads),
     checkGrammar: (gbnf) => {
       try {
         native.createGrammarState(gbnf);
