@@ -74,6 +74,7 @@ export const ResponsesRequest = Type.Object({
     ),
   ),
   parallel_tool_calls: Type.Optional(flag),
+  truncation: Type.Optional(nullable(oneOf(['auto', 'disabled']))),
   reasoning: Type.Optional(
     Type.Object(
       { effort: Type.Optional(nullable(oneOf(['none', 'minimal', 'low', 'medium', 'high']))) },
