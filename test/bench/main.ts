@@ -1,4 +1,6 @@
 /** `npm run bench -- NAME`: runs one benchmark. Owns the command line and the printing; what is measured stands in its own file. */
+import { existsSync } from 'node:fs';
+import path from 'node:path';
 import { parseArgs } from 'node:util';
 import { UserError } from '../cluster/errors.ts';
 import { makeProgress, type Progress } from '../cluster/progress.ts';
@@ -10,46 +12,100 @@ export interface BenchOptions {
   readonly runs: number;
   /** Seconds of doing nothing that are watched. */
   readonly idleSeconds: number;
+  /** Numbers of threads to compute with, each measured by itself; undefined leaves it to the benchmark. */
+  readonly threads?: readonly number[] | undefined;
+  /** A model file instead of the benchmark's own. */
+  readonly model?: string | undefined;
+  /** Parts of the benchmark to run; undefined: all. */
+  readonly only?: readonly string[] | undefined;
+  /** Takes one line about how both sides were set up; it stands beside the machine. */
+  readonly describe?: (setup: string) => void;
   readonly progress: Progress;
 }
 
 /** A benchmark: measures both sides and hands over all samples. */
 export type Bench = (options: BenchOptions) => Promise<Samples[]>;
 
-const benches: Record<string, () => Promise<Bench>> = {
-  quickstart: async () => (await import('./quickstart.ts')).quickstart,
+interface Known {
+  readonly load: () => Promise<Bench>;
+  /** Options that it takes beside --runs. */
+  readonly options: readonly string[];
+  /** What --only may name. */
+  readonly parts?: () => Promise<readonly string[]>;
+}
+
+const benches: Record<string, Known> = {
+  quickstart: { load: async () => (await import('./quickstart.ts')).quickstart, options: ['idle'] },
+  serving: {
+    load: async () => (await import('./serving.ts')).serving,
+    options: ['threads', 'model', 'only'],
+    parts: async () => (await import('./serving.ts')).servingScenarios,
+  },
 };
 
-const USAGE = `usage: npm run bench -- NAME [--runs N] [--idle SECONDS]
+const USAGE = `usage: npm run bench -- NAME [--runs N] [options of NAME]
   quickstart   from apply to Ready and to the first token, cold and warm; API writes; memory.
                Peer: a plain Deployment whose init container downloads the model, with the same server image.
-  --runs N         runs of each side (default 5)
-  --idle SECONDS   how long to watch an idle system (default 120)`;
+    --idle SECONDS   how long to watch an idle system (default 120)
+  serving      tokens a second, times to the first token, pauses, shared prefixes, hang-ups, memory and cold start.
+               Peer: llama-server, built from the llama.cpp source that our binding was built from.
+    --threads N[,N]  threads to compute with (default 2, or as many as there are cores)
+    --model FILE     a GGUF file (default: the tests' SmolLM2 135M)
+    --only PART[,PART]  one, eight, many (clients), stall, prefix, disconnects, memory; starting is always measured
+  --runs N         runs of each side (default 5)`;
 
 async function main(): Promise<void> {
   const { values, positionals } = parseArgs({
     allowPositionals: true,
     options: {
       runs: { type: 'string', default: '5' },
-      idle: { type: 'string', default: '120' },
+      idle: { type: 'string' },
+      threads: { type: 'string' },
+      model: { type: 'string' },
+      only: { type: 'string' },
       help: { type: 'boolean', short: 'h' },
     },
   });
   const [name, ...more] = positionals;
   if (values.help) return console.log(USAGE);
-  const load = name === undefined ? undefined : benches[name];
-  if (!name || !load || more.length > 0)
+  const known = name === undefined ? undefined : benches[name];
+  if (!name || !known || more.length > 0)
     throw new UserError(`${name ? `No benchmark "${positionals.join(' ')}".\n` : ''}${USAGE}`);
-  const [runs, idleSeconds] = [Number(values.runs), Number(values.idle)];
-  if (!Number.isInteger(runs) || runs < 1)
-    throw new UserError(`--runs is "${values.runs}": write a whole number from 1`);
+  for (const option of ['idle', 'threads', 'model', 'only'] as const)
+    if (values[option] !== undefined && !known.options.includes(option))
+      throw new UserError(`--${option} is nothing to ${name}: leave it out`);
+  const runs = wholeNumber('--runs', values.runs);
+  const idleSeconds = Number(values.idle ?? 120);
   if (!(idleSeconds >= 0)) throw new UserError(`--idle is "${values.idle}": write a number of seconds`);
+  const threads = values.threads?.split(',').map((one) => wholeNumber('--threads', one));
+  const only = values.only?.split(',');
+  const parts = only && known.parts ? await known.parts() : [];
+  for (const part of only ?? [])
+    if (!parts.includes(part)) throw new UserError(`--only knows no "${part}": write ${parts.join(', ')}`);
+  if (values.model !== undefined && !existsSync(values.model))
+    throw new UserError(`--model is "${values.model}", and there is no such file`);
   const machine = describeMachine();
-  const bench = await load();
-  const samples = await bench({ runs, idleSeconds, progress: makeProgress() });
-  const report = makeReport(name, machine, samples);
+  let setup: string | undefined;
+  const bench = await known.load();
+  const samples = await bench({
+    runs,
+    idleSeconds,
+    threads,
+    model: values.model && path.resolve(values.model),
+    only,
+    progress: makeProgress(),
+    describe: (line) => (setup = line),
+  });
+  const report = makeReport(name, setup === undefined ? machine : `${machine}; ${setup}`, samples);
   console.log(`\n${renderTable(report, samples)}\n`);
   console.log(JSON.stringify(report));
+}
+
+function wholeNumber(option: string, value: string): number {
+  const number = Number(value);
+  if (!Number.isInteger(number) || number < 1)
+    throw new UserError(`${option} is "${value}": write a whole number from 1`);
+  return number;
 }
 
 main().catch((error: unknown) => {

@@ -59,6 +59,8 @@ export interface RunningServer extends AsyncDisposable {
   /** The last lines that it printed. */
   log(): string;
   memory(): Promise<Memory>;
+  /** The process and all that it started. */
+  pids(): Promise<readonly number[]>;
 }
 
 /** What the operator gives a server of this size. */
@@ -163,6 +165,7 @@ export async function startServer(side: Side, setup: Setup): Promise<RunningServ
     died,
     log: () => lastLines(log, 15),
     memory: () => readMemory(pid),
+    pids: () => family(pid),
     async [Symbol.asyncDispose]() {
       stopping = true;
       // Interrupted as by Ctrl-C: neither side waits for clients then.
