@@ -43,6 +43,12 @@ export const pod = {
   modelPath: '/model',
   apiKeysVolume: 'api-keys',
   apiKeysPath: '/etc/slm/api-keys',
+  /** A Secret of type kubernetes.io/tls. */
+  tlsVolume: 'tls',
+  tlsPath: '/etc/slm/tls',
+  /** What a server needs to have tokens reviewed: see `brokerFiles`. */
+  brokerVolume: 'broker',
+  brokerPath: '/etc/slm/broker',
   promptCacheVolume: 'prompt-cache',
   /** Memory as files; the server keeps prompts there whose slot is gone. */
   promptCachePath: '/dev/shm',
@@ -83,8 +89,12 @@ export const serverEnv = {
   maxQueue: 'SLM_MAX_QUEUE',
   /** Memory for prompts whose slot is gone, in bytes; a file in memory each. Default 0. */
   promptCacheBytes: 'SLM_PROMPT_CACHE_BYTES',
-  /** APIKey or None. */
+  /** APIKey, ServiceAccount or None. */
   auth: 'SLM_AUTH',
+  /** ServiceAccount: folder with the files that `brokerFiles` names. */
+  brokerDir: 'SLM_BROKER_DIR',
+  /** ServiceAccount: the audience that clients' tokens must be made for. */
+  tokenAudience: 'SLM_TOKEN_AUDIENCE',
   /** Folder with one API key a file; re-read when it changes. */
   apiKeysDir: 'SLM_API_KEYS_DIR',
   /** Seconds that running requests get after SIGTERM. Default 30. */
@@ -145,18 +155,54 @@ export const serverEnv = {
   supervise: 'SLM_SUPERVISE',
   /** true: one JSON line for each request on the standard output, without content. Default false. */
   audit: 'SLM_AUDIT',
+  /** true: those lines hold what was asked and answered too. Default false. */
+  auditContent: 'SLM_AUDIT_CONTENT',
 } as const;
 
-/** The download broker: the operator's HTTPS service that hands a node's agent what one download needs. */
+/**
+ * The broker: the operator's HTTPS service that hands a node's agent what one download needs, and that reviews the tokens of a
+ * serving pod's clients, so that the pod needs no right in the cluster.
+ */
 export const broker = {
   port: 9443,
-  /** Audience of the projected ServiceAccount token that an agent presents. */
+  /** Audience of the projected ServiceAccount token that an agent or a serving pod presents. */
   audience: 'slm-operator',
   /** POST {digest} → {@link DownloadGrant}. */
   path: '/v1/grants',
+  /** POST {@link TokenReviewRequest} → {@link TokenReviewAnswer}. */
+  reviewPath: '/v1/token-reviews',
+  /** Labels of the operator's pods, for NetworkPolicies. */
+  podLabels: { 'app.kubernetes.io/name': 'slm-operator', 'app.kubernetes.io/component': 'operator' },
   /** ConfigMap beside the operator with the broker's CA under `ca.crt`. */
   caConfigMap: 'slm-operator-ca',
 } as const;
+
+/** Files in a serving pod's `brokerPath`. */
+export const brokerFiles = {
+  /** `IP:PORT`, so that a pod needs no DNS. */
+  address: 'address',
+  /** Name that the broker's certificate is for. */
+  host: 'host',
+  ca: 'ca.crt',
+  /** The pod's own token for the broker. */
+  token: 'token',
+} as const;
+
+/** The audience of tokens for a deployment's clients: a token for one is worth nothing at another. */
+export function tokenAudience(namespace: string, deployment: string): string {
+  return `${deployment}.${namespace}.svc`;
+}
+
+/** What a serving pod sends to the broker. Which deployment it serves comes from its own token. */
+export interface TokenReviewRequest {
+  readonly token: string;
+}
+
+/** What the broker says of a client's token. */
+export type TokenReviewAnswer =
+  /** `NAMESPACE/NAME` of the ServiceAccount. */
+  | { readonly allowed: true; readonly serviceAccount: string }
+  | { readonly allowed: false; readonly status: 401 | 403; readonly message: string };
 
 /** What an agent sends to the broker. The node's name is never in it: it comes from the token. */
 export interface DownloadGrantRequest {

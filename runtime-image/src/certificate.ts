@@ -76,25 +76,27 @@ export class Certificate {
 
   /** Reads the files again, one reading at a time; keeps what is served when they cannot be used. */
   reload(): Promise<void> {
-    this.#reading = this.#reading.then(async () => {
-      try {
-        const pair = await this.#read();
-        const same = pair.cert === this.#pair?.cert && pair.key === this.#pair.key;
-        if (!same) this.#take(pair);
-        this.#refused = '';
-        if (same) return;
-        this.#log.info({ expires: new Date(this.#expires).toISOString() }, 'certificate replaced');
-        for (const listener of this.#listeners) listener(pair);
-      } catch (error) {
-        const sentence = problem(error);
-        // Looked at every few seconds: told and counted once.
-        if (sentence === this.#refused) return;
-        this.#refused = sentence;
-        this.#failures++;
-        this.#log.error({ problem: sentence }, 'the new certificate cannot be used; the old one stays');
-      }
-    });
+    this.#reading = this.#reading.then(() => this.#replace());
     return this.#reading;
+  }
+
+  async #replace(): Promise<void> {
+    try {
+      const pair = await this.#read();
+      const same = pair.cert === this.#pair?.cert && pair.key === this.#pair.key;
+      if (!same) this.#take(pair);
+      this.#refused = '';
+      if (same) return;
+      this.#log.info({ expires: new Date(this.#expires).toISOString() }, 'certificate replaced');
+      for (const listener of this.#listeners) listener(pair);
+    } catch (error) {
+      const sentence = problem(error);
+      // Looked at every few seconds: told and counted once.
+      if (sentence === this.#refused) return;
+      this.#refused = sentence;
+      this.#failures++;
+      this.#log.error({ problem: sentence }, 'the new certificate cannot be used; the old one stays');
+    }
   }
 
   async #read(): Promise<KeyPair> {

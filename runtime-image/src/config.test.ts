@@ -16,6 +16,7 @@ test('only the model must be given', () => {
     {
       "apiKeysDir": undefined,
       "audit": false,
+      "auditContent": false,
       "auth": "None",
       "batchSize": 512,
       "contextLength": undefined,
@@ -59,6 +60,7 @@ test('only the model must be given', () => {
       "supervise": true,
       "threads": undefined,
       "tls": undefined,
+      "tokens": undefined,
     }
   `);
 });
@@ -85,6 +87,7 @@ test('everything can be given', () => {
     SLM_ENGINE: 'llama-cpp',
     SLM_LOG_LEVEL: 'debug',
     SLM_AUDIT: 'true',
+    SLM_AUDIT_CONTENT: 'true',
     SLM_SUPERVISE: 'false',
     SLM_TLS_CERT_FILE: '/etc/tls.crt',
     SLM_TLS_KEY_FILE: '/etc/tls.key',
@@ -109,6 +112,7 @@ test('everything can be given', () => {
     {
       "apiKeysDir": "/etc/slm/api-keys",
       "audit": true,
+      "auditContent": true,
       "auth": "APIKey",
       "batchSize": 256,
       "contextLength": 2048,
@@ -169,6 +173,7 @@ test('everything can be given', () => {
         "certFile": "/etc/tls.crt",
         "keyFile": "/etc/tls.key",
       },
+      "tokens": undefined,
     }
   `);
 });

@@ -30,6 +30,8 @@ export interface Config {
   readonly promptCacheBytes: number;
   readonly auth: (typeof AUTH)[number];
   readonly apiKeysDir: string | undefined;
+  /** For auth ServiceAccount: where tokens are reviewed, and for whom they must be made. */
+  readonly tokens: { readonly brokerDir: string; readonly audience: string } | undefined;
   readonly drainTimeoutSeconds: number;
   /** Seconds after SIGTERM in which new connections are still served. */
   readonly shutdownDelaySeconds: number;
@@ -43,6 +45,8 @@ export interface Config {
   readonly logLevel: (typeof LOG_LEVELS)[number];
   /** Whether each request leaves a line in the audit log. */
   readonly audit: boolean;
+  /** Whether the audit log has what was asked and answered too. */
+  readonly auditContent: boolean;
   readonly limits: Limits;
   /** Undefined: plain HTTP. */
   readonly tls: { readonly certFile: string; readonly keyFile: string } | undefined;
@@ -52,7 +56,7 @@ export interface Config {
 
 const FLASH_ATTENTION = ['Auto', 'Enabled', 'Disabled'] as const;
 const KV_CACHE_TYPES = ['F16', 'Q8_0', 'Q4_0'] as const;
-const AUTH = ['APIKey', 'None'] as const;
+const AUTH = ['APIKey', 'ServiceAccount', 'None'] as const;
 const ENGINES = ['llama-cpp', 'onnx', 'fake'] as const;
 const SWITCH = ['true', 'false'] as const;
 const LOG_LEVELS = ['trace', 'debug', 'info', 'warn', 'error', 'fatal', 'silent'] as const;
@@ -99,6 +103,13 @@ export function readConfig(given: Readonly<Record<string, string | undefined>>):
   const auth = choice(serverEnv.auth, AUTH) ?? (apiKeysDir === undefined ? 'None' : 'APIKey');
   if (auth === 'APIKey' && apiKeysDir === undefined)
     problems.push(`${serverEnv.auth}=APIKey needs ${serverEnv.apiKeysDir}: the folder with one key a file.`);
+  const brokerDir = text(serverEnv.brokerDir);
+  const audience = text(serverEnv.tokenAudience);
+  if (auth === 'ServiceAccount' && (brokerDir === undefined || audience === undefined))
+    problems.push(
+      `${serverEnv.auth}=ServiceAccount needs ${serverEnv.brokerDir} and ${serverEnv.tokenAudience}, which the operator sets: use an SLMDeployment with spec.auth.type: ServiceAccount, or API keys.`,
+    );
+  const auditContent = choice(serverEnv.auditContent, SWITCH) === 'true';
   const certFile = text(serverEnv.tlsCertFile);
   const keyFile = text(serverEnv.tlsKeyFile);
   if ((certFile === undefined) !== (keyFile === undefined))
@@ -126,6 +137,10 @@ export function readConfig(given: Readonly<Record<string, string | undefined>>):
     promptCacheBytes: integer(serverEnv.promptCacheBytes, 0, Number.MAX_SAFE_INTEGER) ?? 0,
     auth,
     apiKeysDir,
+    tokens:
+      auth === 'ServiceAccount' && brokerDir !== undefined && audience !== undefined
+        ? { brokerDir, audience }
+        : undefined,
     drainTimeoutSeconds: integer(serverEnv.drainTimeoutSeconds, 0, 86_400) ?? 30,
     shutdownDelaySeconds: integer(serverEnv.shutdownDelaySeconds, 0, 3600) ?? 0,
     host: text(serverEnv.host),
@@ -133,7 +148,8 @@ export function readConfig(given: Readonly<Record<string, string | undefined>>):
     openaiPort,
     engine: choice(serverEnv.engine, ENGINES),
     logLevel: choice(serverEnv.logLevel, LOG_LEVELS) ?? 'info',
-    audit: choice(serverEnv.audit, SWITCH) === 'true',
+    audit: auditContent || choice(serverEnv.audit, SWITCH) === 'true',
+    auditContent,
     limits: {
       maxBodyBytes: integer(serverEnv.maxBodyBytes, 1024, 2 ** 30) ?? DEFAULT_LIMITS.maxBodyBytes,
       maxTokens: integer(serverEnv.maxTokens, 1, 16_777_216),

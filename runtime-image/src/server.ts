@@ -6,13 +6,14 @@ import fastify, { type FastifyBaseLogger, type FastifyInstance, LogController } 
 import { ApiError } from './api-error.ts';
 import type { Lifecycle } from './lifecycle.ts';
 import { DEFAULT_LIMITS, isTooDeep, type Limits } from './limits.ts';
-import { registerAudit } from './plugins/audit.ts';
-import { type KeyStore, registerAuth } from './plugins/auth.ts';
+import { type AuditOptions, registerAudit } from './plugins/audit.ts';
+import { type Authenticator, registerAuth } from './plugins/auth.ts';
 import { registerDrain } from './plugins/drain.ts';
 import { registerErrors } from './plugins/errors.ts';
 import { registerFacts } from './plugins/facts.ts';
 import { registerLimits, tooDeep } from './plugins/limits.ts';
 import { Metrics, registerMetrics } from './plugins/metrics.ts';
+import { registerRequestId, requestId } from './plugins/request-id.ts';
 import { registerAnthropic } from './routes/anthropic/routes.ts';
 import { registerOllamaEmbeddings } from './routes/ollama/embeddings.ts';
 import { registerManagementRefusals } from './routes/ollama/management.ts';
@@ -27,11 +28,11 @@ import { ServedModels } from './routes/served-model.ts';
 
 export interface AppOptions {
   readonly lifecycle: Lifecycle;
-  /** Undefined: nobody needs a key. */
-  readonly keys: KeyStore | undefined;
+  /** Undefined: everybody may ask. */
+  readonly auth: Authenticator | undefined;
   readonly log: FastifyBaseLogger;
-  /** Takes the lines of the audit log; undefined: none is kept. */
-  readonly audit?: ((line: string) => void) | undefined;
+  /** Undefined: no audit log is kept. */
+  readonly audit?: AuditOptions | undefined;
   /** Default: those that hold without settings. */
   readonly limits?: Limits | undefined;
   /** Server processes that crashed before this one, by cause. */
@@ -47,6 +48,7 @@ export function makeApp(options: AppOptions): FastifyInstance {
     loggerInstance: log,
     logController: new LogController({ disableRequestLogging: true }),
     bodyLimit: limits.maxBodyBytes,
+    genReqId: (request) => requestId(request),
   });
   // Ollama takes JSON whatever the content type says, and its documented curl calls send none.
   app.removeAllContentTypeParsers();
@@ -64,12 +66,13 @@ export function makeApp(options: AppOptions): FastifyInstance {
   const api = { lifecycle, metrics, served, now: options.now ?? Date.now };
   registerErrors(app);
   registerFacts(app);
+  registerRequestId(app);
   registerLimits(app, limits);
   registerOpenApi(app);
   registerMetrics(app, metrics);
   registerDrain(app, lifecycle);
   if (options.audit) registerAudit(app, options.audit, api.now);
-  if (options.keys) registerAuth(app, options.keys);
+  if (options.auth) registerAuth(app, options.auth);
   registerOperations(app, { lifecycle, metrics });
   registerOpenAi(app, api);
   registerOpenAiEmbeddings(app, api);

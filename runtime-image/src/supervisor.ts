@@ -92,6 +92,8 @@ export async function supervise(env: NodeJS.ProcessEnv): Promise<void> {
   const ended = (code: number | null, signal: NodeJS.Signals | null) => {
     const cause = signal ?? (code === EXCEPTION_EXIT_CODE ? 'exception' : undefined);
     const exitCode = signal === null ? (code ?? 1) : 128 + constants.signals[signal];
+    // It had not yet learnt to end in good order, and ended as asked.
+    if (stopping !== undefined && signal === stopping) process.exit(0);
     if (stopping !== undefined || cause === undefined || !CRASHES.has(cause)) process.exit(exitCode);
     const wait = crashes.add(cause, performance.now());
     if (wait === undefined)

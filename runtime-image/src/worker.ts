@@ -3,11 +3,12 @@
  */
 import { setTimeout as delay } from 'node:timers/promises';
 import { type Logger, pino } from 'pino';
-import { readConfig } from './config.ts';
+import { type Config, readConfig } from './config.ts';
 import { fail } from './failures.ts';
 import { Lifecycle } from './lifecycle.ts';
 import type { Listeners } from './listeners.ts';
 import { openModels, startModels } from './models/start.ts';
+import type { Authenticator } from './plugins/auth.ts';
 import { EXCEPTION_EXIT_CODE, type WorkerState } from './worker-state.ts';
 
 const started = performance.now();
@@ -30,20 +31,18 @@ export async function serve(env: NodeJS.ProcessEnv, state: WorkerState | undefin
     base: null,
     formatters: { level: (label) => ({ level: label }) },
   });
-  const lifecycle = new Lifecycle(await openModels(config, log));
 
-  let listeners: Listeners | undefined;
+  let running: { readonly lifecycle: Lifecycle; readonly listeners: Listeners } | undefined;
   let stopping = false;
   const stop = async (signal: NodeJS.Signals) => {
     if (stopping) return;
     stopping = true;
     log.info({ signal }, 'stopping');
     let finished = true;
-    if (listeners) {
+    if (running) {
       const { shutDown } = await import('./shutdown.ts');
       finished = await shutDown({
-        lifecycle,
-        listeners,
+        ...running,
         // Ctrl-C is a person who waits.
         delaySeconds: signal === 'SIGTERM' ? config.shutdownDelaySeconds : 0,
         timeoutSeconds: config.drainTimeoutSeconds,
@@ -57,6 +56,7 @@ export async function serve(env: NodeJS.ProcessEnv, state: WorkerState | undefin
   process.on('SIGTERM', (signal) => void stop(signal));
   process.on('SIGINT', (signal) => void stop(signal));
 
+  const lifecycle = new Lifecycle(await openModels(config, log));
   // Without its supervisor nobody would ever end it.
   process.once('disconnect', () => process.exit(1));
   process.channel?.unref();
@@ -65,35 +65,54 @@ export async function serve(env: NodeJS.ProcessEnv, state: WorkerState | undefin
   // Awaited below; until then a failure must not count as unhandled.
   loading.catch(() => undefined);
 
-  const [{ makeApp }, { listen }, { KeyStore }] = await Promise.all([
+  const [{ makeApp }, { listen }, auth] = await Promise.all([
     import('./server.ts'),
     import('./listeners.ts'),
-    import('./plugins/auth.ts'),
+    makeAuthenticator(config, log),
   ]);
-  const keys =
-    config.auth === 'APIKey' && config.apiKeysDir !== undefined ? new KeyStore(config.apiKeysDir, log) : undefined;
-  await keys?.open();
   const certificate = config.tls && new (await import('./certificate.ts')).Certificate(config.tls, log);
   await certificate?.open();
   const app = makeApp({
     lifecycle,
-    keys,
+    auth,
     log,
-    audit: config.audit ? (line) => process.stdout.write(line) : undefined,
+    audit: config.audit ? { write: (line) => process.stdout.write(line), content: config.auditContent } : undefined,
     restarts: state?.restarts,
     limits: config.limits,
   });
   const crashed = Object.keys(state?.restarts ?? {}).length > 0;
   if (crashed) await Promise.race([loading, delay(RELOAD_MS)]);
   const own = [config.port, ...(config.openaiPort === undefined ? [] : [config.openaiPort])];
-  listeners = await listen(app, config.host, state?.sockets.map((fd) => ({ fd })) ?? own, {
+  const listeners = await listen(app, config.host, state?.sockets.map((fd) => ({ fd })) ?? own, {
     limits: config.limits,
     certificate,
   });
+  running = { lifecycle, listeners };
   const models = lifecycle.models.entries.flatMap((entry) => entry.spec.names);
   log.info({ ports: listeners.ports, models, pid: process.pid }, 'listening');
   await loading;
   // From here on another process would serve where this one failed.
   process.removeAllListeners('uncaughtException');
   process.on('uncaughtException', (error) => fail(error, EXCEPTION_EXIT_CODE));
+}
+
+/** Loads only what the setting needs. */
+async function makeAuthenticator(config: Config, log: Logger): Promise<Authenticator | undefined> {
+  if (config.tokens) {
+    const [{ BrokerClient }, { ServiceAccounts }] = await Promise.all([
+      import('./plugins/broker-client.ts'),
+      import('./plugins/service-accounts.ts'),
+    ]);
+    const broker = new BrokerClient(config.tokens.brokerDir);
+    return new ServiceAccounts({
+      review: (token) => broker.review(token),
+      audience: config.tokens.audience,
+      log,
+    });
+  }
+  if (config.auth !== 'APIKey' || config.apiKeysDir === undefined) return undefined;
+  const { KeyStore } = await import('./plugins/auth.ts');
+  const keys = new KeyStore(config.apiKeysDir, log);
+  await keys.open();
+  return keys;
 }

@@ -1,9 +1,10 @@
 /**
  * The audit log: one line of JSON for each API request, on the standard output. Says who asked which model for how much
- * and how it ended; never what was asked or answered, never a key.
+ * and how it ended; what was asked and answered only where that is switched on, never a key.
  */
 import type { FastifyInstance } from 'fastify';
 import { isOperations } from '../routes/operations.ts';
+import type { Caller } from './auth.ts';
 import { CLIENT_GONE } from './metrics.ts';
 
 /** A line of the log. */
@@ -11,8 +12,12 @@ export interface AuditRecord {
   readonly type: 'audit';
   /** RFC 3339. */
   readonly time: string;
-  /** The first digits of the key's SHA-256; null where nobody needs a key, or none was known. */
-  readonly key: string | null;
+  /** As in the answer's header X-Request-Id. */
+  readonly requestId: string;
+  /** The address at the other end of the connection: a proxy's, where there is one. */
+  readonly client: string;
+  /** Null where nobody needs to say who they are, or nobody known did. */
+  readonly caller: Caller | null;
   readonly method: string;
   /** The route's pattern. */
   readonly route: string;
@@ -23,28 +28,45 @@ export interface AuditRecord {
   /** 499: the client hung up. */
   readonly status: number;
   readonly latencyMs: number;
+  /** To the first part of the answer; null where there was none. */
+  readonly firstTokenMs: number | null;
+  /** The request's body, where content is asked for. */
+  readonly request?: unknown;
+  /** The answer's text, where content is asked for. */
+  readonly answer?: string;
+}
+
+export interface AuditOptions {
+  /** Takes a line with its end. */
+  readonly write: (line: string) => void;
+  /** Adds what was asked and answered. Default false. */
+  readonly content?: boolean | undefined;
 }
 
 /** @param now milliseconds since 1970 */
-export function registerAudit(app: FastifyInstance, write: (line: string) => void, now: () => number): void {
+export function registerAudit(app: FastifyInstance, { write, content = false }: AuditOptions, now: () => number): void {
   app.addHook('onRequest', async (request, reply) => {
     if (isOperations(request)) return;
-    const started = performance.now();
     const time = new Date(now()).toISOString();
+    const { facts } = request;
+    if (content) facts.answer = '';
     // `close` comes last, also after `finish`: by then the answer's tokens are counted.
     reply.raw.once('close', () => {
-      const { facts } = request;
       const record: AuditRecord = {
         type: 'audit',
         time,
-        key: facts.keyId ?? null,
+        requestId: request.id,
+        client: request.ip,
+        caller: facts.caller ?? null,
         method: request.method,
         route: request.routeOptions.url ?? 'unknown',
         model: facts.model ?? null,
         promptTokens: facts.promptTokens,
         completionTokens: facts.completionTokens,
         status: reply.raw.writableEnded ? reply.raw.statusCode : CLIENT_GONE,
-        latencyMs: Math.round(performance.now() - started),
+        latencyMs: Math.round(performance.now() - facts.started),
+        firstTokenMs: facts.firstPartMs === undefined ? null : Math.round(facts.firstPartMs),
+        ...(content ? { request: request.body ?? null, answer: facts.answer ?? '' } : {}),
       };
       write(`${JSON.stringify(record)}\n`);
     });

@@ -1,5 +1,5 @@
 /**
- * API keys: read from a folder with one key a file (a mounted Secret), re-read when it changes, compared in constant
+ * Who may ask. Owns what a client may present and where; API keys are here, ServiceAccounts beside. Keys are read from a folder with one key a file (a mounted Secret), re-read when it changes, compared in constant
  * time. Keys live here as digests only and are never logged.
  */
 import { createHash, timingSafeEqual } from 'node:crypto';
@@ -19,7 +19,24 @@ interface Key {
   readonly digest: Buffer;
 }
 
-export class KeyStore {
+/** Who asks; nothing of it is secret. */
+export type Caller =
+  /** The key's file, and the first digits of its SHA-256, which tell keys apart and give none away. */
+  | { readonly type: 'APIKey'; readonly name: string; readonly id: string }
+  /** `NAMESPACE/NAME`. */
+  | { readonly type: 'ServiceAccount'; readonly name: string };
+
+/** Tells callers apart. */
+export interface Authenticator {
+  /** What to say to a client that presents nothing. */
+  readonly missing: string;
+  /** @throws ApiError for what a client presents in vain */
+  authenticate(presented: string): Caller | Promise<Caller>;
+}
+
+export class KeyStore implements Authenticator {
+  readonly missing =
+    'an API key is missing: send the header "Authorization: Bearer KEY"; the key is in the Secret of the SLMDeployment';
   readonly #folder: string;
   readonly #log: FastifyBaseLogger;
   #keys: readonly Key[] = [];
@@ -73,6 +90,14 @@ export class KeyStore {
     }
   }
 
+  authenticate(presented: string): Caller {
+    const key = this.find(presented);
+    if (key) return { type: 'APIKey', ...key };
+    throw new ApiError(401, 'the API key is not valid: take a current one from the Secret of the SLMDeployment', {
+      code: 'invalid_api_key',
+    });
+  }
+
   /** @returns the key's name and the first digits of its digest, or undefined for a wrong one */
   find(presented: string): { readonly name: string; readonly id: string } | undefined {
     const digest = digestOf(presented);
@@ -83,32 +108,28 @@ export class KeyStore {
   }
 }
 
-/** Refuses API requests without a known key. */
-export function registerAuth(app: FastifyInstance, keys: KeyStore): void {
+/** Refuses API requests of callers that are not known. */
+export function registerAuth(app: FastifyInstance, authenticator: Authenticator): void {
   app.addHook('onRequest', async (request, reply) => {
     if (isOperations(request)) return;
     const presented = presentedKey(request);
-    const key = presented === undefined ? undefined : keys.find(presented);
-    if (key) {
-      request.facts.tenant = key.name;
-      request.facts.keyId = key.id;
-      return;
+    try {
+      if (presented === undefined) throw new ApiError(401, authenticator.missing, { code: 'invalid_api_key' });
+      const caller = await authenticator.authenticate(presented);
+      request.facts.caller = caller;
+      request.facts.tenant = caller.name;
+    } catch (error) {
+      if (error instanceof ApiError && error.status === 401) reply.header('www-authenticate', 'Bearer');
+      throw error;
     }
-    reply.header('www-authenticate', 'Bearer');
-    throw new ApiError(
-      401,
-      presented === undefined
-        ? 'an API key is missing: send the header "Authorization: Bearer KEY"; the key is in the Secret of the SLMDeployment'
-        : 'the API key is not valid: take a current one from the Secret of the SLMDeployment',
-      { code: 'invalid_api_key' },
-    );
   });
 }
 
+/** As OpenAI's and Ollama's clients send it, as Anthropic's do, and as Azure's do. */
 function presentedKey(request: FastifyRequest): string | undefined {
-  const bearer = /^Bearer +(.+)$/i.exec(request.headers.authorization ?? '')?.[1];
-  const header = request.headers['x-api-key'];
-  return (bearer ?? (typeof header === 'string' ? header : undefined))?.trim();
+  const { authorization, 'x-api-key': anthropic, 'api-key': azure } = request.headers;
+  const found = /^Bearer +(.+)$/i.exec(authorization ?? '')?.[1] ?? anthropic ?? azure;
+  return typeof found === 'string' && found.trim() !== '' ? found.trim() : undefined;
 }
 
 function digestOf(text: string): Buffer {

@@ -1,18 +1,25 @@
 /**
  * What is known of a request beyond its body: whose it is, and what it cost. Filled in on the way, read by the audit
- * log and by the scheduler's fair turns. Never holds content.
+ * log and by the scheduler's fair turns. Holds content only where the audit log is told to have it.
  */
 import type { FastifyInstance } from 'fastify';
+import type { Caller } from './auth.ts';
 
 export interface RequestFacts {
-  /** The name of the API key; undefined where nobody needs one. */
+  /** By performance.now(). */
+  readonly started: number;
+  /** Who asks; undefined where nobody needs to say, and for strangers. */
+  caller: Caller | undefined;
+  /** Whose turn it takes: the caller's name. */
   tenant: string | undefined;
-  /** The first digits of the key's SHA-256: tells keys apart and gives none away. */
-  keyId: string | undefined;
   /** The name that the client used. */
   model: string | undefined;
   promptTokens: number;
   completionTokens: number;
+  /** Milliseconds from the request to the first part of its answer; undefined: there was none. */
+  firstPartMs: number | undefined;
+  /** The answer's text, for an audit log that is to have it; undefined: nobody wants it. */
+  answer: string | undefined;
   /** How long the request waited for its model, in milliseconds. */
   loadMs: number;
   /** Aborted with an ApiError when the time of the request is over; undefined: it has all the time. */
@@ -30,11 +37,14 @@ export function registerFacts(app: FastifyInstance): void {
   app.decorateRequest('facts');
   app.addHook('onRequest', async (request) => {
     request.facts = {
+      started: performance.now(),
+      caller: undefined,
       tenant: undefined,
-      keyId: undefined,
       model: undefined,
       promptTokens: 0,
       completionTokens: 0,
+      firstPartMs: undefined,
+      answer: undefined,
       loadMs: 0,
       deadline: undefined,
     };

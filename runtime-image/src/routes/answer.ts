@@ -9,6 +9,7 @@ import { ApiError } from '../api-error.ts';
 import type { ChatMessage, PromptSegment, RenderOptions } from '../chat-template.ts';
 import type { EndPart, GeneratedLogprob, GenerateRequest, Generation, TextPart, Token } from '../engines/engine.ts';
 import type { LoadedModel } from '../lifecycle.ts';
+import type { RequestFacts } from '../plugins/facts.ts';
 import { expectNothing, expectReading, limitTokens } from '../plugins/limits.ts';
 import type { Metrics } from '../plugins/metrics.ts';
 import { AnswerReader, type ReaderOptions, type ToolCall } from './tool-calls.ts';
@@ -102,6 +103,7 @@ export function startAnswers(
         reading,
         ended,
         gone,
+        facts,
       ),
     );
   } catch (error) {
@@ -128,14 +130,18 @@ async function* readParts(
   reading: ReaderOptions | undefined,
   ended: (end: EndPart) => void,
   gone: AbortController,
+  facts: RequestFacts,
 ): AsyncGenerator<AnswerPart, void> {
   const reader = reading === undefined ? undefined : new AnswerReader(reading);
   let calls = 0;
+  let reasoningTokens = 0;
   /** Of tokens whose text is held back. */
   let scores: GeneratedLogprob[] | undefined;
   try {
     for await (const part of generation) {
+      facts.firstPartMs ??= performance.now() - facts.started;
       if (part.type === 'text') {
+        if (facts.answer !== undefined) facts.answer += part.text;
         if (!reader) {
           yield part;
           continue;
@@ -150,7 +156,10 @@ async function* readParts(
             : new ApiError(503, 'the server shut down before the answer was complete');
       }
       if (reader) {
+        const thought = reader.thinks;
         const read = part.type === 'text' ? reader.push(part.text) : reader.end();
+        // The tags of a thought are part of it.
+        if (part.type === 'text' && (thought || reader.thinks)) reasoningTokens += part.tokens ?? 0;
         if (read.thinking !== '') yield { type: 'thinking', text: read.thinking };
         if (read.text !== '' || (part.type === 'end' && scores)) {
           yield { type: 'text', text: read.text, ...(scores ? { logprobs: scores } : {}) };
@@ -158,7 +167,7 @@ async function* readParts(
         }
         for (const call of read.calls) yield { type: 'call', call, index: calls++ };
       }
-      if (part.type === 'end') yield { type: 'end', end: part, calls };
+      if (part.type === 'end') yield { type: 'end', end: { ...part, reasoningTokens }, calls };
     }
   } catch (error) {
     gone.abort();

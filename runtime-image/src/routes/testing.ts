@@ -5,9 +5,11 @@ import type { FastifyInstance } from 'fastify';
 import { pino } from 'pino';
 import { createFakeEngine, type FakeEngineOptions } from '../engines/fake.ts';
 import { Lifecycle } from '../lifecycle.ts';
+import { DEFAULT_LIMITS, type Limits } from '../limits.ts';
 import { makeSpec } from '../models/model-spec.ts';
 import { ModelRegistry } from '../models/registry.ts';
-import type { KeyStore } from '../plugins/auth.ts';
+import type { AuditOptions } from '../plugins/audit.ts';
+import type { Authenticator } from '../plugins/auth.ts';
 import { makeApp } from '../server.ts';
 
 export interface TestServer {
@@ -19,8 +21,9 @@ export interface TestServer {
 export function makeTestServer(
   options: FakeEngineOptions & {
     readonly loading?: boolean;
-    readonly keys?: KeyStore;
-    readonly audit?: (line: string) => void;
+    readonly auth?: Authenticator;
+    readonly audit?: AuditOptions;
+    readonly limits?: Partial<Limits>;
   } = {},
 ): TestServer {
   const lifecycle = new Lifecycle(
@@ -31,7 +34,8 @@ export function makeTestServer(
   );
   const app = makeApp({
     lifecycle,
-    keys: options.keys,
+    auth: options.auth,
+    limits: { ...DEFAULT_LIMITS, ...options.limits },
     audit: options.audit,
     log: pino({ level: 'silent' }),
     now: () => Date.UTC(2026, 10, 23),
