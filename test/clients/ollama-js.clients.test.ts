@@ -149,6 +149,17 @@ describe('generate', () => {
   });
 });
 
+test('a conversation that is too long loses its oldest turns', async () => {
+  const long = { role: 'user', content: 'one more word '.repeat(1000) };
+  const answer = await client.chat({
+    model: MODEL,
+    messages: [long, { role: 'assistant', content: 'Well.' }, ...messages],
+    options: exact,
+  });
+  expect(answer.message.content).toBe('The capital of France is Paris.');
+  expect(answer.prompt_eval_count).toBeLessThan(100);
+});
+
 test('embeddings: many texts, and the older endpoint for one', async () => {
   const { embeddings, prompt_eval_count } = await client.embed({
     model: MODEL,
@@ -198,12 +209,12 @@ describe('errors are the client’s own, with a sentence to act on', () => {
     ]);
   });
 
-  test('a prompt that is too long', async () => {
-    const content = 'one more word '.repeat(1000);
-    expect(await failure(client.chat({ model: MODEL, messages: [{ role: 'user', content }] }))).toEqual([
+  test('a text to embed that is too long and may not be cut', async () => {
+    const input = 'one more word '.repeat(1000);
+    expect(await failure(client.embed({ model: MODEL, input, truncate: false }))).toEqual([
       'ResponseError',
       400,
-      expect.stringMatching(/the prompt has \d+ tokens and this server's context holds 1024/),
+      expect.stringMatching(/has \d+ tokens and this server's context holds 1024/),
     ]);
   });
 

@@ -51,7 +51,7 @@ const HEADER_LIMIT = 8 * 1024 * 1024;
 export async function modelWithTools(): Promise<string> {
   const { path: original, size } = await smollm2();
   const name = `smollm2-tools-${createHash('sha256').update(TEMPLATE).digest('hex').slice(0, 12)}.gguf`;
-  const file = path.join(cacheDir, 'models', name);
+  const file = path.join(cacheDir, 'clients', name);
   if ((await stat(file).catch(() => undefined)) !== undefined) return file;
   const head = Buffer.alloc(Math.min(size, HEADER_LIMIT));
   const handle = await open(original);

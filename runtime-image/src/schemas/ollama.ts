@@ -135,8 +135,9 @@ export const GenerateRequest = Type.Object({
 export type GenerateRequest = Static<typeof GenerateRequest>;
 
 export const ShowRequest = Type.Object({
-  model: Type.Optional(modelName),
-  name: Type.Optional(modelName),
+  model: Type.Optional(text),
+  // The older name of the same; Ollama's Go package always sends it, mostly empty.
+  name: Type.Optional(text),
   verbose: flag,
 });
 

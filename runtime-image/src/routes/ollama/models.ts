@@ -78,8 +78,8 @@ export function registerOllamaModels(app: FastifyInstance, options: ApiOptions):
 
   app.post('/api/show', { config: { summary: 'Facts about a model', body: ShowRequest } }, async (request) => {
     const body = checkBody(ShowRequest, request.body);
-    const name = body.model ?? body.name;
-    if (name === undefined) throw new ApiError(400, 'model is required', { param: 'model' });
+    const name = body.model || body.name;
+    if (!name) throw new ApiError(400, 'model is required', { param: 'model' });
     const entry = await served.require(name, request);
     const facts = await factsFor(entry);
     const { defaults, path } = entry.spec;
