@@ -98,7 +98,7 @@ interface Written {
   readonly reason: string;
 }
 
-async function write({ target }: RunningServer, route: string, body: object): Promise<Written> {
+async function write({ target, side }: RunningServer, route: string, body: object): Promise<Written> {
   const response = await fetch(`http://127.0.0.1:${target.port}${route}`, {
     method: 'POST',
     headers: { 'content-type': 'application/json' },
@@ -111,11 +111,13 @@ async function write({ target }: RunningServer, route: string, body: object): Pr
     choices: { text?: string; message?: { content: string }; finish_reason: string }[];
     usage: { prompt_tokens: number; completion_tokens: number };
   };
+  const reason = choices[0]?.finish_reason ?? '';
   return {
     text: choices[0]?.text ?? choices[0]?.message?.content ?? '',
     promptTokens: usage.prompt_tokens,
-    completionTokens: usage.completion_tokens,
-    reason: choices[0]?.finish_reason ?? '',
+    // llama-server counts the token that ends an answer too.
+    completionTokens: usage.completion_tokens - (side.name !== 'ours' && reason === 'stop' ? 1 : 0),
+    reason,
   };
 }
 
