@@ -81,7 +81,7 @@ export class ChatTemplate implements PromptTemplate {
 
   /** Whether the template knows of thinking. */
   get supportsThinking(): boolean {
-    return /\b(enable_thinking|thinking|reasoning_content|reasoning_effort)\b/.test(this.#source);
+    return /\b(enable_thinking|thinking|reasoning_content|reasoning_effort)\b|<\/?think>/.test(this.#source);
   }
 
   /**

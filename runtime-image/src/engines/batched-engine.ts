@@ -114,13 +114,20 @@ export class BatchedEngine implements Engine {
     const scored = request.logprobs === undefined ? undefined : new ScoreQueue();
     const tokens: Token[] = [];
     let unsent = '';
+    let counted = 0;
     let stopped = false;
     let ended = false;
     const flush = () => {
       const scores = scored?.take(ended && !stopped ? Number.POSITIVE_INFINITY : output.released) ?? [];
-      if (unsent !== '' || scores.length > 0)
-        stream.push({ type: 'text', text: unsent, ...(scored ? { logprobs: scores } : {}) });
+      if (unsent === '' && scores.length === 0) return;
+      stream.push({
+        type: 'text',
+        text: unsent,
+        tokens: tokens.length - counted,
+        ...(scored ? { logprobs: scores } : {}),
+      });
       unsent = '';
+      counted = tokens.length;
     };
     this.#scheduler.submit({
       prompt: request.prompt,

@@ -115,6 +115,8 @@ export interface GeneratedLogprob extends TokenLogprob {
 export interface TextPart {
   readonly type: 'text';
   readonly text: string;
+  /** Tokens that were generated since the part before. */
+  readonly tokens?: number;
   /** Of the tokens that this text completes, when they were asked for. */
   readonly logprobs?: readonly GeneratedLogprob[];
 }
@@ -129,6 +131,8 @@ export interface EndPart {
   /** Prompt tokens that were known already and cost nothing. */
   readonly cachedTokens: number;
   readonly completionTokens: number;
+  /** Of these, thoughts; known to whoever reads the text. */
+  readonly reasoningTokens?: number;
   /** Tokens that a full context gave up while the answer went on. */
   readonly discardedTokens: number;
   /** The generated tokens. */

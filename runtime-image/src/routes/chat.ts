@@ -16,6 +16,9 @@ export type ToolChoice = 'auto' | 'none' | 'required' | { readonly name: string 
 export const EFFORTS = ['minimal', 'low', 'medium', 'high'] as const;
 export type Effort = (typeof EFFORTS)[number];
 
+/** What a model writes that had nothing to think about. */
+const NO_THOUGHT = '\n</think>\n\n';
+
 export interface ChatTask {
   readonly messages: readonly ChatMessage[];
   readonly tools: readonly ToolDefinition[];
@@ -74,14 +77,16 @@ export function prepareChat(model: LoadedModel, task: ChatTask): PreparedChat {
       ...(known && offered.length > 0 ? { tools: offered.map((tool) => ({ type: 'function', function: tool })) } : {}),
       variables: thinkingVariables(task.think, grammar !== undefined),
     });
-    return { segments, prompt: textPrompt(model, segments) };
+    const opened = /<think>\s*$/.test(segments.at(-1)?.text ?? '');
+    // Some templates always begin a thought. One that nobody wants ends there; a grammar leaves no room for it.
+    const unwanted = opened && (task.think === false || grammar !== undefined);
+    if (unwanted) segments.push({ text: NO_THOUGHT, special: true });
+    return { prompt: textPrompt(model, segments), begun: opened && !unwanted };
   };
   const { rendered, keep } = task.overflow
     ? fitMessages(messages, render, task.overflow, task.answer.maxTokens)
     : { rendered: render(messages), keep: undefined };
-  const { segments, prompt } = rendered;
-  const begun = /<think>\s*$/.test(segments.at(-1)?.text ?? '');
-  // A grammar leaves no room for thoughts.
+  const { prompt, begun } = rendered;
   const thinking = grammar ? undefined : begun ? 'begun' : template?.supportsThinking === true ? 'allowed' : undefined;
   const reading: ReaderOptions | undefined =
     offered.length === 0 && thinking === undefined

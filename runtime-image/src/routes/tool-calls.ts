@@ -65,6 +65,11 @@ export class AnswerReader {
     if (options.thinking === 'begun') this.#trimNext = true;
   }
 
+  /** Whether what comes next belongs to a thought. */
+  get thinks(): boolean {
+    return this.#state === 'thinking';
+  }
+
   push(text: string): Reading {
     this.#held += text;
     return this.#read(false);

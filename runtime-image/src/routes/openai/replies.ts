@@ -25,11 +25,13 @@ export function usageOf(ends: readonly EndPart[], each = ends.length): unknown {
   const firsts = ends.filter((_, index) => index % each === 0);
   const prompt = sum((end) => end.promptTokens, firsts);
   const completion = sum((end) => end.completionTokens, ends);
+  const reasoning = sum((end) => end.reasoningTokens ?? 0, ends);
   return {
     prompt_tokens: prompt,
     completion_tokens: completion,
     total_tokens: prompt + completion,
     prompt_tokens_details: { cached_tokens: sum((end) => end.cachedTokens, firsts) },
+    ...(reasoning === 0 ? {} : { completion_tokens_details: { reasoning_tokens: reasoning } }),
   };
 }
 

@@ -61,7 +61,7 @@ export class ResponseWriter {
             input_tokens: end.promptTokens,
             input_tokens_details: { cached_tokens: end.cachedTokens },
             output_tokens: end.completionTokens,
-            output_tokens_details: { reasoning_tokens: 0 },
+            output_tokens_details: { reasoning_tokens: end.reasoningTokens ?? 0 },
             total_tokens: end.promptTokens + end.completionTokens,
           }
         : null,
