@@ -1,5 +1,6 @@
 import { describe, expect, test } from 'vitest';
 import { readConfig } from './config.ts';
+import { withAliases } from './config-aliases.ts';
 import { StartupError } from './failures.ts';
 
 const MODEL = { SLM_MODEL_PATH: '/model' };
@@ -59,6 +60,20 @@ test('hosts as Ollama writes them', () => {
     ['localhost', 'localhost', 11434],
     ['http://[::]/', undefined, 11434],
   ]);
+});
+
+test('Foundry Local’s model is a path or a name, and its hardware an order of preference', () => {
+  const translated = (FOUNDRY_MODEL: string) => withAliases({ FOUNDRY_MODEL, FOUNDRY_HARDWARE: 'npu, gpu,cpu' });
+  expect(translated('./models')).toMatchObject({ env: { SLM_MODEL_PATH: './models' }, problems: [] });
+  expect(translated('microsoft/phi-4-mini')).toMatchObject({
+    env: { SLM_SERVED_NAMES: '["microsoft/phi-4-mini"]' },
+    problems: [],
+  });
+});
+
+test('an upper bound of a GPU’s memory is kept without one', () => {
+  expect(withAliases({ OLLAMA_MAX_VRAM: '8G' }).problems).toEqual([]);
+  expect(withAliases({ OLLAMA_MAX_VRAM: 'much' }).problems).toHaveLength(1);
 });
 
 describe('what cannot be honoured is refused with a sentence', () => {

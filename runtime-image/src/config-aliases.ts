@@ -50,7 +50,8 @@ const ALIASES: Readonly<Record<string, (value: string, name: string) => Translat
   OLLAMA_KEEP_ALIVE: same(serverEnv.keepAlive),
   OLLAMA_GPU_LAYERS: only(/^0$/, 'this server computes on the CPU'),
   OLLAMA_NUM_GPU: only(/^0$/, 'this server computes on the CPU'),
-  OLLAMA_MAX_VRAM: only(/^0$/, 'this server computes on the CPU'),
+  // An upper bound: a server that computes on the CPU keeps it, whatever it is.
+  OLLAMA_MAX_VRAM: only(/^\d+(?:\.\d+)?\s*(?:[kmgt]i?)?b?$/i, 'it must be a size such as 8G'),
   OLLAMA_MULTIUSER_CACHE: only(FALSE, 'prompts are shared between requests as they come'),
   OLLAMA_NOPRUNE: only(/^.*$/, ''),
   OLLAMA_MODELS: same(serverEnv.modelsDir),
@@ -64,8 +65,13 @@ const ALIASES: Readonly<Record<string, (value: string, name: string) => Translat
   },
   OLLAMA_SCHED_SPREAD: only(FALSE, 'this server computes on the CPU'),
   OLLAMA_GPU_OVERHEAD: only(/^0$/, 'this server computes on the CPU'),
-  FOUNDRY_MODEL: same(serverEnv.modelPath),
-  FOUNDRY_HARDWARE: only(/^(?:cpu|auto)$/i, 'this server computes on the CPU'),
+  // A path, or the name under which clients ask for the model that another setting points to.
+  FOUNDRY_MODEL: (value) =>
+    /^\.{0,2}\/|\.gguf$/i.test(value)
+      ? { set: { [serverEnv.modelPath]: value } }
+      : { set: { [serverEnv.servedNames]: JSON.stringify([value]) } },
+  // An order of preference: a server on the CPU can only be its last resort.
+  FOUNDRY_HARDWARE: only(/^(?:\s*\w+\s*,)*\s*(?:cpu|auto)\s*(?:,|$)/i, 'this server computes on the CPU'),
 };
 
 /**
