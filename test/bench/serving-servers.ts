@@ -4,10 +4,12 @@
  */
 import { type ChildProcess, fork, spawn } from 'node:child_process';
 import { existsSync } from 'node:fs';
-import { readdir, readFile, rm, stat } from 'node:fs/promises';
+import { open, readdir, readFile, rm, stat } from 'node:fs/promises';
 import { createServer } from 'node:net';
 import path from 'node:path';
 import { serverEnv } from '@slm-operator/crds/contract';
+import { estimateMemory } from '@slm-operator/operator/deployment/memory';
+import { MAX_HEADER_BYTES, parseGgufHeader } from '@slm-operator/operator/sources/gguf-header';
 import { cacheDir } from '../cache.ts';
 import { lastLines } from '../cluster/errors.ts';
 import { layOut } from '../images/entries.ts';
@@ -23,6 +25,8 @@ export interface Setup {
   readonly slots: number;
   /** Tokens of context for each of them. */
   readonly contextPerSlot: number;
+  /** Memory in which ours keeps prompts whose slot is gone. */
+  readonly promptCacheBytes: number;
 }
 
 /** What it takes to start one side. */
@@ -63,8 +67,6 @@ export interface RunningServer extends AsyncDisposable {
   pids(): Promise<readonly number[]>;
 }
 
-/** What the operator gives a server of this size. */
-const PROMPT_CACHE_BYTES = 256 * 2 ** 20;
 const MODEL = 'model';
 /** Where our server keeps prompts, see state-files.ts there. */
 const MEMORY_FILES = '/dev/shm';
@@ -105,7 +107,7 @@ export async function ourSide(): Promise<Side> {
         [serverEnv.threads]: String(setup.threads),
         [serverEnv.parallelRequests]: String(setup.slots),
         [serverEnv.contextLength]: String(setup.contextPerSlot),
-        [serverEnv.promptCacheBytes]: String(PROMPT_CACHE_BYTES),
+        [serverEnv.promptCacheBytes]: String(setup.promptCacheBytes),
       },
     }),
   };
@@ -130,6 +132,21 @@ export function peerSide(binary: string): Side {
       env: { HOME: '/tmp' },
     }),
   };
+}
+
+/** The prompt cache that the operator gives a server with these settings when its spec says nothing. */
+export async function usualPromptCache({
+  model,
+  slots,
+  contextPerSlot,
+}: Omit<Setup, 'promptCacheBytes'>): Promise<number> {
+  const { size } = await stat(model);
+  await using file = await open(model);
+  const { buffer, bytesRead } = await file.read(Buffer.alloc(Math.min(size, MAX_HEADER_BYTES)), 0);
+  const parsed = parseGgufHeader(buffer.subarray(0, bytesRead));
+  const perThousand = parsed.kind === 'header' ? parsed.header.kvCachePer1kTokens : undefined;
+  const engine = { contextLength: contextPerSlot, parallelRequests: slots, kvCacheType: 'F16' } as const;
+  return estimateMemory(size, perThousand, engine).promptCache;
 }
 
 /** Starts one side on a free port; it is not ready yet. */

@@ -19,6 +19,7 @@ import {
   type Side,
   startGenerator,
   startServer,
+  usualPromptCache,
 } from './serving-servers.ts';
 
 const SLOTS = 8;
@@ -161,6 +162,8 @@ export const serving: Bench = async ({ runs, threads: asked, model, only, progre
   const threadCounts = asked ?? [Math.min(2, cpus().length)];
   const file = model ?? (await smollm2()).path;
   const sides = await prepare(progress);
+  const served = { model: file, threads: 1, slots: SLOTS, contextPerSlot: CONTEXT_PER_SLOT };
+  const shared = { ...served, promptCacheBytes: await usualPromptCache(served) };
   const chosen = servingScenarios.filter((name) => !only || name === 'start' || only.includes(name));
   describe?.(
     `${file.split('/').at(-1)}, ${SLOTS} slots of ${CONTEXT_PER_SLOT} tokens, prompts of about ${WORDS} words, ` +
@@ -174,7 +177,7 @@ export const serving: Bench = async ({ runs, threads: asked, model, only, progre
     const step = progress.step(run === 0 ? 'warming up' : `run ${run} of ${runs}`);
     const began = performance.now();
     for (const threads of threadCounts) {
-      const setup = { model: file, threads, slots: SLOTS, contextPerSlot: CONTEXT_PER_SLOT };
+      const setup = { ...shared, threads };
       const say = (what: string) => step.update(threadCounts.length > 1 ? `${threads} threads, ${what}` : what, left);
       const names = run === 0 ? (['start'] as const) : chosen;
       const seen = await round({ sides, setup, generator, names, prompts: makePrompts(`${run}`), run, say });

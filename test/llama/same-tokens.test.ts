@@ -18,7 +18,7 @@ vi.setConfig({ testTimeout: 120_000 });
 const TOKENS = 48;
 /** Our scheduler feeds prompts in chunks that depend on the machine's speed, but in none smaller than this. */
 const BATCH = 32;
-const setup = { threads: 1, slots: 1, contextPerSlot: 2048 };
+const setup = { threads: 1, slots: 1, contextPerSlot: 2048, promptCacheBytes: 0 };
 
 const whyNot = await whyNoCompiler();
 
