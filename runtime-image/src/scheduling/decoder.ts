@@ -66,6 +66,8 @@ export interface BatchItem {
   readonly tokens: readonly Token[];
   /** Whether a token will be sampled after the last of `tokens`. */
   readonly sampled: boolean;
+  /** Whether `tokens` are of a prompt; those that were sampled come one by one. */
+  readonly prompt: boolean;
 }
 
 /** Random state and penalties of one generation. */

@@ -142,7 +142,7 @@ describe('one request', () => {
     await submit(scheduler, range(50), { maxTokens: 4 });
     const { result } = await submit(scheduler, [...range(50), 7, 7, 7, 8, 9], { maxTokens: 1 });
     expect(result?.cachedTokens).toBe(53);
-    expect(batches.at(-1)).toEqual([{ slot: 0, position: 53, tokens: [8, 9], sampled: true }]);
+    expect(batches.at(-1)).toEqual([{ slot: 0, position: 53, tokens: [8, 9], sampled: true, prompt: true }]);
     await scheduler.close();
   });
 
@@ -199,7 +199,7 @@ describe('several requests', () => {
     await submit(scheduler, range(60, 9), { maxTokens: 4 });
     const back = await submit(scheduler, [...range(100), 1], { maxTokens: 4 });
     expect(back.result?.cachedTokens).toBe(100);
-    expect(batches.at(-4)).toEqual([{ slot: 0, position: 100, tokens: [1], sampled: true }]);
+    expect(batches.at(-4)).toEqual([{ slot: 0, position: 100, tokens: [1], sampled: true, prompt: true }]);
     decoder.restore = () => Promise.reject(new Error('the file is gone'));
     const lost = await submit(scheduler, [...range(60, 9), 1], { maxTokens: 4 });
     expect([lost.result?.cachedTokens, lost.tokens]).toEqual([0, [7, 7, 7, 7]]);

@@ -269,7 +269,7 @@ export class Scheduler {
         slot.job?.next === undefined
           ? (slot.job?.prompt.slice(position, position + planned.count) ?? [])
           : [slot.job.next];
-      return { slot: planned.slot, position, tokens, sampled: planned.sampled };
+      return { slot: planned.slot, position, tokens, sampled: planned.sampled, prompt: slot.job?.next === undefined };
     });
     const started = this.#now();
     this.#stepStarted = started;

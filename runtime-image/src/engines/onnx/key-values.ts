@@ -3,12 +3,13 @@
  * context that the attention writes into, or tensors that are replaced by longer ones at every run.
  */
 import type { Tensor } from 'onnxruntime-node';
+import type { Token } from '../../scheduling/decoder.ts';
 import type { CacheSpec } from './model-spec.ts';
 import { type Floats, floatTensor, makeFloats, type Runtime } from './session.ts';
 
 /** The content of a slot, kept aside: for each cache its heads one after another, without gaps. */
 export interface SavedKeyValues {
-  readonly length: number;
+  readonly tokens: readonly Token[];
   readonly caches: readonly Floats[];
   readonly bytes: number;
 }
@@ -19,49 +20,54 @@ export type Tensors = Record<string, Tensor | null>;
 export abstract class KeyValues {
   protected readonly runtime: Runtime;
   protected readonly specs: readonly CacheSpec[];
-  /** Tokens that are in it. */
-  #length = 0;
+  #tokens: Token[] = [];
 
   constructor(runtime: Runtime, specs: readonly CacheSpec[]) {
     this.runtime = runtime;
     this.specs = specs;
   }
 
+  /** Tokens that are in it. */
   get length(): number {
-    return this.#length;
+    return this.#tokens.length;
+  }
+
+  /** The last token that is in it. */
+  get last(): Token | undefined {
+    return this.#tokens.at(-1);
   }
 
   /** Forgets what lies behind the first `length` tokens. */
   truncate(length: number): void {
-    if (length >= this.#length) return;
+    if (length >= this.length) return;
     this.cut(length);
-    this.#length = length;
+    this.#tokens.length = length;
   }
 
   /** Adds to a run's inputs what is in it, and to its outputs where they are to go; null leaves that to ONNX Runtime. */
   abstract bind(feeds: Tensors, fetches: Tensors): void;
 
-  /** Takes over what a run of `count` more tokens gave. */
-  take(results: Readonly<Record<string, Tensor>>, count: number): void {
+  /** Takes over what a run of more tokens gave. */
+  take(results: Readonly<Record<string, Tensor>>, tokens: readonly Token[]): void {
     this.keep(results);
-    this.#length += count;
+    this.#tokens.push(...tokens);
   }
 
   save(): SavedKeyValues {
     const caches = this.specs.map((spec, index) => {
-      const saved = makeFloats(spec.type, spec.heads * this.#length * spec.width);
+      const saved = makeFloats(spec.type, spec.heads * this.length * spec.width);
       this.eachHead(index, (data, from, head) => {
-        const size = this.#length * spec.width;
+        const size = this.length * spec.width;
         saved.set(data.subarray(from, from + size), head * size);
       });
       return saved;
     });
-    return { length: this.#length, caches, bytes: caches.reduce((sum, one) => sum + one.byteLength, 0) };
+    return { tokens: this.#tokens.slice(), caches, bytes: caches.reduce((sum, one) => sum + one.byteLength, 0) };
   }
 
   restore(saved: SavedKeyValues): void {
     this.load(saved);
-    this.#length = saved.length;
+    this.#tokens = saved.tokens.slice();
   }
 
   protected abstract cut(length: number): void;
@@ -96,9 +102,9 @@ export class SharedKeyValues extends KeyValues {
   protected cut(): void {}
   protected keep(): void {}
 
-  protected load({ length, caches }: SavedKeyValues): void {
+  protected load({ tokens, caches }: SavedKeyValues): void {
     this.specs.forEach(({ width }, index) => {
-      const size = length * width;
+      const size = tokens.length * width;
       this.eachHead(index, (data, from, head) =>
         data.set(caches[index]?.subarray(head * size, (head + 1) * size) as Float32Array, from),
       );
@@ -119,7 +125,10 @@ export class GrowingKeyValues extends KeyValues {
 
   constructor(runtime: Runtime, specs: readonly CacheSpec[]) {
     super(runtime, specs);
-    this.#tensors = this.#from({ length: 0, bytes: 0, caches: specs.map(({ type }) => makeFloats(type, 0)) });
+    this.#tensors = this.#from(
+      0,
+      specs.map(({ type }) => makeFloats(type, 0)),
+    );
   }
 
   bind(feeds: Tensors, fetches: Tensors): void {
@@ -138,7 +147,7 @@ export class GrowingKeyValues extends KeyValues {
       });
       return kept;
     });
-    this.#tensors = this.#from({ length, caches, bytes: 0 });
+    this.#tensors = this.#from(length, caches);
   }
 
   protected keep(results: Readonly<Record<string, Tensor>>): void {
@@ -148,7 +157,10 @@ export class GrowingKeyValues extends KeyValues {
 
   protected load(saved: SavedKeyValues): void {
     // Copied: runs may not write into what others restore as well.
-    this.#tensors = this.#from({ ...saved, caches: saved.caches.map((one) => (one as Float32Array).slice()) });
+    this.#tensors = this.#from(
+      saved.tokens.length,
+      saved.caches.map((one) => (one as Float32Array).slice()),
+    );
   }
 
   protected eachHead(cache: number, visit: (data: Floats, from: number, head: number) => void): void {
@@ -157,7 +169,7 @@ export class GrowingKeyValues extends KeyValues {
     for (let head = 0; head < heads; head++) visit(data, head * this.#held * width, head);
   }
 
-  #from({ length, caches }: SavedKeyValues): Tensor[] {
+  #from(length: number, caches: readonly Floats[]): Tensor[] {
     this.#held = length;
     return this.specs.map(({ type, heads, width }, index) =>
       floatTensor(this.runtime, type, caches[index] as Floats, [1, heads, length, width]),

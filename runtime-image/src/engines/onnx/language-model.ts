@@ -63,10 +63,8 @@ export class LanguageModel {
       slot.truncate(item.position);
       if (slot.length !== item.position)
         throw new Error(`slot ${item.slot} holds ${slot.length} tokens and was to go on at ${item.position}`);
-      let logits: Floats | undefined;
-      for (let from = 0; from < item.tokens.length; from += this.#longestRun)
-        logits = await this.#run(slot, item.tokens.slice(from, from + this.#longestRun));
-      if (!item.sampled || !logits) continue;
+      const logits = item.prompt ? await this.#prompt(slot, item.tokens) : await this.#run(slot, item.tokens);
+      if (!item.sampled) continue;
       // Copied: the next item's run writes to the same place.
       (this.#rows[index] ??= new Float32Array(this.#spec.vocabularySize)).set(logits);
     }
@@ -120,6 +118,25 @@ export class LanguageModel {
     this.#saved.delete(state);
   }
 
+  /**
+   * Computes tokens of a prompt. ONNX Runtime rounds a run of one token otherwise than the same token in a longer run, and
+   * which runs a prompt is cut into depends on what else goes on: a lone token is therefore computed again together with the
+   * one before it, so that the same prompt and seed always give the same answer.
+   */
+  async #prompt(slot: KeyValues, tokens: readonly Token[]): Promise<Floats> {
+    let logits: Floats = this.#work;
+    for (let from = 0; from < tokens.length; from += this.#longestRun) {
+      const part = tokens.slice(from, from + this.#longestRun);
+      const before = slot.last;
+      if (part.length === 1 && before !== undefined) {
+        slot.truncate(slot.length - 1);
+        part.unshift(before);
+      }
+      logits = await this.#run(slot, part);
+    }
+    return logits;
+  }
+
   /** Computes more tokens of a slot. @returns the logits after the last, good until the next run */
   async #run(slot: KeyValues, tokens: readonly Token[]): Promise<Floats> {
     const runtime = this.#runtime;
@@ -138,7 +155,7 @@ export class LanguageModel {
     const fetches: Tensors = { [logits.name]: count === 1 ? this.#single : null };
     slot.bind(feeds, fetches);
     const results = await this.#session.run(feeds as Record<string, Tensor>, fetches);
-    slot.take(results, count);
+    slot.take(results, tokens);
     const data = results[logits.name]?.data as Floats;
     return data.subarray(data.length - vocabularySize);
   }
