@@ -4,9 +4,15 @@ import { estimateMemory, resolveEngine, resourcesFor } from './memory.ts';
 const MiB = 1024 * 1024;
 const engine = { contextLength: 4096, parallelRequests: 4, kvCacheType: 'F16' } as const;
 
+/** @param kvCache MiB for 1024 tokens */
+const gguf = (kvCache: number) => ({
+  metadata: { format: 'GGUF' } as const,
+  estimate: { weights: 1000 * MiB, kvCachePer1kTokens: kvCache * MiB },
+});
+
 describe('estimateMemory', () => {
   it('adds up weights, KV cache of all requests, and overhead, in steps of 16 MiB', () => {
-    expect(estimateMemory(1000 * MiB, 10 * MiB, engine)).toEqual({
+    expect(estimateMemory(1000 * MiB, gguf(10), engine)).toEqual({
       weights: 1000 * MiB,
       kvCache: 160 * MiB,
       overhead: 420 * MiB,
@@ -19,16 +25,26 @@ describe('estimateMemory', () => {
     ['Q8_0', 85],
     ['Q4_0', 45],
   ] as const)('a KV cache of %s takes %d MiB', (kvCacheType, expected) => {
-    expect(estimateMemory(1000 * MiB, 10 * MiB, { ...engine, kvCacheType }).kvCache).toBe(expected * MiB);
+    expect(estimateMemory(1000 * MiB, gguf(10), { ...engine, kvCacheType }).kvCache).toBe(expected * MiB);
+  });
+  it('of an ONNX model has room for packed weights, and for one more cache, in the type that the graph has', () => {
+    const model = { ...gguf(10), metadata: { format: 'ONNX' } as const };
+    expect(estimateMemory(1000 * MiB, model, engine)).toMatchObject({
+      kvCache: 200 * MiB,
+      overhead: 1198 * MiB,
+      promptCache: 192 * MiB,
+    });
+    const embedding = { ...model, estimate: { weights: 1000 * MiB, kvCachePer1kTokens: 0 } };
+    expect(estimateMemory(20 * MiB, embedding, engine)).toMatchObject({ kvCache: 0, promptCache: 0, total: 496 * MiB });
   });
   it('takes a quarter of the weights where the header tells nothing', () => {
-    expect(estimateMemory(1000 * MiB, undefined, engine)).toMatchObject({ kvCache: 250 * MiB, promptCache: 0 });
+    expect(estimateMemory(1000 * MiB, {}, engine)).toMatchObject({ kvCache: 250 * MiB, promptCache: 0 });
   });
 });
 
 describe('the prompt cache', () => {
   const memoryOf = (perThousandTokens: number, spec: Parameters<typeof estimateMemory>[3]) =>
-    estimateMemory(1000 * MiB, perThousandTokens * MiB, engine, spec);
+    estimateMemory(1000 * MiB, gguf(perThousandTokens), engine, spec);
   it.each([
     ['is as large as the KV cache', 10, {}, 160],
     ['takes half a gibibyte at most', 100, {}, 512],

@@ -16,8 +16,13 @@ const DEFAULT_PARALLEL_REQUESTS = 4;
  * library, and the compute buffers of a 512-token batch (about 100 MiB for models of 1 to 4 billion weights), with half as
  * much again to spare. The share covers what grows with the model: repacked tensors and wider compute buffers.
  */
-const OVERHEAD_BASE = 320 * MiB;
-const OVERHEAD_SHARE = 0.1;
+const GGUF_OVERHEAD = { base: 320 * MiB, share: 0.1 };
+
+/**
+ * The same of an ONNX model. Its base also covers the tokenizer, which is JavaScript, and the logits of a batch of 256 tokens; ONNX
+ * Runtime packs weights into a form of its own and keeps part of the first.
+ */
+const ONNX_OVERHEAD = { base: 448 * MiB, share: 0.75 };
 
 /** KV cache where the header did not tell its size: a quarter of the weights for 1024 tokens of all requests together. */
 const UNKNOWN_KV_SHARE = 0.25;
@@ -64,18 +69,24 @@ export interface MemoryEstimate {
 
 /**
  * @param weights bytes of the model's files
+ * @param model what its files say of it; GGUF when they say nothing
  * @param spec what it says of the prompt cache, and of a limit that the cache must leave room in
  */
 export function estimateMemory(
   weights: number,
-  kvCachePer1kTokens: number | undefined,
+  model: Pick<SLMModelStatus, 'metadata' | 'estimate'>,
   engine: ResolvedEngine,
   spec: Pick<SLMDeploymentSpec, 'engine' | 'resources'> = {},
 ): MemoryEstimate {
-  const tokens = engine.contextLength * engine.parallelRequests;
-  const atF16 = kvCachePer1kTokens === undefined ? weights * UNKNOWN_KV_SHARE : kvCachePer1kTokens * (tokens / 1024);
-  const kvCache = Math.ceil(atF16 * kvFactor[engine.kvCacheType]);
-  const overhead = Math.ceil(OVERHEAD_BASE + weights * OVERHEAD_SHARE);
+  const kvCachePer1kTokens = model.estimate?.kvCachePer1kTokens;
+  const isOnnx = model.metadata?.format === 'ONNX';
+  const { base, share } = isOnnx ? ONNX_OVERHEAD : GGUF_OVERHEAD;
+  // The request that is being computed has its keys and values a second time.
+  const requests = engine.parallelRequests + (isOnnx ? 1 : 0);
+  const tokens = engine.contextLength * requests;
+  const exported = kvCachePer1kTokens === undefined ? weights * UNKNOWN_KV_SHARE : kvCachePer1kTokens * (tokens / 1024);
+  const kvCache = Math.ceil(isOnnx ? exported : exported * kvFactor[engine.kvCacheType]);
+  const overhead = Math.ceil(base + weights * share);
   const without = Math.ceil((weights + kvCache + overhead) / STEP) * STEP;
   // Where the header tells no size, the engine may well keep nothing that could be put aside.
   const promptCache = promptCacheOf(spec, kvCachePer1kTokens === undefined ? 0 : kvCache, without);

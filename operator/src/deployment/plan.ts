@@ -7,9 +7,10 @@ import { type EventIntent, type KubeObject, type PatchIntent, type Plan, refTo }
 import { type DeploymentGate, gateOf } from './gate.ts';
 import { estimateMemory, resolveEngine, resourcesFor } from './memory.ts';
 import { type ModelState, modelStateOf } from './model-state.ts';
-import { apiKeySecretName, modelNameOf, replicaSetName } from './names.ts';
+import { apiKeySecretName, modelNameOf, replicaSetName, tlsSecretName } from './names.ts';
 import { knownRevision, numberOf, type Observed, type ReplicaSetObject, revisionOf, sizeOf } from './observed.ts';
 import { makeApiKeysSecret } from './resources/api-keys.ts';
+import { makeBrokerConfig } from './resources/broker-config.ts';
 import { makeDisruptionBudget } from './resources/disruption-budget.ts';
 import { makeModel } from './resources/model.ts';
 import { makeNetworkPolicy } from './resources/network-policy.ts';
@@ -78,7 +79,9 @@ export function planDeployment(observed: Observed, context: PlanContext): Plan<S
     now: context.now,
   });
 
-  const apply: KubeObject[] = [makeService(deployment), makeNetworkPolicy(deployment)];
+  const access = observed.broker.state === 'ready' ? observed.broker.access : undefined;
+  const apply: KubeObject[] = [makeService(deployment), makeNetworkPolicy(deployment, access)];
+  if (access !== undefined) apply.push(makeBrokerConfig(deployment, access));
   const inline = makeModel(deployment);
   if (inline !== undefined && (model.usable || model.reason !== 'ModelConflict')) apply.unshift(inline);
   if (replicas > 1) apply.push(makeDisruptionBudget(deployment));
@@ -118,13 +121,24 @@ function withoutVersion(object: Parameters<typeof refTo>[0]) {
 
 /** Whether the newest revision may have pods: its bytes are there, and the keys that its pods mount. */
 function gateFor(observed: Observed, model: ModelState): DeploymentGate {
-  const { deployment, nodes, caches, apiKeys } = observed;
+  const { deployment, nodes, caches, apiKeys, tls, broker } = observed;
   if (apiKeys.state === 'missing') {
     return {
       open: false,
       reason: 'APIKeySecretNotFound',
       why: `there is no Secret ${apiKeySecretName(deployment)} in namespace ${deployment.metadata.namespace}; create it with one API key a value, or leave out spec.auth.secretRef`,
     };
+  }
+  if (tls.state === 'missing' || tls.state === 'unusable') {
+    const where = `Secret ${tlsSecretName(deployment)} in namespace ${deployment.metadata.namespace}`;
+    const why =
+      tls.state === 'missing'
+        ? `there is no ${where}; create it with kubectl create secret tls, or leave out spec.tls`
+        : `${where} lacks ${tls.lacks.join(' and ')}: it must be of type kubernetes.io/tls`;
+    return { open: false, reason: 'TLSSecretNotFound', why };
+  }
+  if (broker.state === 'missing') {
+    return { open: false, reason: 'BrokerNotReady', why: `tokens cannot be reviewed yet: ${broker.why}` };
   }
   if (!model.usable) return { open: true };
   return gateOf({ deployment, model: model.model, digest: model.revision.digest, nodes, caches });
@@ -138,7 +152,7 @@ function makeRevision(
   config: DeploymentConfig,
 ): KubeObject {
   const engine = resolveEngine(deployment.spec.engine, model.status ?? {});
-  const memory = estimateMemory(revision.size, model.status?.estimate?.kvCachePer1kTokens, engine, deployment.spec);
+  const memory = estimateMemory(revision.size, model.status ?? {}, engine, deployment.spec);
   return makeReplicaSet({
     deployment,
     wanted,
