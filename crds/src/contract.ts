@@ -153,6 +153,10 @@ export const serverEnv = {
    * false saves its memory and leaves restarts to whoever started the process.
    */
   supervise: 'SLM_SUPERVISE',
+  /** false: OpenAI's and Anthropic's API, all of /v1, is not served. Default true. */
+  openaiApi: 'SLM_OPENAI_API',
+  /** false: Ollama's API, all of /api but health and metrics, is not served. Default true. */
+  ollamaApi: 'SLM_OLLAMA_API',
   /** true: one JSON line for each request on the standard output, without content. Default false. */
   audit: 'SLM_AUDIT',
   /** true: those lines hold what was asked and answered too. Default false. */
@@ -187,11 +191,6 @@ export const brokerFiles = {
   /** The pod's own token for the broker. */
   token: 'token',
 } as const;
-
-/** The audience of tokens for a deployment's clients: a token for one is worth nothing at another. */
-export function tokenAudience(namespace: string, deployment: string): string {
-  return `${deployment}.${namespace}.svc`;
-}
 
 /** What a serving pod sends to the broker. Which deployment it serves comes from its own token. */
 export interface TokenReviewRequest {

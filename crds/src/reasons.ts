@@ -57,6 +57,9 @@ export const reasons = {
   RollingUpdate: 'Pods move to a new revision.',
   RolloutComplete: 'All pods run the newest revision.',
   APIKeySecretNotFound: 'auth.secretRef names a Secret that is not there.',
+  TLSSecretNotFound: 'tls.secretRef names a Secret that is not there, or that holds no certificate and key.',
+  BrokerNotReady:
+    'auth.type is ServiceAccount, and the operator has no certificate or address yet for reviewing tokens.',
   ChildConflict: 'An object of a needed name exists and belongs to somebody else.',
   WriteRefused: 'The API server refuses an object that is needed.',
   // events

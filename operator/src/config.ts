@@ -25,6 +25,8 @@ export interface OperatorConfig {
   readonly metricsPort: number;
   /** Port of the download broker. */
   readonly brokerPort: number;
+  /** The operator's Service, with the broker's port. */
+  readonly service: string;
   /** DNS names of the broker's Service. */
   readonly brokerHosts: readonly string[];
   readonly logLevel: string;
@@ -60,6 +62,7 @@ export function readConfig(env: Readonly<Record<string, string | undefined>>): O
     },
     metricsPort: number(env, 'SLM_METRICS_PORT', 8081, 0, 65535),
     brokerPort: number(env, 'SLM_BROKER_PORT', 9443, 0, 65535),
+    service,
     brokerHosts: [
       service,
       `${service}.${namespace}`,

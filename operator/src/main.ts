@@ -6,9 +6,11 @@ import { pino } from 'pino';
 import { makeBroker } from './broker/server.ts';
 import { type OperatorConfig, readConfig } from './config.ts';
 import { makeDeploymentController } from './deployment/controller.ts';
-import { SLMModel, SLMNodeCache } from './execution/kinds.ts';
+import { managed } from './deployment/observe.ts';
+import { SLMDeployment, SLMModel, SLMNodeCache } from './execution/kinds.ts';
 import { accessFrom, loadKubeConfig } from './kube/config.ts';
 import { makeKubeClient } from './kube/http-client.ts';
+import { Pod } from './kube/resource.ts';
 import { makeModelController } from './model/controller.ts';
 import { makeNodeCacheController } from './nodecache/controller.ts';
 import { makeEventRecorder } from './runtime/events.ts';
@@ -51,14 +53,19 @@ async function main(config: OperatorConfig): Promise<void> {
   const { hfEndpoint, hfEndpointInsecure, minFreePercent } = config;
   manager.add(makeNodeCacheController({ manager, recorder, minFreePercent }));
   manager.add(makeModelController({ manager, recorder, log, hfEndpoint, hfEndpointInsecure }));
-  manager.add(makeDeploymentController({ manager, client, config, recorder }));
+  const place = { namespace: config.namespace, service: config.service };
+  manager.add(makeDeploymentController({ manager, client, config, broker: place, recorder }));
 
   const models = manager.store(SLMModel);
   const caches = manager.store(SLMNodeCache);
+  const deployments = manager.store(SLMDeployment);
+  const pods = manager.store(Pod, managed);
   const broker = makeBroker({
     client,
     findModel: (key) => models.get(key),
     findCache: (node) => caches.get(node),
+    findPod: (key) => pods.get(key),
+    findDeployment: (key) => deployments.get(key),
     namespace: config.namespace,
     agentServiceAccount: config.agentServiceAccount,
     hosts: config.brokerHosts,

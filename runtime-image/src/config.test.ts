@@ -15,6 +15,10 @@ test('only the model must be given', () => {
   expect(readConfig({ SLM_MODEL_PATH: '/models/SmolLM2-135M.Q4_1.gguf', PATH: '/bin' })).toMatchInlineSnapshot(`
     {
       "apiKeysDir": undefined,
+      "apis": {
+        "ollama": true,
+        "openai": true,
+      },
       "audit": false,
       "auditContent": false,
       "auth": "None",
@@ -86,6 +90,7 @@ test('everything can be given', () => {
     SLM_OPENAI_PORT: 'none',
     SLM_ENGINE: 'llama-cpp',
     SLM_LOG_LEVEL: 'debug',
+    SLM_OLLAMA_API: 'false',
     SLM_AUDIT: 'true',
     SLM_AUDIT_CONTENT: 'true',
     SLM_SUPERVISE: 'false',
@@ -111,6 +116,10 @@ test('everything can be given', () => {
   expect(readConfig(env)).toMatchInlineSnapshot(`
     {
       "apiKeysDir": "/etc/slm/api-keys",
+      "apis": {
+        "ollama": false,
+        "openai": true,
+      },
       "audit": true,
       "auditContent": true,
       "auth": "APIKey",

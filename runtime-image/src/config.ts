@@ -7,6 +7,7 @@ import { SERVICE_LINK, withAliases } from './config-aliases.ts';
 import { StartupError } from './failures.ts';
 import { DEFAULT_LIMITS, type Limits } from './limits.ts';
 import { type ModelSettings, readModelSettings } from './models/settings.ts';
+import type { Apis } from './plugins/api-switch.ts';
 
 export interface Config {
   /** Of the model that the server is about; empty where it has only those of `models`. */
@@ -48,6 +49,7 @@ export interface Config {
   /** Whether the audit log has what was asked and answered too. */
   readonly auditContent: boolean;
   readonly limits: Limits;
+  readonly apis: Apis;
   /** Undefined: plain HTTP. */
   readonly tls: { readonly certFile: string; readonly keyFile: string } | undefined;
   /** Whether a parent process restarts the server after a crash in native code. */
@@ -159,9 +161,15 @@ export function readConfig(given: Readonly<Record<string, string | undefined>>):
       sendTimeoutSeconds: integer(serverEnv.sendTimeoutSeconds, 1, 86_400) ?? DEFAULT_LIMITS.sendTimeoutSeconds,
       maxConnections: integer(serverEnv.maxConnections, 1, 1_000_000) ?? DEFAULT_LIMITS.maxConnections,
     },
+    apis: {
+      openai: choice(serverEnv.openaiApi, SWITCH) !== 'false',
+      ollama: choice(serverEnv.ollamaApi, SWITCH) !== 'false',
+    },
     tls: certFile === undefined || keyFile === undefined ? undefined : { certFile, keyFile },
     supervise: choice(serverEnv.supervise, SWITCH) !== 'false',
   };
+  if (!config.apis.openai && !config.apis.ollama)
+    problems.push(`${serverEnv.openaiApi} and ${serverEnv.ollamaApi} are both false: leave one API on.`);
   if (problems.length > 0) throw new StartupError('InvalidConfiguration', problems.join(' '));
   return config;
 }

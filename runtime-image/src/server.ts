@@ -6,6 +6,7 @@ import fastify, { type FastifyBaseLogger, type FastifyInstance, LogController } 
 import { ApiError } from './api-error.ts';
 import type { Lifecycle } from './lifecycle.ts';
 import { DEFAULT_LIMITS, isTooDeep, type Limits } from './limits.ts';
+import { ALL_APIS, type Apis, registerApiSwitch } from './plugins/api-switch.ts';
 import { type AuditOptions, registerAudit } from './plugins/audit.ts';
 import { type Authenticator, registerAuth } from './plugins/auth.ts';
 import { registerDrain } from './plugins/drain.ts';
@@ -31,6 +32,8 @@ export interface AppOptions {
   /** Undefined: everybody may ask. */
   readonly auth: Authenticator | undefined;
   readonly log: FastifyBaseLogger;
+  /** Default: all. */
+  readonly apis?: Apis | undefined;
   /** Undefined: no audit log is kept. */
   readonly audit?: AuditOptions | undefined;
   /** Default: those that hold without settings. */
@@ -73,6 +76,7 @@ export function makeApp(options: AppOptions): FastifyInstance {
   registerDrain(app, lifecycle);
   if (options.audit) registerAudit(app, options.audit, api.now);
   if (options.auth) registerAuth(app, options.auth);
+  registerApiSwitch(app, options.apis ?? ALL_APIS);
   registerOperations(app, { lifecycle, metrics });
   registerOpenAi(app, api);
   registerOpenAiEmbeddings(app, api);

@@ -77,6 +77,7 @@ export async function serve(env: NodeJS.ProcessEnv, state: WorkerState | undefin
     auth,
     log,
     audit: config.audit ? { write: (line) => process.stdout.write(line), content: config.auditContent } : undefined,
+    apis: config.apis,
     restarts: state?.restarts,
     limits: config.limits,
   });

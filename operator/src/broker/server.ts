@@ -1,5 +1,5 @@
 /**
- * The broker's HTTPS server: one path, one method. Owns the order of the checks (who asks, how often, what for) and the
+ * The broker's HTTPS server: grants for node agents, reviews of tokens for serving pods. Owns the order of the checks (who asks, how often, what for) and the
  * renewal of its certificate while it runs. Runs on every replica, leader or not. Logs who got a grant for what; never the grant.
  */
 
@@ -8,25 +8,31 @@ import { createServer, type Server } from 'node:https';
 import type { AddressInfo } from 'node:net';
 import {
   broker,
+  type SLMDeployment as Deployment,
   type DownloadGrant,
   digestPattern,
   type SLMModel as Model,
   type SLMNodeCache as NodeCache,
 } from '@slm-operator/crds';
 import type { KubeClient } from '../kube/client.ts';
+import type { KubeObject } from '../kube/resource.ts';
 import { readCredentials } from '../model/resolutions.ts';
 import { type Clock, sleep, systemClock } from '../runtime/clock.ts';
 import type { Logger } from '../runtime/log.ts';
 import { SourceError, type SourceFailure } from '../sources/http-errors.ts';
-import { GRANT_RATE, makeCallers, makeRateLimit } from './callers.ts';
+import { GRANT_RATE, makeCallers, makeRateLimit, makeServingPods } from './callers.ts';
 import { basesFor, type GrantRefusal, isRefusal, makeGrant, mayUseCredential } from './grants.ts';
 import { type BrokerIdentity, ensureIdentity } from './identity.ts';
+import { makeTokenReviews } from './token-reviews.ts';
 
 export interface BrokerOptions {
   readonly client: Pick<KubeClient, 'find' | 'create' | 'update' | 'reviewToken'>;
   /** From the stores: what the broker knows is what the controllers know. */
   readonly findModel: (key: string) => Model | undefined;
   readonly findCache: (node: string) => NodeCache | undefined;
+  /** A managed pod, by `namespace/name`. */
+  readonly findPod: (key: string) => KubeObject | undefined;
+  readonly findDeployment: (key: string) => Deployment | undefined;
   readonly namespace: string;
   /** ServiceAccount of the agents, in `namespace`. */
   readonly agentServiceAccount: string;
@@ -54,7 +60,8 @@ export interface Broker {
 const REFRESH_MS = 10 * 60_000;
 /** A certificate that could not be made or read is tried again this soon. */
 const RETRY_MS = 5000;
-const MAX_BODY = 4096;
+/** A token is a kilobyte or two. */
+const MAX_BODY = 16_384;
 
 export function makeBroker(options: BrokerOptions): Broker {
   return new GrantServer(options);
@@ -64,6 +71,8 @@ class GrantServer implements Broker {
   readonly #options: BrokerOptions;
   readonly #clock: Clock;
   readonly #callerOf: ReturnType<typeof makeCallers>;
+  readonly #podOf: ReturnType<typeof makeServingPods>;
+  readonly #review: ReturnType<typeof makeTokenReviews>;
   readonly #limit: ReturnType<typeof makeRateLimit>;
   #server: Server | undefined;
   #why = 'the certificate of the download broker is not there yet';
@@ -73,6 +82,8 @@ class GrantServer implements Broker {
     this.#clock = options.clock ?? systemClock;
     const monotonic = () => this.#clock.monotonic();
     const username = `system:serviceaccount:${options.namespace}:${options.agentServiceAccount}`;
+    this.#podOf = makeServingPods({ client: options.client, monotonic });
+    this.#review = makeTokenReviews({ ...options, monotonic });
     this.#callerOf = makeCallers({ client: options.client, username, monotonic });
     this.#limit = makeRateLimit(GRANT_RATE, monotonic);
   }
@@ -161,9 +172,11 @@ class GrantServer implements Broker {
   }
 
   async #handle(request: IncomingMessage, signal: AbortSignal): Promise<Answer> {
-    if (request.url !== broker.path) return refuse(404, `there is only POST ${broker.path} here`, true);
-    if (request.method !== 'POST') return refuse(405, `there is only POST ${broker.path} here`, true);
+    const only = `there is only POST ${broker.path} and POST ${broker.reviewPath} here`;
+    if (request.url !== broker.path && request.url !== broker.reviewPath) return refuse(404, only, true);
+    if (request.method !== 'POST') return refuse(405, only, true);
     const token = /^Bearer (\S+)$/.exec(request.headers.authorization ?? '')?.[1];
+    if (request.url === broker.reviewPath) return this.#reviewToken(token, request, signal);
     const caller = await this.#callerOf(token, signal);
     if (!('node' in caller)) {
       this.#options.log.warn({ status: caller.status, detail: caller.message }, 'grant refused');
@@ -175,8 +188,9 @@ class GrantServer implements Broker {
       const { status, body } = refuse(429, 'too many grants for this node', false);
       return { status, body: { ...body, retryAfterMs: wait }, retryAfterMs: wait };
     }
-    const digest = readDigest(await readBody(request));
-    if (digest === undefined) return refuse(400, 'write {"digest": "sha256:HEX"}', true);
+    const digest = readField(await readBody(request), 'digest');
+    if (digest === undefined || !new RegExp(digestPattern).test(digest))
+      return refuse(400, 'write {"digest": "sha256:HEX"}', true);
     const granted = await this.#grant(digest, node, signal);
     const fields = { node, digest };
     if ('files' in granted) {
@@ -186,6 +200,30 @@ class GrantServer implements Broker {
     const { status, ...body } = granted;
     this.#options.log.info({ ...fields, status, reason: body.reason, detail: body.message }, 'grant refused');
     return { status, body };
+  }
+
+  async #reviewToken(own: string | undefined, request: IncomingMessage, signal: AbortSignal): Promise<Answer> {
+    const pod = await this.#podOf(own, signal);
+    if ('status' in pod) {
+      this.#options.log.warn({ status: pod.status, detail: pod.message }, 'token review refused');
+      return refuse(pod.status, pod.message, false);
+    }
+    const token = readField(await readBody(request), 'token');
+    if (token === undefined) return refuse(400, 'write {"token": "TOKEN"}', true);
+    const result = await this.#review(pod, token, signal);
+    if (!('answer' in result)) {
+      this.#options.log.info({ ...pod, status: result.status, detail: result.message }, 'token review refused');
+      const { retryAfterMs } = result;
+      return {
+        ...refuse(result.status, result.message, false),
+        ...(retryAfterMs === undefined ? {} : { retryAfterMs }),
+      };
+    }
+    const { answer, deployment } = result;
+    const { allowed } = answer;
+    const who = allowed ? { serviceAccount: answer.serviceAccount } : { detail: answer.message };
+    this.#options.log.info({ deployment, pod: pod.pod, allowed, ...who }, 'token reviewed');
+    return { status: 200, body: answer };
   }
 
   /** The first model that can give the bytes does; the last refusal says why none could. */
@@ -244,10 +282,10 @@ async function readBody(request: IncomingMessage): Promise<string> {
   return Buffer.concat(parts).toString('utf8');
 }
 
-function readDigest(body: string): string | undefined {
+function readField(body: string, name: string): string | undefined {
   try {
-    const { digest } = JSON.parse(body) as { digest?: unknown };
-    return typeof digest === 'string' && new RegExp(digestPattern).test(digest) ? digest : undefined;
+    const value = (JSON.parse(body) as Record<string, unknown>)[name];
+    return typeof value === 'string' && value !== '' ? value : undefined;
   } catch {
     return undefined;
   }

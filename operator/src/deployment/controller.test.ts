@@ -23,6 +23,7 @@ class Bench {
       manager: { store: (type, options) => this.#store(type, options?.indexes) as never },
       client: Object.assign(this.api.client, { list: () => this.eventsListed() }),
       config,
+      broker: { namespace: 'slm-system', service: 'slm-operator' },
       recorder: { record: () => undefined },
       clock: this.clock,
       random: (bytes) => new Uint8Array(bytes),

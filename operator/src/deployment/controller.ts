@@ -24,6 +24,7 @@ import type { EventRecorder } from '../runtime/events.ts';
 import type { Manager } from '../runtime/manager.ts';
 import { done, type Outcome } from '../runtime/outcome.ts';
 import type { StoreEvent } from '../runtime/store.ts';
+import type { BrokerPlace } from './access-state.ts';
 import {
   deploymentKeyOf,
   deploymentsOf,
@@ -37,6 +38,7 @@ import {
   type Stores,
   scheduledAt,
 } from './observe.ts';
+import type { Observed } from './observed.ts';
 import { type DeploymentConfig, planDeployment } from './plan.ts';
 import { isMounting } from './pod-causes.ts';
 import { stableJson } from './revision.ts';
@@ -52,6 +54,8 @@ export interface DeploymentControllerOptions {
   readonly manager: Pick<Manager, 'store'>;
   readonly client: KubeClient;
   readonly config: DeploymentConfig;
+  /** The operator's own Service, which pods ask to review tokens. */
+  readonly broker: BrokerPlace;
   readonly recorder: Pick<EventRecorder, 'record'>;
   /** Default: the system's. */
   readonly clock?: Clock | undefined;
@@ -65,7 +69,7 @@ export interface DeploymentControllerOptions {
 
 /** The controller; give it to `manager.add`. */
 export function makeDeploymentController(options: DeploymentControllerOptions): Controller {
-  const { manager, client, config, recorder, clock = systemClock, random, concurrency = 4 } = options;
+  const { manager, client, config, broker, recorder, clock = systemClock, random, concurrency = 4 } = options;
   const stores = openStores(manager);
   const pace = makePace(clock);
 
@@ -91,7 +95,7 @@ export function makeDeploymentController(options: DeploymentControllerOptions): 
         pace.forget(key);
         return done;
       }
-      const observed = await observe({ stores, client, clock, random }, deployment, signal);
+      const observed = await observe({ stores, client, clock, random, broker }, deployment, signal);
       const plan = planDeployment(observed, { now: clock.now(), config });
       if (plan.notes.length > 0) log.debug({ notes: plan.notes }, 'rollout decisions');
 
@@ -108,7 +112,7 @@ export function makeDeploymentController(options: DeploymentControllerOptions): 
         signal,
       });
       if (executed.refusal !== undefined) log.info({ refusal: executed.refusal }, 'write refused');
-      return sooner(executed.outcome, paced.again, mountCheck(observed.pods, clock.now()));
+      return sooner(executed.outcome, paced.again, mountCheck(observed.pods, clock.now()), brokerCheck(observed));
     },
   });
 }
@@ -153,6 +157,13 @@ function entriesChanged(event: StoreEvent<NodeCache>): boolean {
 function placementChanged(event: StoreEvent<ObjectOf<typeof Node>>): boolean {
   if (event.type !== 'update') return true;
   return stableJson(nodeView(event.object)) !== stableJson(nodeView(event.previous));
+}
+
+/** The broker's authority and address are not watched; both change once in years. */
+const BROKER_CHECK_MS = 10 * 60_000;
+
+function brokerCheck({ broker }: Observed): number | undefined {
+  return broker.state === 'unneeded' ? undefined : BROKER_CHECK_MS;
 }
 
 /** Milliseconds until a pod that still mounts is worth a question to the kubelet's events. */

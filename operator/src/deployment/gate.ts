@@ -26,10 +26,17 @@ export type Gate =
       readonly why: string;
     };
 
-/** A gate, or the keys that are missing. */
+/** Why pods could let nobody in. */
+export type AccessReason = 'APIKeySecretNotFound' | 'TLSSecretNotFound' | 'BrokerNotReady';
+
+export function isAccessReason(reason: Reason): reason is AccessReason {
+  return reason === 'APIKeySecretNotFound' || reason === 'TLSSecretNotFound' || reason === 'BrokerNotReady';
+}
+
+/** A gate, or what clients' access lacks. */
 export type DeploymentGate =
   | Gate
-  | { readonly open: false; readonly reason: Extract<Reason, 'APIKeySecretNotFound'>; readonly why: string };
+  | { readonly open: false; readonly reason: Extract<Reason, AccessReason>; readonly why: string };
 
 const open: Gate = { open: true };
 

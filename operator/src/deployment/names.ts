@@ -31,13 +31,28 @@ export function generatedKeysName(deployment: string): string {
 
 /** The Secret with the keys that clients may use; undefined when nobody needs one. */
 export function apiKeySecretName({ metadata, spec }: SLMDeployment): string | undefined {
-  if (spec.auth?.type === 'None') return undefined;
+  if ((spec.auth?.type ?? 'APIKey') !== 'APIKey') return undefined;
   return spec.auth?.secretRef?.name ?? generatedKeysName(metadata.name);
 }
 
 /** True when the keys are made here rather than brought by the user. */
 export function keysAreGenerated({ spec }: SLMDeployment): boolean {
-  return spec.auth?.type !== 'None' && spec.auth?.secretRef === undefined;
+  return (spec.auth?.type ?? 'APIKey') === 'APIKey' && spec.auth?.secretRef === undefined;
+}
+
+/** The audience of tokens for a deployment's clients: a token for one is worth nothing at another. */
+export function tokenAudience({ metadata }: SLMDeployment): string {
+  return `${metadata.name}.${metadata.namespace}.svc`;
+}
+
+/** The ConfigMap with what serving pods need to ask the broker. */
+export function brokerConfigName(deployment: string): string {
+  return `${deployment}-broker`;
+}
+
+/** The Secret with the certificate; undefined for plain HTTP. */
+export function tlsSecretName({ spec }: SLMDeployment): string | undefined {
+  return spec.tls?.secretRef.name;
 }
 
 /** The SLMModel that is served: the one named, or the one made for an inline source. */

@@ -1,5 +1,5 @@
 /**
- * Gathers what is known of one SLMDeployment: reads stores, asks for the one Secret that is not watched, and for the events
+ * Gathers what is known of one SLMDeployment: reads stores, asks for the few objects that are not watched, and for the events
  * of one pod whose volume does not mount. Owns the stores of the controller; decides and writes nothing.
  */
 import { randomBytes } from 'node:crypto';
@@ -20,18 +20,17 @@ import {
   Pod,
   PodDisruptionBudget,
   ReplicaSet,
-  Secret,
   Service,
 } from '../kube/resource.ts';
 import type { Clock } from '../runtime/clock.ts';
 import type { Manager } from '../runtime/manager.ts';
 import type { Store } from '../runtime/store.ts';
+import { type BrokerPlace, lookForBroker, lookForKeys, lookForTls } from './access-state.ts';
 import { digestOf } from './causes.ts';
-import { apiKeySecretName, disruptionBudgetName, keysAreGenerated, managedSelector, modelNameOf } from './names.ts';
+import { disruptionBudgetName, managedSelector, modelNameOf } from './names.ts';
 import type { NodeView } from './node-match.ts';
-import type { ApiKeys, Observed, PodObject } from './observed.ts';
+import type { Observed, PodObject } from './observed.ts';
 import { isMounting } from './pod-causes.ts';
-import { KEY_PREFIX, type KeyPair } from './resources/api-keys.ts';
 
 /** Children are found by their labels, so that the caches hold nothing of other people's. */
 export const managed = { labelSelector: managedSelector };
@@ -110,13 +109,14 @@ export interface ObserveOptions {
   readonly stores: Stores;
   readonly client: Pick<KubeClient, 'find' | 'list'>;
   readonly clock: Clock;
+  readonly broker: BrokerPlace;
   /** Random bytes for keys. Default: the system's. */
   readonly random?: ((size: number) => Uint8Array) | undefined;
 }
 
 /** Everything that is known of one deployment. */
 export async function observe(
-  { stores, client, clock, random = randomBytes }: ObserveOptions,
+  { stores, client, clock, broker, random = randomBytes }: ObserveOptions,
   deployment: Deployment,
   signal?: AbortSignal,
 ): Promise<Observed> {
@@ -138,6 +138,8 @@ export async function observe(
     caches: new Map(stores.caches.list().map((cache) => [cache.metadata.name, cache])),
     disruptionBudget: budget !== undefined && mine(budget) ? budget : undefined,
     apiKeys: await lookForKeys(client, deployment, random, signal),
+    tls: await lookForTls(client, deployment, signal),
+    broker: await lookForBroker(client, deployment, broker, signal),
     mountEvents: await mountEvents(client, stores, pods, clock.now(), signal),
   };
 }
@@ -153,30 +155,6 @@ export function nodeView(node: ObjectOf<typeof Node>): NodeView {
     cordoned: node.spec?.unschedulable === true,
     deleted: node.metadata?.deletionTimestamp !== undefined,
   };
-}
-
-async function lookForKeys(
-  client: ObserveOptions['client'],
-  deployment: Deployment,
-  random: (size: number) => Uint8Array,
-  signal: AbortSignal | undefined,
-): Promise<ApiKeys> {
-  const name = apiKeySecretName(deployment);
-  if (name === undefined) return { state: 'unneeded' };
-  const { namespace } = deployment.metadata;
-  const ref = namespace === undefined ? { name } : { name, namespace };
-  const secret = await client.find(Secret, ref, { signal });
-  const generated = keysAreGenerated(deployment);
-  // A generated Secret that belongs to somebody else is planned to be made, and the executor refuses with the reason.
-  if (secret !== undefined && (!generated || controllerOf(secret)?.uid === deployment.metadata.uid)) {
-    return { state: 'present' };
-  }
-  if (!generated) return { state: 'missing' };
-  return { state: 'to-make', keys: [newKey(random), newKey(random)] satisfies KeyPair };
-}
-
-function newKey(random: (size: number) => Uint8Array): string {
-  return KEY_PREFIX + Buffer.from(random(32)).toString('base64url');
 }
 
 /**

@@ -3,6 +3,7 @@ import { annotations, labels, type SLMDeployment, type SLMModel, type SLMNodeCac
 import type { NetworkPolicy, ObjectOf, Pod, PodDisruptionBudget, ReplicaSet, Service } from '../kube/resource.ts';
 import type { NodeView } from './node-match.ts';
 import type { KeyPair } from './resources/api-keys.ts';
+import type { BrokerAccess } from './resources/broker-config.ts';
 import type { KnownRevision } from './revision.ts';
 import type { RevisionSize } from './rollout-planner.ts';
 
@@ -22,6 +23,22 @@ export type ApiKeys =
   /** The Secret that the user names is not there. */
   | { readonly state: 'missing' };
 
+/** What is known of the Secret with the certificate. */
+export type TlsSecret =
+  /** No `spec.tls`. */
+  | { readonly state: 'unneeded' }
+  | { readonly state: 'present' }
+  | { readonly state: 'missing' }
+  /** It lacks these. */
+  | { readonly state: 'unusable'; readonly lacks: readonly string[] };
+
+/** How pods may have tokens reviewed. */
+export type Broker =
+  /** Another `auth.type`. */
+  | { readonly state: 'unneeded' }
+  | { readonly state: 'ready'; readonly access: BrokerAccess }
+  | { readonly state: 'missing'; readonly why: string };
+
 export interface Observed {
   readonly deployment: SLMDeployment;
   /** The SLMModel that the spec names or makes. */
@@ -37,6 +54,8 @@ export interface Observed {
   readonly caches: ReadonlyMap<string, SLMNodeCache>;
   readonly disruptionBudget: DisruptionBudgetObject | undefined;
   readonly apiKeys: ApiKeys;
+  readonly tls: TlsSecret;
+  readonly broker: Broker;
   /** By pod: what the kubelet last said about a volume that does not mount. */
   readonly mountEvents: ReadonlyMap<string, string>;
 }

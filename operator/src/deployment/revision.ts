@@ -56,6 +56,12 @@ function settingsOf(deployment: SLMDeployment, modelDigest: string): object {
     engine: spec.engine,
     resources: spec.resources,
     apiKeys: apiKeySecretName(deployment),
+    // Who of them may ask is the broker's business; a change of that makes no new pods.
+    tokens: spec.auth?.type === 'ServiceAccount' ? 'ServiceAccount' : undefined,
+    tls: spec.tls,
+    api: spec.api,
+    limits: spec.limits,
+    audit: spec.audit,
     podTemplate: spec.podTemplate,
     drainTimeoutSeconds: spec.strategy?.drainTimeoutSeconds,
     image: spec.image,

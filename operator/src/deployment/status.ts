@@ -14,9 +14,9 @@ import { done, type Outcome, stalled, waiting } from '../execution/plan.ts';
 import type { Refusal } from '../execution/refusal.ts';
 import { type DesiredCondition, reconcileConditions, summaryConditions, toRfc3339 } from '../runtime/conditions.ts';
 import { causesOf } from './causes.ts';
-import type { DeploymentGate } from './gate.ts';
+import { type DeploymentGate, isAccessReason } from './gate.ts';
 import type { ModelState } from './model-state.ts';
-import { apiKeySecretName, modelNameOf, podSelectorText, servedNamesOf, serviceName } from './names.ts';
+import { apiKeySecretName, modelNameOf, podSelectorText, servedNamesOf, serviceName, tlsSecretName } from './names.ts';
 import type { Observed, ReplicaSetObject } from './observed.ts';
 import { isReady } from './pod-causes.ts';
 import { judgeProgress } from './progress.ts';
@@ -27,7 +27,7 @@ import { formatDuration, shorten } from './text.ts';
 const MAX_STATUS_TEXT = 256;
 const MAX_MESSAGE = 1024;
 
-/** How often missing keys are looked for: Secrets are not watched, so that the operator needs no right to list them. */
+/** How often missing keys and certificates are looked for: Secrets are not watched, so that the operator needs no right to list them. */
 const KEYS_RETRY_MS = 10_000;
 
 export interface StatusInput {
@@ -109,6 +109,7 @@ export function deploymentStatus(input: StatusInput): StatusResult {
   ];
   const keys = apiKeySecretName(deployment);
   const host = `${serviceName(metadata.name)}.${metadata.namespace}.svc`;
+  const scheme = tlsSecretName(deployment) === undefined ? 'http' : 'https';
   const currentRevision = complete && replicas > 0 ? wanted?.revision : previous?.currentRevision;
 
   const status: SLMDeploymentStatus = {
@@ -129,7 +130,10 @@ export function deploymentStatus(input: StatusInput): StatusResult {
     readyText: `${counts.readyReplicas}/${replicas}`,
     statusText: shorten(complete ? servingText(input) : line.message, MAX_STATUS_TEXT),
     ...(blocked.length === 0 ? {} : { blockedBy: withSince(blocked, previous, now) }),
-    endpoints: { ollama: `http://${host}:${ports.ollama}`, openai: `http://${host}:${ports.openai}/v1` },
+    endpoints: {
+      ollama: `${scheme}://${host}:${ports.ollama}`,
+      openai: `${scheme}://${host}:${ports.openai}/v1`,
+    },
     ...(keys === undefined ? {} : { apiKeySecret: keys }),
     rollout: {
       phase: progress.phase,
@@ -264,7 +268,7 @@ function availableCondition(
 
 function modelCondition({ model, gate }: StatusInput): DesiredCondition {
   if (!model.usable) return { type: 'ModelReady', status: 'False', reason: model.reason, message: model.message };
-  if (!gate.open && gate.reason !== 'APIKeySecretNotFound') {
+  if (!gate.open && !isAccessReason(gate.reason)) {
     return { type: 'ModelReady', status: 'False', reason: gate.reason, message: gate.why };
   }
   const message = `model ${nameOf(model.model)} revision ${model.revision.name} may be served`;
@@ -302,9 +306,14 @@ function outcomeOf(
   observed: Observed,
   requeueAfter: number | undefined,
 ): Outcome {
-  const again = observed.apiKeys.state === 'missing' ? KEYS_RETRY_MS : requeueAfter;
+  const lacking =
+    observed.apiKeys.state === 'missing' ||
+    observed.tls.state === 'missing' ||
+    observed.tls.state === 'unusable' ||
+    observed.broker.state === 'missing';
+  const again = lacking ? KEYS_RETRY_MS : requeueAfter;
   if (complete) return done;
   // A missing Secret is found only by looking again, so not even a stalled rollout may rest.
-  if (isStalled && observed.apiKeys.state !== 'missing') return stalled(line.reason, line.message);
+  if (isStalled && !lacking) return stalled(line.reason, line.message);
   return waiting(line.reason, line.message, again);
 }

@@ -8,6 +8,7 @@ import { Lifecycle } from '../lifecycle.ts';
 import { DEFAULT_LIMITS, type Limits } from '../limits.ts';
 import { makeSpec } from '../models/model-spec.ts';
 import { ModelRegistry } from '../models/registry.ts';
+import { ALL_APIS, type Apis } from '../plugins/api-switch.ts';
 import type { AuditOptions } from '../plugins/audit.ts';
 import type { Authenticator } from '../plugins/auth.ts';
 import { makeApp } from '../server.ts';
@@ -22,6 +23,7 @@ export function makeTestServer(
   options: FakeEngineOptions & {
     readonly loading?: boolean;
     readonly auth?: Authenticator;
+    readonly apis?: Partial<Apis>;
     readonly audit?: AuditOptions;
     readonly limits?: Partial<Limits>;
   } = {},
@@ -35,6 +37,7 @@ export function makeTestServer(
   const app = makeApp({
     lifecycle,
     auth: options.auth,
+    apis: { ...ALL_APIS, ...options.apis },
     limits: { ...DEFAULT_LIMITS, ...options.limits },
     audit: options.audit,
     log: pino({ level: 'silent' }),

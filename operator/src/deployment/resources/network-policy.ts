@@ -1,14 +1,16 @@
 /** The NetworkPolicy of the serving pods. Pure. */
-import { ports, type SLMDeployment } from '@slm-operator/crds';
+import { broker, ports, type SLMDeployment } from '@slm-operator/crds';
 import type { KubeObject } from '../../execution/plan.ts';
 import { networkPolicyName, podSelector } from '../names.ts';
+import type { BrokerAccess } from './broker-config.ts';
 import { childMetadata } from './owner.ts';
 
 /**
  * In: the two ports, from anywhere. Out: nothing, not even DNS, unless the spec allows it; a server has its weights and its
  * keys on disk, so a model or a prompt that went astray can send nothing away.
+ * @param access of pods that have tokens reviewed: they reach the operator's broker, by its address, and nothing else
  */
-export function makeNetworkPolicy(deployment: SLMDeployment): KubeObject {
+export function makeNetworkPolicy(deployment: SLMDeployment, access?: Pick<BrokerAccess, 'namespace'>): KubeObject {
   const { metadata, spec } = deployment;
   const denyEgress = spec.isolation?.denyEgress !== false;
   return {
@@ -19,6 +21,7 @@ export function makeNetworkPolicy(deployment: SLMDeployment): KubeObject {
       podSelector: { matchLabels: podSelector(metadata.name) },
       // Listing Egress without a rule for it is what denies it.
       policyTypes: denyEgress ? ['Ingress', 'Egress'] : ['Ingress'],
+      ...(denyEgress && access !== undefined ? { egress: [toBroker(access.namespace)] } : {}),
       ingress: [
         {
           ports: [
@@ -29,4 +32,17 @@ export function makeNetworkPolicy(deployment: SLMDeployment): KubeObject {
       ],
     },
   } as KubeObject;
+}
+
+function toBroker(namespace: string): object {
+  return {
+    to: [
+      {
+        // Every namespace carries its name as this label.
+        namespaceSelector: { matchLabels: { 'kubernetes.io/metadata.name': namespace } },
+        podSelector: { matchLabels: broker.podLabels },
+      },
+    ],
+    ports: [{ port: broker.port, protocol: 'TCP' }],
+  };
 }

@@ -15,14 +15,15 @@ import {
 import type { KubeObject } from '../../execution/plan.ts';
 import type { ResolvedEngine, Resources } from '../memory.ts';
 import {
-  apiKeySecretName,
   modelNameOf,
   replicaSetName,
   revisionLabels,
   revisionSelector,
   servedNamesOf,
+  tlsSecretName,
 } from '../names.ts';
 import type { WantedRevision } from '../revision.ts';
+import { accessParts, type PodParts } from './access.ts';
 import { childMetadata } from './owner.ts';
 
 /** Seconds in which an ending pod still serves what comes: endpoints and proxies need them to stop sending. */
@@ -76,7 +77,7 @@ function makePodTemplate(input: ReplicaSetInput, labels: Record<string, string>)
   const own = spec.podTemplate;
   const settings = own?.spec;
   const drainSeconds = spec.strategy?.drainTimeoutSeconds ?? DEFAULT_DRAIN_SECONDS;
-  const keys = apiKeySecretName(deployment);
+  const access = accessParts(deployment);
   return {
     metadata: {
       labels: { ...own?.metadata?.labels, ...labels },
@@ -104,7 +105,7 @@ function makePodTemplate(input: ReplicaSetInput, labels: Record<string, string>)
           labelSelector: { matchLabels: revisionSelector(deployment.metadata.name, wanted.revision) },
         },
       ],
-      containers: [makeContainer(input, keys, drainSeconds)],
+      containers: [makeContainer(input, access, drainSeconds)],
       volumes: [
         {
           name: pod.modelVolume,
@@ -117,7 +118,7 @@ function makePodTemplate(input: ReplicaSetInput, labels: Record<string, string>)
             },
           },
         },
-        ...(keys === undefined ? [] : [{ name: pod.apiKeysVolume, secret: { secretName: keys, defaultMode: 0o444 } }]),
+        ...access.volumes,
         ...(input.promptCacheBytes === 0
           ? []
           : [
@@ -132,8 +133,10 @@ function makePodTemplate(input: ReplicaSetInput, labels: Record<string, string>)
   };
 }
 
-function makeContainer(input: ReplicaSetInput, keys: string | undefined, drainSeconds: number): object {
-  const probe = (path: string) => ({ httpGet: { path, port: 'ollama' } });
+function makeContainer(input: ReplicaSetInput, access: PodParts, drainSeconds: number): object {
+  // The kubelet does not verify the certificate of a probe.
+  const scheme = tlsSecretName(input.deployment) === undefined ? {} : { scheme: 'HTTPS' };
+  const probe = (path: string) => ({ httpGet: { path, port: 'ollama', ...scheme } });
   return {
     name: pod.container,
     image: input.wanted.image,
@@ -142,7 +145,7 @@ function makeContainer(input: ReplicaSetInput, keys: string | undefined, drainSe
       { name: 'ollama', containerPort: ports.ollama, protocol: 'TCP' },
       { name: 'openai', containerPort: ports.openai, protocol: 'TCP' },
     ],
-    env: makeEnv(input, keys !== undefined, drainSeconds),
+    env: makeEnv(input, access, drainSeconds),
     resources: input.resources,
     securityContext: {
       allowPrivilegeEscalation: false,
@@ -151,7 +154,7 @@ function makeContainer(input: ReplicaSetInput, keys: string | undefined, drainSe
     },
     volumeMounts: [
       { name: pod.modelVolume, mountPath: pod.modelPath, readOnly: true },
-      ...(keys === undefined ? [] : [{ name: pod.apiKeysVolume, mountPath: pod.apiKeysPath, readOnly: true }]),
+      ...access.mounts,
       ...(input.promptCacheBytes === 0 ? [] : [{ name: pod.promptCacheVolume, mountPath: pod.promptCachePath }]),
       { name: 'tmp', mountPath: '/tmp' },
     ],
@@ -166,7 +169,7 @@ function makeContainer(input: ReplicaSetInput, keys: string | undefined, drainSe
   };
 }
 
-function makeEnv(input: ReplicaSetInput, withKeys: boolean, drainSeconds: number): object[] {
+function makeEnv(input: ReplicaSetInput, access: PodParts, drainSeconds: number): object[] {
   const { deployment, engine, model } = input;
   const own = deployment.spec.engine;
   const values: Record<string, string | number | undefined> = {
@@ -182,8 +185,7 @@ function makeEnv(input: ReplicaSetInput, withKeys: boolean, drainSeconds: number
     [serverEnv.threads]: own?.threads,
     [serverEnv.flashAttention]: own?.flashAttention,
     [serverEnv.maxQueue]: own?.maxQueue,
-    [serverEnv.auth]: withKeys ? 'APIKey' : 'None',
-    [serverEnv.apiKeysDir]: withKeys ? pod.apiKeysPath : undefined,
+    ...access.env,
     [serverEnv.drainTimeoutSeconds]: drainSeconds,
     [serverEnv.shutdownDelaySeconds]: SHUTDOWN_DELAY_SECONDS,
   };

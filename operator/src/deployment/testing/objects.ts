@@ -144,6 +144,8 @@ export function observed(change: Partial<Observed> = {}): Observed {
     caches: new Map([['n1', cache()]]),
     disruptionBudget: undefined,
     apiKeys: { state: 'present' },
+    tls: { state: 'unneeded' },
+    broker: { state: 'unneeded' },
     mountEvents: new Map(),
     ...change,
   };

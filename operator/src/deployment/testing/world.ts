@@ -77,6 +77,7 @@ export class World implements AsyncDisposable {
         manager,
         client: this.#operator,
         config: { serverImage: 'slm.dev/server:1', serverImagePullPolicy: 'IfNotPresent' },
+        broker: { namespace: this.namespace, service: 'slm-operator' },
         recorder: { record: (_type, _object, message) => this.events.push(message) },
       }),
     );

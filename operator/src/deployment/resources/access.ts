@@ -1,0 +1,86 @@
+/**
+ * What a serving pod gets for who may ask it and how: keys, tokens, certificate, limits, audit log. Pure.
+ */
+import { broker, brokerFiles, pod, type SLMDeployment, serverEnv } from '@slm-operator/crds';
+import { apiKeySecretName, brokerConfigName, tlsSecretName, tokenAudience } from '../names.ts';
+
+/** Parts of a pod that belong together. */
+export interface PodParts {
+  readonly env: Readonly<Record<string, string | number | undefined>>;
+  readonly volumes: readonly object[];
+  readonly mounts: readonly object[];
+}
+
+/** Time after which the kubelet renews the pod's token for the broker; the shortest that it takes is 600. */
+const TOKEN_SECONDS = 3600;
+
+/** Every way in, as the spec has it. */
+export function accessParts(deployment: SLMDeployment): PodParts {
+  const parts = [auth(deployment), tls(deployment), settings(deployment)];
+  return {
+    env: Object.assign({}, ...parts.map(({ env }) => env)) as PodParts['env'],
+    volumes: parts.flatMap(({ volumes }) => volumes),
+    mounts: parts.flatMap(({ mounts }) => mounts),
+  };
+}
+
+function auth(deployment: SLMDeployment): PodParts {
+  const keys = apiKeySecretName(deployment);
+  if (keys !== undefined) {
+    return {
+      env: { [serverEnv.auth]: 'APIKey', [serverEnv.apiKeysDir]: pod.apiKeysPath },
+      volumes: [{ name: pod.apiKeysVolume, secret: { secretName: keys, defaultMode: 0o444 } }],
+      mounts: [{ name: pod.apiKeysVolume, mountPath: pod.apiKeysPath, readOnly: true }],
+    };
+  }
+  if (deployment.spec.auth?.type !== 'ServiceAccount')
+    return { env: { [serverEnv.auth]: 'None' }, volumes: [], mounts: [] };
+  const config = brokerConfigName(deployment.metadata.name);
+  // Good for the broker alone: at the API server this token is worth nothing.
+  const token = { audience: broker.audience, expirationSeconds: TOKEN_SECONDS, path: brokerFiles.token };
+  return {
+    env: {
+      [serverEnv.auth]: 'ServiceAccount',
+      [serverEnv.brokerDir]: pod.brokerPath,
+      [serverEnv.tokenAudience]: tokenAudience(deployment),
+    },
+    volumes: [
+      {
+        name: pod.brokerVolume,
+        projected: { defaultMode: 0o444, sources: [{ configMap: { name: config } }, { serviceAccountToken: token }] },
+      },
+    ],
+    mounts: [{ name: pod.brokerVolume, mountPath: pod.brokerPath, readOnly: true }],
+  };
+}
+
+function tls(deployment: SLMDeployment): PodParts {
+  const secretName = tlsSecretName(deployment);
+  if (secretName === undefined) return { env: {}, volumes: [], mounts: [] };
+  return {
+    env: {
+      [serverEnv.tlsCertFile]: `${pod.tlsPath}/tls.crt`,
+      [serverEnv.tlsKeyFile]: `${pod.tlsPath}/tls.key`,
+    },
+    volumes: [{ name: pod.tlsVolume, secret: { secretName, defaultMode: 0o444 } }],
+    mounts: [{ name: pod.tlsVolume, mountPath: pod.tlsPath, readOnly: true }],
+  };
+}
+
+function settings({ spec }: SLMDeployment): PodParts {
+  const { api, audit, limits } = spec;
+  return {
+    env: {
+      [serverEnv.openaiApi]: api?.openai === false ? 'false' : undefined,
+      [serverEnv.ollamaApi]: api?.ollama === false ? 'false' : undefined,
+      [serverEnv.maxTokens]: limits?.maxTokens,
+      [serverEnv.maxBodyBytes]: limits?.maxBodyBytes,
+      [serverEnv.requestTimeoutSeconds]: limits?.requestTimeoutSeconds,
+      [serverEnv.maxConnections]: limits?.maxConnections,
+      [serverEnv.audit]: audit?.enabled === true ? 'true' : undefined,
+      [serverEnv.auditContent]: audit?.content === true ? 'true' : undefined,
+    },
+    volumes: [],
+    mounts: [],
+  };
+}
