@@ -60,7 +60,9 @@ export class OnnxDecoder implements Decoder<ThreadSampler> {
     await this.#thread.call('decode', items);
   }
 
-  sample(picks: readonly { readonly item: number; readonly sampler: ThreadSampler }[]): Promise<readonly Pick[]> {
+  sample(
+    picks: readonly { readonly item: number; readonly row: number; readonly sampler: ThreadSampler }[],
+  ): Promise<readonly Pick[]> {
     return this.#thread.call(
       'sample',
       picks.map(({ item, sampler }) => ({ item, sampler: sampler.id })),
