@@ -1,99 +1,40 @@
 /**
- * Everything of node-llama-cpp that we touch, in one place. Its public API has no way to fill a batch by hand, so this
- * reaches for the addon's own objects; they may change with any release, and the version is therefore checked first.
+ * A model and its context as the engine needs them, over the addon of node-llama-cpp. Owns loading, what the model says of itself,
+ * and the text side; batches and samplers are the decoder's.
  */
-import { readFile, stat } from 'node:fs/promises';
-import { homedir, tmpdir } from 'node:os';
+import { stat } from 'node:fs/promises';
 import { setImmediate as nextTurn } from 'node:timers/promises';
-import { fileURLToPath } from 'node:url';
-import type { Llama, LlamaEmbeddingContext, LlamaModel } from 'node-llama-cpp';
 import { StartupError } from '../../failures.ts';
 import type { Token } from '../../scheduling/decoder.ts';
 import type { LoadObserver } from '../engine.ts';
+import { OneAtATime } from '../one-at-a-time.ts';
+import type {
+  AddonContext,
+  AddonContextOptions,
+  AddonGrammar,
+  AddonGrammarState,
+  AddonModel,
+  AddonSampler,
+  Bindings,
+} from './addon.ts';
+import { type GgufHeader, readGgufHeader } from './gguf-header.ts';
+import { type Library, observeLog, openLibrary } from './library.ts';
 import { quantizationOf } from './model-file.ts';
+import { BINDING_VERSION } from './native-files.ts';
 import { tokenBytes } from './token-bytes.ts';
 
-/** The release that the types below were taken from; package.json pins the same. */
-export const BINDING_VERSION = '3.22.1';
-
-/** The bulk of a header, which the check has no use for. */
-const VOCABULARY_KEYS = ['tokens', 'token_type', 'merges', 'scores'].map((key) => `tokenizer.ggml.${key}`);
+export type { AddonContext, AddonGrammarState, AddonSampler, SamplerConfig } from './addon.ts';
 
 /** Grammars that stay parsed. */
 const KEPT_GRAMMARS = 32;
 /** Attributes of tokens (llama_token_attr) that tokenizing obeys only on request: unknown and control. */
 const STEERING = 1 | 8;
-
-/** The addon's context. */
-export interface AddonContext {
-  initBatch(tokens: number): void;
-  addToBatch(slot: number, position: number, tokens: Uint32Array, logits: Uint32Array): Uint32Array;
-  decodeBatch(): Promise<void>;
-  sampleToken(logit: number, sampler: AddonSampler): Promise<number>;
-  sampleToken(
-    logit: number,
-    sampler: AddonSampler,
-    probabilities: false,
-    confidence: false,
-    logits: readonly [tokens: readonly Token[], max: false, min: false, selected: false, top: number],
-    weight: true,
-  ): Promise<
-    readonly [
-      token: number,
-      probabilities: undefined,
-      confidence: undefined,
-      /** Tokens and their logits in turns: the likeliest ones first, then those that were named. */
-      logits: readonly number[] | undefined,
-      /** Sum of all weights, relative to the likeliest one's. */
-      weight: number | undefined,
-    ]
-  >;
-  removeTokenCellsFromSequence(slot: number, start: number, end: number): boolean;
-  /** Moves the tokens of these positions by `delta`. Ends the process where the model's positions cannot move. */
-  shiftSequenceTokenCells(slot: number, start: number, end: number, delta: number): void;
-  getSequenceKvCacheMinPosition(slot: number): number;
-  copySequenceStateFromOtherSequence(to: number, from: number): Promise<number>;
-  /** @returns bytes */
-  saveSequenceStateToFile(file: string, slot: number, tokens: Uint32Array): Promise<number>;
-  loadSequenceStateFromFile(file: string, slot: number, most: number): Promise<Uint32Array>;
-  setThreads(threads: number): void;
-}
-
-/** The addon's sampler: one chain with its random state. */
-export interface AddonSampler {
-  applyConfig(config: SamplerConfig): void;
-  dispose(): void;
-}
-
-/** Settings of a sampler; what is left out is switched off. */
-export type SamplerConfig = Readonly<Record<string, number | Uint32Array | Float32Array | AddonGrammarState>>;
-
-/** How far an answer has come in its grammar. */
-export interface AddonGrammarState {
-  readonly __grammarState: never;
-}
-
-interface AddonGrammar {
-  isTextCompatible(text: string): boolean;
-}
-
-interface AddonModel {
-  getTokenString(token: Token): string;
-  getTokenAttributes(token: Token): number;
-  getVocabularyType(): number;
-  tokenize(text: string, special: boolean): Uint32Array;
-  isEogToken(token: Token): boolean;
-  getTotalParameters(): number;
-}
-
-interface Bindings {
-  readonly AddonSampler: new (model: AddonModel) => AddonSampler;
-  readonly AddonGrammar: new (gbnf: string, options: { addonExports: object; rootRuleName: string }) => AddonGrammar;
-  readonly AddonGrammarEvaluationState: new (model: AddonModel, grammar: AddonGrammar) => AddonGrammarState;
-  getIsArchSupported(architecture: string): boolean;
-  getBlockSizeForGgmlType(type: number): number | undefined;
-  getTypeSizeForGgmlType(type: number): number | undefined;
-}
+/** Tokens before a text that decide whether it begins with a space. */
+const LOOK_BACK = 3;
+/** llama.cpp rounds contexts up to these. */
+const CONTEXT_STEP = 256;
+/** ggml's numbers of types. */
+const GGML_TYPES = { F16: 1, Q8_0: 8, Q4_0: 2 } as const;
 
 export interface NativeOptions {
   readonly modelPath: string;
@@ -116,6 +57,8 @@ export interface NativeModel {
   /** Whether tokens can be taken out of the middle of a text, and those after them moved. */
   readonly shifts: boolean;
   readonly metadata: NativeMetadata;
+  /** What computes, for people: the library, its version and how it uses threads. */
+  readonly backend: string;
   /** False for a model that sees a text as a whole and cannot continue one. */
   readonly generates: boolean;
   /** Tokens that begin a text. */
@@ -166,42 +109,46 @@ export class UnknownArchitectureError extends Error {
   }
 }
 
+/** llama.cpp's loading is not made for two at once. */
+const loading = new OneAtATime();
+
 /**
  * Loads a model and makes its context.
- * @throws StartupError (EngineMismatch) when the library is not the one that this file knows; the library's own errors.
+ * @throws StartupError (EngineMismatch) when the library is not the one that our types know; Error with what failed
  */
 export async function loadNative(options: NativeOptions): Promise<NativeModel> {
-  ensureHome();
-  const { getLlama, LlamaLogLevel } = await import('node-llama-cpp');
-  await checkVersion();
-  const levels = { fatal: 'error', error: 'error', warn: 'warn', info: 'info', log: 'debug', debug: 'debug' } as const;
-  const llama = await getLlama({
-    gpu: false,
-    build: 'never',
-    skipDownload: true,
-    progressLogs: false,
-    maxThreads: options.threads,
-    logLevel: LlamaLogLevel.warn,
-    logger: (level, message) =>
-      options.observer.log(levels[level as keyof typeof levels] ?? 'debug', message.trimEnd()),
-  });
-  const bindings = (internals(llama) as { _bindings: Bindings })._bindings;
+  const library = await openLibrary();
+  const { bindings } = library;
+  const forget = observeLog((level, message) => options.observer.log(level, message));
+  // Read while llama.cpp loads; a file that has no header fails there as well.
+  const reading = readGgufHeader(options.modelPath);
+  reading.catch(() => undefined);
   try {
-    const model = await llama.loadModel({
-      modelPath: options.modelPath,
+    const model = new bindings.AddonModel(options.modelPath, {
+      addonExports: bindings,
       gpuLayers: 0,
-      // The container's limit is what counts, and the library looks at the machine's memory instead.
-      ignoreMemorySafetyChecks: true,
+      useMmap: true,
       onLoadProgress: (fraction) => options.observer.progress(fraction),
     });
-    return await makeContext(llama, model, bindings, options);
+    if (!(await loading.run(() => model.init()))) throw new Error('llama.cpp could not load the model');
+    const header = await reading;
+    if (!library.openmp)
+      options.observer.log(
+        'warn',
+        'this CPU backend has no OpenMP, so that several threads gain little: use the server image, or compile the backends with npm run images',
+      );
+    try {
+      return await makeModel(library, model, header, options, forget);
+    } catch (error) {
+      await model.dispose();
+      throw error;
+    }
   } catch (error) {
-    // Nothing is disposed: after a failed load the library may wait for ever for what it lost, and the process ends.
-    if (error instanceof StartupError) throw error;
     // llama.cpp's last lines, which say why, are still on their way to the observer.
     await nextTurn();
-    // The library only says that it failed. Reading the header takes a fifth of a second: only now is it worth that.
-    await checkHeader(bindings, options);
+    forget();
+    if (error instanceof StartupError) throw error;
+    await checkHeader(bindings, await reading, options.modelPath);
     throw error;
   }
 }
@@ -210,64 +157,62 @@ export async function loadNative(options: NativeOptions): Promise<NativeModel> {
  * Finds out what llama.cpp says to its log alone, where it gets lost easily.
  * @throws UnknownArchitectureError; Error for a file that ends before its tensors do
  */
-async function checkHeader(bindings: Bindings, options: NativeOptions): Promise<void> {
-  const { readGgufFileInfo } = await import('node-llama-cpp');
-  const file = await readGgufFileInfo(options.modelPath, {
-    sourceType: 'filesystem',
-    ignoreKeys: VOCABULARY_KEYS,
-    spliceSplitFiles: false,
-    logWarnings: false,
-  });
-  const general: { readonly architecture?: string } | undefined = file.metadata.general;
-  const architecture = general?.architecture ?? '';
+async function checkHeader(bindings: Bindings, header: GgufHeader, file: string): Promise<void> {
+  const architecture = architectureOf(header);
   if (!bindings.getIsArchSupported(architecture)) throw new UnknownArchitectureError(architecture);
-  const { size } = await stat(options.modelPath);
-  for (const tensor of file.tensorInfo ?? []) {
-    const elements = tensor.dimensions.reduce<number>((product, dimension) => product * Number(dimension), 1);
-    const block = bindings.getBlockSizeForGgmlType(tensor.ggmlType) ?? 1;
-    const bytes = (elements / block) * (bindings.getTypeSizeForGgmlType(tensor.ggmlType) ?? 0);
-    if (Number(tensor.fileOffset) + bytes > size)
-      throw new Error(`the data of tensor ${tensor.name} is not within the file bounds`);
+  const { size } = await stat(file);
+  for (const { name, type, elements, start } of header.tensors) {
+    const block = bindings.getBlockSizeForGgmlType(type) ?? 1;
+    if (start + (elements / block) * (bindings.getTypeSizeForGgmlType(type) ?? 0) > size)
+      throw new Error(`the data of tensor ${name} is not within the file bounds`);
   }
 }
 
-async function makeContext(
-  llama: Llama,
-  model: LlamaModel,
-  bindings: Bindings,
+async function makeContext(bindings: Bindings, model: AddonModel, options: AddonContextOptions): Promise<AddonContext> {
+  const context = new bindings.AddonContext(model, options);
+  if (!(await loading.run(() => context.init()))) {
+    await context.dispose();
+    throw new Error('llama.cpp could not make the context');
+  }
+  return context;
+}
+
+async function makeModel(
+  { bindings, openmp }: Library,
+  model: AddonModel,
+  header: GgufHeader,
   options: NativeOptions,
+  forget: () => void,
 ): Promise<NativeModel> {
-  const contextLength = options.contextLength(model.trainContextSize);
-  const context = await model.createContext({
-    contextSize: contextLength,
+  const trained = model.getTrainContextSize();
+  const contextLength = padded(options.contextLength(trained), trained);
+  const slidingWindow = slidingWindowOf(header, trained);
+  const context = await makeContext(bindings, model, {
+    contextSize: contextLength * options.parallelRequests,
+    // One more where a window slides: its oldest token makes room only after the batch.
+    batchSize: Math.max(options.batchSize, options.parallelRequests) + (slidingWindow === undefined ? 0 : 1),
     sequences: options.parallelRequests,
-    batchSize: options.batchSize,
     threads: options.threads,
     flashAttention: options.flashAttention === 'Auto' ? 'auto' : options.flashAttention === 'Enabled',
-    experimentalKvCacheKeyType: options.kvCacheType,
-    experimentalKvCacheValueType: options.kvCacheType,
-    failedCreationRemedy: false,
-    ignoreMemorySafetyChecks: true,
+    kvCacheKeyType: GGML_TYPES[options.kvCacheType],
+    kvCacheValueType: GGML_TYPES[options.kvCacheType],
   });
-  const addon = (internals(context) as { _ctx: AddonContext })._ctx;
-  const addonModel = (internals(model) as { _model: AddonModel })._model;
-  addon.setThreads(options.threads);
-  const { tokens } = model;
-  const embeddingContexts: LlamaEmbeddingContext[] = [];
+  const tokens = specialTokens(model);
+  const embedders: AddonContext[] = [];
   const grammars = new Map<string, AddonGrammar>();
-  const metadata = readMetadata(model);
+  const metadata = readMetadata(model, header, tokens);
   const everyToken = Array.from({ length: metadata.vocabularySize }, (_, token) => token);
-  const kind = addonModel.getVocabularyType();
-  const beginning = tokens.shouldPrependBosToken && tokens.bos !== null ? [tokens.bos] : [];
+  const kind = model.getVocabularyType();
   return {
-    context: addon,
+    context,
     contextLength,
-    slidingWindow: model.fileInsights.swaSize || undefined,
-    shifts: canShift(model),
+    slidingWindow,
+    shifts: canShift(bindings, header, slidingWindow),
     metadata,
-    generates: attentionOf(model).causal,
-    beginning,
-    createSampler: () => new bindings.AddonSampler(addonModel),
+    backend: `llama.cpp (node-llama-cpp ${BINDING_VERSION}${openmp ? ', openmp' : ''})`,
+    generates: attentionOf(header).causal,
+    beginning: tokens.addBos && tokens.bos !== undefined ? [tokens.bos] : [],
+    createSampler: () => new bindings.AddonSampler(model),
     createGrammarState: (gbnf) => {
       const grammar =
         grammars.get(gbnf) ?? new bindings.AddonGrammar(gbnf, { addonExports: bindings, rootRuleName: 'root' });
@@ -276,41 +221,86 @@ async function makeContext(
       grammars.set(gbnf, grammar);
       const [oldest] = grammars.keys();
       if (grammars.size > KEPT_GRAMMARS && oldest !== undefined) grammars.delete(oldest);
-      return new bindings.AddonGrammarEvaluationState(addonModel, grammar);
+      return new bindings.AddonGrammarEvaluationState(model, grammar);
     },
-    endTokens: once(() => everyToken.filter((token) => addonModel.isEogToken(token))),
+    endTokens: once(() => everyToken.filter((token) => model.isEogToken(token))),
     controlTokens: once(() =>
       everyToken
-        .filter((token) => (addonModel.getTokenAttributes(token) & STEERING) !== 0)
-        .map((token) => addonModel.getTokenString(token)),
+        .filter((token) => (model.getTokenAttributes(token) & STEERING) !== 0)
+        .map((token) => model.getTokenString(token)),
     ),
-    bytesOf: (token) => tokenBytes(addonModel.getTokenString(token), kind, addonModel.getTokenAttributes(token)),
-    tokenize: (text, special) => Array.from(addonModel.tokenize(text, special)),
-    detokenize: (pieces, previous) => model.detokenize(asTokens(pieces), false, asTokens(previous)),
-    isEndOfGeneration: (token) => addonModel.isEogToken(token),
-    // One by one, and by references of our own: the library knows its contexts weakly, and once one is collected
-    // llama.dispose() waits for it for ever.
+    bytesOf: (token) => tokenBytes(model.getTokenString(token), kind, model.getTokenAttributes(token)),
+    tokenize: (text, special) => (text === '' ? [] : Array.from(model.tokenize(text, special))),
+    detokenize: (pieces, previous) => detokenize(model, pieces, previous),
+    isEndOfGeneration: (token) => model.isEogToken(token),
     embeddingFrame: embeddingFrame(kind, tokens),
     createEmbedder: async (threads) => {
-      const { contextSize, batchSize } = embeddingSizes(model, contextLength, options.batchSize);
-      const embedding = await model.createEmbeddingContext({
-        contextSize,
+      const { contextSize, batchSize } = embeddingSizes(header, trained, contextLength, options.batchSize);
+      const embedding = await makeContext(bindings, model, {
+        contextSize: padded(contextSize, Number.POSITIVE_INFINITY),
         batchSize,
+        sequences: 1,
         threads,
-        ignoreMemorySafetyChecks: true,
+        flashAttention: 'auto',
+        embeddings: true,
       });
-      embeddingContexts.push(embedding);
-      return {
-        contextLength: contextSize,
-        embed: async (input) => (await embedding.getEmbeddingFor([...asTokens(input)])).vector,
-      };
+      embedders.push(embedding);
+      return { contextLength: contextSize, embed: (input) => embed(embedding, input, batchSize) };
     },
     dispose: async () => {
-      for (const embedding of embeddingContexts) await embedding.dispose();
+      forget();
+      for (const embedding of embedders) await embedding.dispose();
       await context.dispose();
       await model.dispose();
-      await llama.dispose();
     },
+  };
+}
+
+/** As llama.cpp rounds it, but no more than the model was trained for. */
+function padded(tokens: number, most: number): number {
+  const up = Math.ceil(Math.max(2, tokens) / CONTEXT_STEP) * CONTEXT_STEP;
+  return up <= most ? up : tokens;
+}
+
+async function embed(context: AddonContext, tokens: readonly Token[], batchSize: number): Promise<readonly number[]> {
+  context.removeTokenCellsFromSequence(0, 0, -1);
+  for (let at = 0; at < tokens.length; at += batchSize) {
+    const part = Uint32Array.from(tokens.slice(at, at + batchSize));
+    context.initBatch(part.length);
+    context.addToBatch(0, at, part, Uint32Array.of(part.length - 1));
+    await context.decodeBatch();
+  }
+  return Array.from(context.getEmbedding(tokens.length));
+}
+
+/** What `pieces` add to the text of the tokens before them: some models write a space before the first word only. */
+function detokenize(model: AddonModel, pieces: readonly Token[], previous: readonly Token[]): string {
+  if (pieces.length === 0) return '';
+  const alone = () => model.detokenize(Uint32Array.from(pieces), false);
+  const before = previous.slice(-LOOK_BACK);
+  if (before.length === 0) return alone();
+  const prefix = model.detokenize(Uint32Array.from(before), false);
+  if (prefix === '') return alone();
+  const text = model.detokenize(Uint32Array.from([...before, ...pieces]), false);
+  return text.startsWith(prefix) ? text.slice(prefix.length) : alone();
+}
+
+interface SpecialTokens {
+  readonly bos: Token | undefined;
+  readonly eos: Token | undefined;
+  readonly sep: Token | undefined;
+  readonly addBos: boolean;
+  readonly addEos: boolean;
+}
+
+function specialTokens(model: AddonModel): SpecialTokens {
+  const known = (token: Token) => (token < 0 ? undefined : token);
+  return {
+    bos: known(model.tokenBos()),
+    eos: known(model.tokenEos()),
+    sep: known(model.sepToken()),
+    addBos: model.shouldPrependBosToken(),
+    addEos: model.shouldAppendEosToken(),
   };
 }
 
@@ -319,16 +309,13 @@ const WORD_PIECE = 3;
 const UNIGRAM = 4;
 const RWKV = 5;
 
-/** The library adds these by itself; they are counted here, so that a cut text keeps its end. */
-function embeddingFrame(kind: number, tokens: LlamaModel['tokens']): { begin: Token[]; end: Token[] } {
-  const some = (token: Token | null) => (token === null ? [] : [token]);
+/** What llama.cpp's own tokenizing puts around a text, by the kind of vocabulary. */
+function embeddingFrame(kind: number, tokens: SpecialTokens): { begin: Token[]; end: Token[] } {
+  const some = (token: Token | undefined, wanted = true) => (wanted && token !== undefined ? [token] : []);
   if (kind === RWKV) return { begin: [], end: [] };
   if (kind === WORD_PIECE) return { begin: some(tokens.bos), end: some(tokens.sep) };
   if (kind === UNIGRAM) return { begin: [], end: some(tokens.eos) };
-  return {
-    begin: tokens.shouldPrependBosToken ? some(tokens.bos) : [],
-    end: tokens.shouldAppendEosToken ? some(tokens.eos) : [],
-  };
+  return { begin: some(tokens.bos, tokens.addBos), end: some(tokens.eos, tokens.addEos) };
 }
 
 /**
@@ -336,48 +323,56 @@ function embeddingFrame(kind: number, tokens: LlamaModel['tokens']): { begin: To
  * counts, and a larger batch would cost memory for nothing.
  */
 function embeddingSizes(
-  model: LlamaModel,
+  header: GgufHeader,
+  trained: number,
   contextLength: number,
   batchSize: number,
 ): { contextSize: number; batchSize: number } {
-  const { causal, pooling } = attentionOf(model);
-  const contextSize = causal ? contextLength : model.trainContextSize;
+  const { causal, pooling } = attentionOf(header);
+  const contextSize = causal ? contextLength : trained;
   return { contextSize, batchSize: causal && pooling !== 'whole' ? Math.min(contextSize, batchSize) : contextSize };
+}
+
+function architectureOf({ values }: GgufHeader): string {
+  return String(values.get('general.architecture') ?? '');
+}
+
+/** A value of the model's architecture. */
+function own(header: GgufHeader, key: string): unknown {
+  return header.values.get(`${architectureOf(header)}.${key}`);
 }
 
 /** Architectures that embed, also where their file does not say that they look ahead. */
 const ENCODERS = /bert|^t5encoder$|^gemma-embedding$/;
 
 /** How the model file says that it reads a text. */
-function attentionOf(model: LlamaModel): { causal: boolean; pooling: 'whole' | 'last' } {
-  const { metadata } = model.fileInfo;
-  const own = (metadata as unknown as Record<string, unknown>)[metadata.general.architecture] as
-    | { readonly attention?: { readonly causal?: boolean }; readonly pooling_type?: number }
-    | undefined;
+function attentionOf(header: GgufHeader): { causal: boolean; pooling: 'whole' | 'last' } {
   // llama_pooling_type: 0 none, 1 mean, 2 the first token, 3 the last one.
-  const whole = own?.pooling_type === 1 || own?.pooling_type === 2;
+  const pooling = own(header, 'pooling_type');
   return {
-    causal: own?.attention?.causal !== false && !ENCODERS.test(metadata.general.architecture),
-    pooling: whole ? 'whole' : 'last',
+    causal: own(header, 'attention.causal') !== false && !ENCODERS.test(architectureOf(header)),
+    pooling: pooling === 1 || pooling === 2 ? 'whole' : 'last',
   };
 }
 
-/** Architectures whose positions llama.cpp cannot move for reasons of its own. */
-const RIGID: ReadonlySet<string> = new Set(['step35']);
+/** A window as long as the whole context is none. */
+function slidingWindowOf(header: GgufHeader, trained: number): number | undefined {
+  const window = Number(own(header, 'attention.sliding_window') ?? 0);
+  return window > 0 && window < trained ? window : undefined;
+}
 
 /**
  * A state that runs through the whole text, a window that forgot its beginning, and positions of several dimensions
  * cannot be moved; llama.cpp ends the process when asked to.
  */
-function canShift(model: LlamaModel): boolean {
-  const { metadata } = model.fileInfo;
-  const { architecture } = metadata.general;
-  const own = (metadata as unknown as Record<string, unknown>)[architecture] as
-    | { readonly rope?: { readonly dimension_sections?: unknown } }
-    | undefined;
-  const { isRecurrent, isHybrid, swaSize } = model.fileInsights;
+function canShift(bindings: Bindings, header: GgufHeader, slidingWindow: number | undefined): boolean {
+  const architecture = architectureOf(header);
   return (
-    !isRecurrent && !isHybrid && !swaSize && own?.rope?.dimension_sections === undefined && !RIGID.has(architecture)
+    bindings.getIsArchRecurrent(architecture) !== true &&
+    bindings.getIsArchHybrid(architecture) !== true &&
+    slidingWindow === undefined &&
+    own(header, 'rope.dimension_sections') === undefined &&
+    architecture !== 'step35'
   );
 }
 
@@ -389,53 +384,18 @@ function once<T>(make: () => T): () => T {
   };
 }
 
-function readMetadata(model: LlamaModel): NativeMetadata {
-  const { metadata } = model.fileInfo;
-  const vocabulary = metadata.tokenizer?.ggml?.tokens?.length;
+function readMetadata(model: AddonModel, header: GgufHeader, tokens: SpecialTokens): NativeMetadata {
+  const template = header.values.get('tokenizer.chat_template');
+  const text = (token: Token | undefined) => (token === undefined ? '' : model.getTokenString(token));
   return {
-    architecture: metadata.general.architecture,
-    quantization: quantizationOf(model.typeDescription),
-    parameters: (internals(model) as { _model: AddonModel })._model.getTotalParameters(),
-    trainedContextLength: model.trainContextSize,
-    embeddingLength: model.embeddingVectorSize,
-    vocabularySize: typeof vocabulary === 'number' ? vocabulary : 0,
-    chatTemplate: metadata.tokenizer?.chat_template,
-    bosToken: model.tokens.bosString ?? '',
-    eosToken: model.tokens.eosString ?? '',
+    architecture: architectureOf(header),
+    quantization: quantizationOf(model.getModelDescription()),
+    parameters: model.getTotalParameters(),
+    trainedContextLength: model.getTrainContextSize(),
+    embeddingLength: model.getEmbeddingVectorSize(),
+    vocabularySize: header.lengths.get('tokenizer.ggml.tokens') ?? 0,
+    chatTemplate: typeof template === 'string' ? template : undefined,
+    bosToken: text(tokens.bos),
+    eosToken: text(tokens.eos),
   };
-}
-
-/**
- * The library asks for the home folder, to shorten paths in its messages. A container's user often has none, and asking
- * then throws.
- */
-function ensureHome(): void {
-  try {
-    homedir();
-  } catch {
-    process.env['HOME'] = tmpdir();
-  }
-}
-
-/** @throws StartupError (EngineMismatch) */
-async function checkVersion(): Promise<void> {
-  const entry = fileURLToPath(import.meta.resolve('node-llama-cpp'));
-  const { version } = JSON.parse(await readFile(entry.replace(/dist[/\\]index\.js$/, 'package.json'), 'utf8')) as {
-    version: string;
-  };
-  if (version !== BINDING_VERSION)
-    throw new StartupError(
-      'EngineMismatch',
-      `this server was made for node-llama-cpp ${BINDING_VERSION} and found ${version}: install the pinned version.`,
-    );
-}
-
-/** The library's types hide these fields; the version check above vouches for them. */
-function internals(object: object): unknown {
-  return object;
-}
-
-/** The library brands its tokens; ours are plain numbers. */
-function asTokens(tokens: readonly Token[]): Parameters<LlamaModel['detokenize']>[0] {
-  return tokens as unknown as Parameters<LlamaModel['detokenize']>[0];
 }

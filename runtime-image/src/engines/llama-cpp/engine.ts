@@ -5,7 +5,7 @@ import { StartupError } from '../../failures.ts';
 import { BatchedEngine } from '../batched-engine.ts';
 import { type Engine, GrammarError, type LoadObserver } from '../engine.ts';
 import { OneAtATime } from '../one-at-a-time.ts';
-import { BINDING_VERSION, loadNative, UnknownArchitectureError } from './binding.ts';
+import { loadNative, UnknownArchitectureError } from './binding.ts';
 import { LlamaCppDecoder } from './decoder.ts';
 import { LlamaCppEmbedder } from './embedder.ts';
 import { checkGguf, explainLoadFailure, unsupportedArchitecture } from './model-file.ts';
@@ -28,6 +28,8 @@ export interface LlamaCppOptions {
   readonly maxQueue: number;
   /** Memory for prompts whose slot is gone, in bytes. Default 0: none. */
   readonly promptCacheBytes?: number;
+  /** Tokens of an answer that may be guessed at a time, from what was said before. Default 0: none. */
+  readonly mostGuesses?: number;
 }
 
 /**
@@ -66,7 +68,7 @@ export async function loadLlamaCpp(options: LlamaCppOptions, observer: LoadObser
     info: {
       engine: 'llama-cpp',
       device: 'cpu',
-      backend: `node-llama-cpp ${BINDING_VERSION}`,
+      backend: native.backend,
       threads: options.threads,
       contextLength: native.contextLength,
       parallelRequests: options.parallelRequests,
@@ -97,6 +99,7 @@ export async function loadLlamaCpp(options: LlamaCppOptions, observer: LoadObser
     },
     maxQueue: options.maxQueue,
     promptCacheBytes: options.promptCacheBytes ?? 0,
+    mostGuesses: options.mostGuesses ?? 0,
     // In turn: nothing is freed under a computation.
     dispose: () =>
       processor.run(async () => {
