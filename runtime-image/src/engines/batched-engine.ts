@@ -53,6 +53,8 @@ export interface BatchedEngineParts {
   readonly maxQueue: number;
   /** Memory for prompts whose slot is gone, in bytes. Default 0: none. */
   readonly promptCacheBytes?: number;
+  /** Tokens of an answer that may be guessed at a time. Default 0: none. */
+  readonly mostGuesses?: number;
   /** Frees the decoder. */
   readonly dispose: () => Promise<void>;
 }
@@ -72,6 +74,7 @@ export class BatchedEngine implements Engine {
     this.#scheduler = new Scheduler(parts.decoder, {
       maxQueue: parts.maxQueue,
       promptCacheBytes: parts.promptCacheBytes ?? 0,
+      mostGuesses: parts.mostGuesses ?? 0,
       now: () => performance.now(),
       isEndOfGeneration: (token) => parts.vocabulary.isEndOfGeneration(token),
     });

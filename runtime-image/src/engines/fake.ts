@@ -60,6 +60,7 @@ export class FakeDecoder implements Decoder<FakeSampler> {
   readonly slots: number;
   readonly contextLength: number;
   readonly batchSize: number;
+  readonly takesGuesses = true;
   readonly contents: Token[][];
   /** Samplers that nobody disposed. */
   liveSamplers = 0;
@@ -109,14 +110,19 @@ export class FakeDecoder implements Decoder<FakeSampler> {
     });
   }
 
-  async sample(picks: readonly { readonly item: number; readonly sampler: FakeSampler }[]): Promise<readonly Pick[]> {
+  async sample(
+    picks: readonly { readonly item: number; readonly row?: number; readonly sampler: FakeSampler }[],
+  ): Promise<readonly Pick[]> {
     return this.#alone(() =>
       Promise.resolve(
-        picks.map(({ item, sampler }) => {
+        picks.map(({ item, row = 0, sampler }) => {
           const decoded = this.#last[item];
           if (!decoded?.sampled) throw new Error('sampled where no logits were asked for');
           if (sampler.disposed) throw new Error('sampled with a disposed sampler');
-          const token = this.#options.next(this.#content(decoded.slot), sampler.params);
+          const { position, tokens, guesses = 0 } = decoded;
+          if (row > guesses) throw new Error('sampled after a guess that was not made');
+          const before = this.#content(decoded.slot).slice(0, position + tokens.length - guesses + row);
+          const token = this.#options.next(before, sampler.params);
           const { logprobs } = sampler.params;
           if (logprobs === undefined) return { token };
           // Half as likely from one to the next, the chosen one first.

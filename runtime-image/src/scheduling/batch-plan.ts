@@ -10,6 +10,8 @@ export interface ActiveRequest {
   readonly arrival: number;
   /** Tokens of the prompt that are not computed yet; 0 once the request generates. */
   readonly promptLeft: number;
+  /** Guesses that would go along with its token. Default 0. */
+  readonly guesses?: number;
 }
 
 export interface PlannedItem {
@@ -33,12 +35,20 @@ export interface BatchLimits {
  */
 export function planBatch(active: readonly ActiveRequest[], limits: BatchLimits): PlannedItem[] {
   const generating = active.filter((request) => request.promptLeft === 0);
-  const items: PlannedItem[] = generating
+  const prompts = active.filter((request) => request.promptLeft > 0).sort((a, b) => a.arrival - b.arrival);
+  const items: { slot: number; count: number; sampled: boolean }[] = generating
     .slice(0, limits.batchSize)
     .map((request) => ({ slot: request.slot, count: 1, sampled: true }));
 
+  // Guesses come last: they must not cost anybody's token, nor a part of a prompt.
+  let spare = prompts.length > 0 ? 0 : limits.batchSize - items.length;
+  for (const item of items) {
+    const guesses = Math.min(spare, generating.find((request) => request.slot === item.slot)?.guesses ?? 0);
+    item.count += guesses;
+    spare -= guesses;
+  }
+
   let left = Math.min(limits.batchSize - items.length, Math.max(1, limits.prefillChunk));
-  const prompts = active.filter((request) => request.promptLeft > 0).sort((a, b) => a.arrival - b.arrival);
   for (const request of prompts) {
     if (left <= 0) break;
     const count = Math.min(left, request.promptLeft);

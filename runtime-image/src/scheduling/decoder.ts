@@ -66,6 +66,11 @@ export interface BatchItem {
   readonly tokens: readonly Token[];
   /** Whether a token will be sampled after the last of `tokens`. */
   readonly sampled: boolean;
+  /**
+   * How many of the last of `tokens` are guesses: a token may then be sampled after each of them, and after the one before.
+   * Default 0.
+   */
+  readonly guesses?: number;
   /** Whether `tokens` are of a prompt; those that were sampled come one by one. */
   readonly prompt: boolean;
 }
@@ -90,16 +95,21 @@ export interface Decoder<Sampler extends TokenSampler = TokenSampler> {
   readonly contextLength: number;
   /** Tokens in one batch; at least `slots`. */
   readonly batchSize: number;
+  /** Whether it takes guesses. Default false. */
+  readonly takesGuesses?: boolean;
 
   /** `history` is the prompt: the penalties start from its tail. */
   createSampler(request: SamplerRequest, history: readonly Token[]): Sampler;
   /** Computes one batch. Items come sorted by slot, at most one for each slot. */
   decode(items: readonly BatchItem[]): Promise<void>;
   /**
-   * Samples after the last decoded batch; `item` is an index into it.
+   * Samples after the last decoded batch; `item` is an index into it, and `row` counts the item's guesses before the
+   * place, 0 where there are none.
    * @returns a token for each sampler, in their order; NO_TOKEN where sampling fails
    */
-  sample(picks: readonly { readonly item: number; readonly sampler: Sampler }[]): Promise<readonly Pick[]>;
+  sample(
+    picks: readonly { readonly item: number; readonly row?: number; readonly sampler: Sampler }[],
+  ): Promise<readonly Pick[]>;
   /**
    * Drops everything of a slot from position `length` on.
    * @returns the length that is left: less than `length` where the model's memory cannot be cut (recurrent models).

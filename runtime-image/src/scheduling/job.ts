@@ -56,6 +56,8 @@ export interface SchedulerStats {
   readonly queued: number;
   readonly slotsBusy: number;
   readonly slotsTotal: number;
+  /** Guesses that were computed, and how many of them were right. */
+  readonly guesses?: { readonly made: number; readonly right: number };
   /** Milliseconds since the batch in progress began; 0 while idle. */
   readonly stepAgeMs: number;
   /** Why nothing can be decoded any more. */

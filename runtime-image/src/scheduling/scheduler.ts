@@ -4,18 +4,11 @@
  */
 import { planBatch } from './batch-plan.ts';
 import { learnSpeed, type PrefillSpeed, prefillChunk } from './chunk-size.ts';
-import {
-  type BatchItem,
-  type Decoder,
-  NO_TOKEN,
-  type Pick,
-  type SavedState,
-  type Token,
-  type TokenSampler,
-} from './decoder.ts';
-import type { FinishReason, JobRequest, JobResult, SchedulerStats } from './job.ts';
+import { type BatchItem, type Decoder, NO_TOKEN, type Pick, type SavedState, type Token } from './decoder.ts';
+import type { FinishReason, JobRequest, SchedulerStats } from './job.ts';
 import { PromptCache } from './prompt-cache.ts';
 import { AdmissionQueue } from './queue.ts';
+import { emptySlot, guessAhead, type Job, newJob, resultOf, type Slot } from './running.ts';
 import { planShift } from './shift.ts';
 import { chooseSlot, commonPrefix, WORTHWHILE } from './slots.ts';
 
@@ -24,35 +17,13 @@ export interface SchedulerOptions {
   readonly maxQueue: number;
   /** Memory for prompts whose slot is gone, in bytes. Default 0: none. */
   readonly promptCacheBytes?: number;
+  /** Tokens of an answer that may be guessed at a time. Default 0: none. */
+  readonly mostGuesses?: number;
   readonly isEndOfGeneration: (token: Token) => boolean;
   /** Milliseconds that never go back. */
   readonly now: () => number;
   /** Told of each decoded batch; for tests and metrics. */
   readonly onBatch?: (items: readonly BatchItem[]) => void;
-}
-
-interface Slot {
-  readonly id: number;
-  tokens: Token[];
-  /** Of the tokens, how many at the beginning were computed after nothing but each other: what others may use. */
-  pure: number;
-  job: Job | undefined;
-  lastUsed: number;
-}
-
-interface Job extends JobRequest {
-  /** Tokens that its slot may hold. */
-  readonly room: number;
-  readonly arrival: number;
-  readonly submitted: number;
-  started: number;
-  firstToken: number;
-  sampler: TokenSampler | undefined;
-  cached: number;
-  /** Sampled and not decoded yet. */
-  next: Token | undefined;
-  generated: number;
-  discarded: number;
 }
 
 export class Scheduler {
@@ -62,6 +33,8 @@ export class Scheduler {
   readonly #slots: Slot[];
   readonly #queue: AdmissionQueue<Job>;
   readonly #cache: PromptCache | undefined;
+  readonly #mostGuesses: number;
+  readonly #guesses = { made: 0, right: 0 };
   #speed: PrefillSpeed = {};
   #arrivals = 0;
   #uses = 0;
@@ -79,15 +52,10 @@ export class Scheduler {
     this.#options = options;
     this.#now = options.now;
     this.#queue = new AdmissionQueue(options.maxQueue);
+    this.#mostGuesses = decoder.takesGuesses === true ? (options.mostGuesses ?? 0) : 0;
     const budget = options.promptCacheBytes ?? 0;
     this.#cache = budget > 0 && decoder.save && decoder.restore ? new PromptCache(budget) : undefined;
-    this.#slots = Array.from({ length: decoder.slots }, (_, id) => ({
-      id,
-      tokens: [],
-      pure: Number.POSITIVE_INFINITY,
-      job: undefined,
-      lastUsed: 0,
-    }));
+    this.#slots = Array.from({ length: decoder.slots }, (_, id) => emptySlot(id));
     this.#loop = this.#run();
   }
 
@@ -96,6 +64,7 @@ export class Scheduler {
       queued: this.#queue.length,
       slotsBusy: this.#slots.filter((slot) => slot.job).length,
       slotsTotal: this.#slots.length,
+      guesses: { ...this.#guesses },
       stepAgeMs: this.#stepStarted === 0 ? 0 : this.#now() - this.#stepStarted,
       ...(this.#broken ? { broken: this.#broken } : {}),
     };
@@ -112,19 +81,7 @@ export class Scheduler {
     if (request.prompt.length === 0 || request.prompt.length >= room)
       throw new Error(`a prompt of ${request.prompt.length} tokens cannot be scheduled`);
     const free = this.#slots.filter((slot) => !slot.job).length;
-    const job: Job = {
-      ...request,
-      room,
-      arrival: this.#arrivals++,
-      submitted: this.#now(),
-      started: 0,
-      firstToken: 0,
-      sampler: undefined,
-      cached: 0,
-      next: undefined,
-      generated: 0,
-      discarded: 0,
-    };
+    const job = newJob(request, { room, arrival: this.#arrivals++, submitted: this.#now() });
     this.#queue.push(job, free, this.#slots.length, request.tenant);
     request.signal?.addEventListener('abort', () => this.#wake?.(), { once: true });
     this.#wake?.();
@@ -169,7 +126,8 @@ export class Scheduler {
   #reap(): void {
     const leaves = (job: Job) => this.#closed || job.signal?.aborted === true;
     for (const slot of this.#slots) if (slot.job && leaves(slot.job)) this.#finish(slot, slot.job, 'aborted');
-    for (const job of this.#queue.remove(leaves)) this.#outbox.push(() => job.sink.done(this.#result(job, 'aborted')));
+    for (const job of this.#queue.remove(leaves))
+      this.#outbox.push(() => job.sink.done(resultOf(job, 'aborted', this.#now())));
   }
 
   async #admit(): Promise<void> {
@@ -245,11 +203,13 @@ export class Scheduler {
   /** Decodes one batch. @returns false when there is nothing to decode. */
   async #step(): Promise<boolean> {
     const active = this.#slots.filter((slot) => slot.job);
+    guessAhead(active, this.#mostGuesses);
     const plan = planBatch(
       active.map((slot) => ({
         slot: slot.id,
         arrival: slot.job?.arrival ?? 0,
         promptLeft: slot.job?.next === undefined ? (slot.job?.prompt.length ?? 0) - slot.tokens.length : 0,
+        guesses: slot.job?.guesses.length ?? 0,
       })),
       {
         batchSize: this.#decoder.batchSize,
@@ -265,11 +225,14 @@ export class Scheduler {
     const items = plan.map((planned): BatchItem => {
       const slot = this.#slot(planned.slot);
       const position = slot.tokens.length;
-      const tokens =
-        slot.job?.next === undefined
-          ? (slot.job?.prompt.slice(position, position + planned.count) ?? [])
-          : [slot.job.next];
-      return { slot: planned.slot, position, tokens, sampled: planned.sampled, prompt: slot.job?.next === undefined };
+      const { job } = slot;
+      if (job?.next === undefined) {
+        const tokens = job?.prompt.slice(position, position + planned.count) ?? [];
+        return { slot: planned.slot, position, tokens, sampled: planned.sampled, prompt: true };
+      }
+      job.guesses = job.guesses.slice(0, planned.count - 1);
+      const tokens = [job.next, ...job.guesses];
+      return { slot: planned.slot, position, tokens, sampled: true, prompt: false, guesses: job.guesses.length };
     });
     const started = this.#now();
     this.#stepStarted = started;
@@ -285,23 +248,56 @@ export class Scheduler {
     }
     const computed = items.reduce((sum, item) => sum + item.tokens.length, 0);
     this.#speed = learnSpeed(this.#speed, computed, this.#now() - started);
-    for (const item of items) this.#slot(item.slot).tokens.push(...item.tokens);
+    for (const { slot, tokens, guesses = 0 } of items)
+      this.#slot(slot).tokens.push(...tokens.slice(0, tokens.length - guesses));
     this.#options.onBatch?.(items);
-
-    const picks = items.flatMap((item, index) => {
-      const sampler = item.sampled ? this.#slot(item.slot).job?.sampler : undefined;
-      return sampler ? [{ item: index, sampler, slot: this.#slot(item.slot) }] : [];
-    });
-    // Together: the engine's threads sample side by side, and no slot waits for another's turn.
-    const sampled = await this.#decoder.sample(picks);
-    picks.forEach(({ slot }, index) => {
-      const pick = sampled[index];
-      if (!pick || pick.token === NO_TOKEN)
-        this.#fail(slot, new Error('no token can be sampled: the settings leave none to choose from'));
-      else this.#accept(slot, pick);
-    });
+    await this.#sample(items);
     this.#stepStarted = 0;
     return true;
+  }
+
+  /** Samples after each item, and goes on as long as its guesses turn out right. */
+  async #sample(items: readonly BatchItem[]): Promise<void> {
+    const guessed = items.flatMap((item) => {
+      const slot = this.#slot(item.slot);
+      return (item.guesses ?? 0) > 0 && slot.job ? [{ item, slot, job: slot.job }] : [];
+    });
+    let picks = items.flatMap((item, index) => {
+      const slot = this.#slot(item.slot);
+      const sampler = item.sampled ? slot.job?.sampler : undefined;
+      return sampler ? [{ item: index, row: 0, sampler, slot }] : [];
+    });
+    while (picks.length > 0) {
+      // Together: the engine's threads sample side by side, and no slot waits for another's turn.
+      const sampled = await this.#decoder.sample(picks);
+      picks = picks.filter((one, index) => {
+        const pick = sampled[index];
+        const { slot } = one;
+        const { job } = slot;
+        if (!pick || pick.token === NO_TOKEN) {
+          this.#fail(slot, new Error('no token can be sampled: the settings leave none to choose from'));
+          return false;
+        }
+        this.#accept(slot, pick);
+        if (!job || slot.job !== job || job.guesses[one.row] !== pick.token) return false;
+        // It is computed already.
+        slot.tokens.push(pick.token);
+        one.row++;
+        return true;
+      });
+    }
+    for (const { item, slot, job } of guessed) this.#takeBack(item, slot, job);
+  }
+
+  /** What followed a wrong guess is no part of the text. */
+  #takeBack({ position, guesses = 0 }: BatchItem, slot: Slot, job: Job): void {
+    const right = Math.max(0, slot.tokens.length - position - 1);
+    this.#guesses.made += guesses;
+    this.#guesses.right += right;
+    job.guesses = [];
+    job.speculation?.learn(guesses, right);
+    if (right < guesses && this.#decoder.truncate(slot.id, slot.tokens.length) < slot.tokens.length)
+      this.#fail(slot, new Error('a wrong guess could not be taken back'));
   }
 
   #accept(slot: Slot, pick: Pick): void {
@@ -312,6 +308,7 @@ export class Scheduler {
     if (this.#options.isEndOfGeneration(token)) return this.#finish(slot, job, 'stop');
     job.next = token;
     job.generated++;
+    job.speculation?.push(token);
     const stop = job.sink.accept(token, pick);
     if (stop) return this.#finish(slot, job, 'stop');
     // A full context has no cell left for this token, so it is the last unless others make room.
@@ -336,7 +333,7 @@ export class Scheduler {
     slot.pure = Number.POSITIVE_INFINITY;
     slot.lastUsed = ++this.#uses;
     job.sampler?.dispose();
-    const result = this.#result(job, reason);
+    const result = resultOf(job, reason, this.#now());
     this.#queue.learnDuration((this.#now() - job.started) / 1000);
     this.#outbox.push(() => job.sink.done(result));
   }
@@ -354,22 +351,6 @@ export class Scheduler {
     slot.pure = Number.POSITIVE_INFINITY;
     job?.sampler?.dispose();
     if (job) this.#outbox.push(() => job.sink.failed(error));
-  }
-
-  #result(job: Job, reason: FinishReason): JobResult {
-    const now = this.#now();
-    const started = job.started || now;
-    const first = job.firstToken || now;
-    return {
-      reason,
-      promptTokens: job.prompt.length,
-      cachedTokens: job.cached,
-      completionTokens: job.generated,
-      discardedTokens: job.discarded,
-      queuedMs: started - job.submitted,
-      promptMs: first - started,
-      decodeMs: now - first,
-    };
   }
 
   #sendOutbox(): void {

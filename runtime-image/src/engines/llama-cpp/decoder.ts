@@ -31,11 +31,13 @@ export class LlamaCppDecoder implements Decoder<NativeSampler> {
   readonly slots: number;
   readonly contextLength: number;
   readonly batchSize: number;
+  /** Where a text's end can be taken back, a guess can be. */
+  readonly takesGuesses: boolean;
   readonly #model: NativeModel;
   readonly #processor: OneAtATime;
   #files: StateFiles | undefined;
-  /** Where the logits of each item of the last batch are; -1 for none. */
-  #logits: number[] = [];
+  /** Where the logits of each item of the last batch are, of one with guesses several. */
+  #logits: Uint32Array[] = [];
 
   constructor(model: NativeModel, processor: OneAtATime, slots: number, batchSize: number) {
     this.#model = model;
@@ -43,6 +45,7 @@ export class LlamaCppDecoder implements Decoder<NativeSampler> {
     this.slots = slots;
     this.contextLength = model.contextLength;
     this.batchSize = batchSize;
+    this.takesGuesses = model.shifts;
   }
 
   createSampler(request: SamplerRequest, history: readonly Token[]): NativeSampler {
@@ -53,17 +56,21 @@ export class LlamaCppDecoder implements Decoder<NativeSampler> {
     const { context } = this.#model;
     context.initBatch(items.reduce((sum, item) => sum + item.tokens.length, 0));
     this.#logits = items.map((item) => {
-      const wanted = item.sampled ? Uint32Array.of(item.tokens.length - 1) : NO_LOGITS;
-      return context.addToBatch(item.slot, item.position, Uint32Array.from(item.tokens), wanted)[0] ?? -1;
+      const { tokens, guesses = 0 } = item;
+      const first = tokens.length - 1 - guesses;
+      const wanted = item.sampled ? Uint32Array.from({ length: 1 + guesses }, (_, row) => first + row) : NO_LOGITS;
+      return context.addToBatch(item.slot, item.position, Uint32Array.from(tokens), wanted);
     });
     await this.#processor.run(() => context.decodeBatch());
   }
 
-  async sample(picks: readonly { readonly item: number; readonly sampler: NativeSampler }[]): Promise<readonly Pick[]> {
+  async sample(
+    picks: readonly { readonly item: number; readonly row?: number; readonly sampler: NativeSampler }[],
+  ): Promise<readonly Pick[]> {
     return Promise.all(
-      picks.map(({ item, sampler }) =>
+      picks.map(({ item, row = 0, sampler }) =>
         // One that fails must not leave before the others are done: their samplers are still in use.
-        sampler.next(this.#logits[item] ?? -1).catch(() => ({ token: NO_TOKEN })),
+        sampler.next(this.#logits[item]?.[row] ?? -1).catch(() => ({ token: NO_TOKEN })),
       ),
     );
   }
