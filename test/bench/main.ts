@@ -39,7 +39,7 @@ const benches: Record<string, Known> = {
   serving: {
     load: async () => (await import('./serving.ts')).serving,
     options: ['threads', 'model', 'only'],
-    parts: async () => (await import('./serving.ts')).servingScenarios,
+    parts: async () => (await import('./serving.ts')).servingParts,
   },
 };
 
@@ -51,7 +51,7 @@ const USAGE = `usage: npm run bench -- NAME [--runs N] [options of NAME]
                Peer: llama-server, built from the llama.cpp source that our binding was built from.
     --threads N[,N]  threads to compute with (default 2, or as many as there are cores)
     --model FILE     a GGUF file (default: the tests' SmolLM2 135M)
-    --only PART[,PART]  one, eight, many (clients), stall, prefix, disconnects, memory; starting is always measured
+    --only PART[,PART]  one, eight, many (clients), stall, prefix, disconnects, start, memory
   --runs N         runs of each side (default 5)`;
 
 async function main(): Promise<void> {

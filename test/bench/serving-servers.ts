@@ -144,9 +144,10 @@ export async function usualPromptCache({
   await using file = await open(model);
   const { buffer, bytesRead } = await file.read(Buffer.alloc(Math.min(size, MAX_HEADER_BYTES)), 0);
   const parsed = parseGgufHeader(buffer.subarray(0, bytesRead));
-  const perThousand = parsed.kind === 'header' ? parsed.header.kvCachePer1kTokens : undefined;
+  const kvCachePer1kTokens = parsed.kind === 'header' ? parsed.header.kvCachePer1kTokens : undefined;
+  const facts = kvCachePer1kTokens === undefined ? {} : { estimate: { weights: size, kvCachePer1kTokens } };
   const engine = { contextLength: contextPerSlot, parallelRequests: slots, kvCacheType: 'F16' } as const;
-  return estimateMemory(size, perThousand, engine).promptCache;
+  return estimateMemory(size, facts, engine).promptCache;
 }
 
 /** Starts one side on a free port; it is not ready yet. */

@@ -4,6 +4,8 @@
  * Owns what is asked and what is taken from the answers.
  */
 import { cpus } from 'node:os';
+import path from 'node:path';
+import type { Progress, Step } from '../cluster/progress.ts';
 import { smollm2 } from '../fixtures/models.ts';
 import { llamaServer } from '../llama/llama-server.ts';
 import type { Bench } from './main.ts';
@@ -42,16 +44,8 @@ interface Call {
 /** Performs a task; every answer has been checked. */
 type Perform = (task: Parameters<Generator['perform']>[1]) => Promise<readonly Answer[]>;
 
-/** In the order in which they run: each leaves its prompts behind in the servers' caches, as users do. */
+/** In the order in which they run: each leaves its prompts behind in the servers' caches. */
 const scenarios = {
-  start: async ({ server, ask, prompts }) => {
-    const [answer] = await ask({
-      kind: 'start',
-      path: server.side.readyPath,
-      ask: { prompt: prompts.words('start', 5), maxTokens: 1 },
-    });
-    return answer ? { 'cold start to first token': answer.first - server.spawned } : {};
-  },
   one: async ({ ask, prompts }) => {
     const answers = await ask({ kind: 'series', clients: 1, asks: prompts.stories('one', 3, WORDS, 2 * TOKENS) });
     return {
@@ -122,14 +116,13 @@ const scenarios = {
     });
     return { 'next after 8 hung up': ttft(answer) };
   },
-  memory: async ({ server }) => {
-    const { anonymous, total } = await server.memory();
-    return { 'memory, anonymous': anonymous / 2 ** 20, 'memory, RSS': total / 2 ** 20 };
-  },
 } satisfies Record<string, (call: Call) => Promise<Seen>>;
 
+type Scenario = keyof typeof scenarios;
+const scenarioNames = Object.keys(scenarios) as readonly Scenario[];
+
 /** Everything that can be asked for alone. */
-export const servingScenarios = Object.keys(scenarios) as readonly (keyof typeof scenarios)[];
+export const servingParts: readonly string[] = [...scenarioNames, 'start', 'memory'];
 
 /** What a row is, in the order of the table. */
 const rows = {
@@ -152,7 +145,7 @@ const rows = {
   'prefix, after 16 others': { unit: 'ms', goal: { maxRatio: 1.2 } },
   'next after 8 hung up': { unit: 'ms', goal: { maxRatio: 0.1 } },
   'memory, anonymous': { unit: 'MiB', note: 'prompts kept in memory files are in it' },
-  'memory, RSS': { unit: 'MiB', goal: { maxRatio: 0.8 } },
+  'memory, RSS': { unit: 'MiB', goal: { maxRatio: 0.8 }, note: 'after all runs' },
   'cold start to first token': { unit: 'ms', goal: { maxRatio: 2 } },
 } as const satisfies Record<string, Pick<Samples, 'unit' | 'goal' | 'note'>>;
 
@@ -162,49 +155,45 @@ export const serving: Bench = async ({ runs, threads: asked, model, only, progre
   const threadCounts = asked ?? [Math.min(2, cpus().length)];
   const file = model ?? (await smollm2()).path;
   const sides = await prepare(progress);
-  const served = { model: file, threads: 1, slots: SLOTS, contextPerSlot: CONTEXT_PER_SLOT };
-  const shared = { ...served, promptCacheBytes: await usualPromptCache(served) };
-  const chosen = servingScenarios.filter((name) => !only || name === 'start' || only.includes(name));
+  const shared = { model: file, slots: SLOTS, contextPerSlot: CONTEXT_PER_SLOT };
+  const promptCacheBytes = await usualPromptCache({ ...shared, threads: 1 });
   describe?.(
-    `${file.split('/').at(-1)}, ${SLOTS} slots of ${CONTEXT_PER_SLOT} tokens, prompts of about ${WORDS} words, ` +
-      `${threadCounts.join(' and ')} threads; peer: llama-server`,
+    `${path.basename(file)}, ${SLOTS} slots of ${CONTEXT_PER_SLOT} tokens, prompts of about ${WORDS} words, ` +
+      `${threadCounts.join(' and ')} threads, prompt cache ${promptCacheBytes / 2 ** 20} MiB; peer: llama-server`,
   );
   using generator = startGenerator();
-  const found = new Map<string, { ours: number[]; peer: number[] }>();
-  let left: number | undefined;
-  for (let run = 0; run <= runs; run += 1) {
-    // The first one only warms the page cache; it finds out early what cannot work.
-    const step = progress.step(run === 0 ? 'warming up' : `run ${run} of ${runs}`);
-    const began = performance.now();
-    for (const threads of threadCounts) {
-      const setup = { ...shared, threads };
-      const say = (what: string) => step.update(threadCounts.length > 1 ? `${threads} threads, ${what}` : what, left);
-      const names = run === 0 ? (['start'] as const) : chosen;
-      const seen = await round({ sides, setup, generator, names, prompts: makePrompts(`${run}`), run, say });
-      if (run === 0) continue;
-      for (const [which, values] of Object.entries(seen) as ['ours' | 'peer', Seen][])
-        for (const [row, value] of Object.entries(values)) {
-          const name = threadCounts.length > 1 ? `${threads} threads: ${row}` : row;
+  const label = (row: string, threads: number) => (threadCounts.length > 1 ? `${row}, ${threads} threads` : row);
+  const found = new Map<string, Record<Which, number[]>>();
+  for (const threads of threadCounts)
+    await measure({
+      sides,
+      setup: { ...shared, threads, promptCacheBytes },
+      generator,
+      runs,
+      wants: (part) => !only || only.includes(part),
+      step: (title) => progress.step(label(title, threads)),
+      found: (which, seen) => {
+        for (const [row, value] of Object.entries(seen)) {
+          const name = label(row, threads);
           const samples = found.get(name) ?? { ours: [], peer: [] };
           samples[which].push(value);
           found.set(name, samples);
         }
-    }
-    if (run > 0) left = ((performance.now() - began) / 1000) * (runs - run);
-    step.done();
-  }
+      },
+    });
   return Object.entries(rows).flatMap(([row, about]) =>
     threadCounts.flatMap((threads): Samples[] => {
-      const name = threadCounts.length > 1 ? `${threads} threads: ${row}` : row;
-      const samples = found.get(name);
-      return samples ? [{ name, ...about, ...samples }] : [];
+      const samples = found.get(label(row, threads));
+      return samples ? [{ name: label(row, threads), ...about, ...samples }] : [];
     }),
   );
 };
 
-async function prepare(progress: Parameters<Bench>[0]['progress']): Promise<{ ours: Side; peer: Side }> {
+type Which = 'ours' | 'peer';
+
+async function prepare(progress: Progress): Promise<Record<Which, Side>> {
   const step = progress.step('llama-server');
-  const peer = peerSide(await llamaServer({ progress: (detail) => step.update(detail) }));
+  const peer = peerSide(await llamaServer({ progress: (detail, left) => step.update(detail, left) }));
   step.done();
   const image = progress.step('our image');
   const ours = await ourSide();
@@ -212,50 +201,78 @@ async function prepare(progress: Parameters<Bench>[0]['progress']): Promise<{ ou
   return { ours, peer };
 }
 
-interface Round {
-  readonly sides: { readonly ours: Side; readonly peer: Side };
+interface Measurement {
+  readonly sides: Record<Which, Side>;
   readonly setup: Setup;
   readonly generator: Generator;
-  readonly names: readonly (keyof typeof scenarios)[];
-  readonly prompts: Prompts;
-  readonly run: number;
-  readonly say: (what: string) => void;
+  readonly runs: number;
+  readonly wants: (part: string) => boolean;
+  readonly step: (title: string) => Step;
+  readonly found: (which: Which, seen: Seen) => void;
 }
 
-/** Starts both sides, and asks them in turns. */
-async function round({
-  sides,
-  setup,
-  generator,
-  names,
-  prompts,
-  run,
-  say,
-}: Round): Promise<{ ours: Seen; peer: Seen }> {
-  const seen = { ours: {} as Seen, peer: {} as Seen };
+/** Starts both sides, and asks them in turns; both live to the end, as servers do, and what they keep grows meanwhile. */
+async function measure({ sides, setup, generator, runs, wants, step, found }: Measurement): Promise<void> {
+  const starting = step('warming up');
   await using running = new AsyncDisposableStack();
-  const servers: Partial<Record<'ours' | 'peer', RunningServer>> = {};
-  const counts = { ours: [] as number[], peer: [] as number[] };
-  // Whoever goes first in one run goes second in the next.
-  const order = run % 2 === 0 ? (['peer', 'ours'] as const) : (['ours', 'peer'] as const);
-  for (const name of names) {
-    for (const which of order) {
-      say(`${name}, ${sides[which].name}`);
-      const server = (servers[which] ??= running.use(await startServer(sides[which], setup)));
-      const ask: Perform = async (task) => {
-        const answers = await generator.perform(server, task);
-        for (const answer of answers) counts[which].push(answer.promptTokens, answer.completionTokens);
-        return answers;
-      };
-      Object.assign(seen[which], await scenarios[name]({ server, prompts, ask }));
+  const start = async (which: Which) => {
+    const server = running.use(await startServer(sides[which], setup));
+    await coldStart(generator, server);
+    return server;
+  };
+  const servers = { ours: await start('ours'), peer: await start('peer') };
+  starting.done();
+  let left: number | undefined;
+  for (let run = 1; run <= runs; run += 1) {
+    const shown = step(`run ${run} of ${runs}`);
+    const began = performance.now();
+    // Whoever goes first in one run goes second in the next.
+    const order: readonly Which[] = run % 2 === 0 ? ['peer', 'ours'] : ['ours', 'peer'];
+    const prompts = makePrompts(String(run));
+    for (const which of wants('start') ? order : []) {
+      shown.update(`start, ${sides[which].name}`, left);
+      await using server = await startServer(sides[which], setup);
+      found(which, { 'cold start to first token': await coldStart(generator, server) });
     }
-    if (counts.ours.join() !== counts.peer.join())
-      throw new Error(
-        `the servers did not do the same work in "${name}": prompt and answer tokens are ${counts.ours.join(' ')} with ` +
-          `${sides.ours.name} and ${counts.peer.join(' ')} with ${sides.peer.name}`,
-      );
+    for (const name of scenarioNames.filter(wants)) {
+      const counts: Record<Which, number[]> = { ours: [], peer: [] };
+      for (const which of order) {
+        shown.update(`${name}, ${sides[which].name}`, left);
+        const ask: Perform = async (task) => {
+          const answers = await generator.perform(servers[which], task);
+          for (const answer of answers) counts[which].push(answer.promptTokens, answer.completionTokens);
+          return answers;
+        };
+        found(which, await scenarios[name]({ server: servers[which], prompts, ask }));
+      }
+      requireSameWork(name, counts, sides);
+    }
+    left = ((performance.now() - began) / 1000) * (runs - run);
+    shown.done();
   }
-  return seen;
+  for (const which of wants('memory') ? (['ours', 'peer'] as const) : []) {
+    const { anonymous, total } = await servers[which].memory();
+    found(which, { 'memory, anonymous': anonymous / 2 ** 20, 'memory, RSS': total / 2 ** 20 });
+  }
+}
+
+/** Milliseconds from the birth of the process to its first token. */
+async function coldStart(generator: Generator, server: RunningServer): Promise<number> {
+  const [answer] = await generator.perform(server, {
+    kind: 'start',
+    path: server.side.readyPath,
+    ask: { prompt: 'Say a word.', maxTokens: 1 },
+  });
+  return (answer?.first ?? Number.NaN) - server.spawned;
+}
+
+/** @throws Error when one side read or wrote less than the other: its times would mean nothing */
+function requireSameWork(name: string, counts: Record<Which, number[]>, sides: Record<Which, Side>): void {
+  if (counts.ours.join() === counts.peer.join()) return;
+  const list = (which: Which) => `${counts[which].join(' ')} with ${sides[which].name}`;
+  throw new Error(
+    `the servers did not do the same work in "${name}": tokens of prompts and answers are ${list('ours')} and ${list('peer')}`,
+  );
 }
 
 function ttft(answer: Answer | undefined): number {
