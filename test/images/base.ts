@@ -59,12 +59,26 @@ export async function mountEntries(base: readonly Entry[]): Promise<Entry[]> {
       return { name, found: await realpath(found) };
     }),
   );
-  const there = new Set(base.map((entry) => entry.path));
-  const libraries = await libraryEntries(programs.map((program) => program.found));
   return [
     ...programs.map(({ name, found }) => file(`usr/bin/${name}`, found, 0o755)),
-    ...libraries.filter((entry) => !there.has(entry.path)),
+    ...(await missingLibraries(
+      programs.map((program) => program.found),
+      base,
+    )),
   ];
+}
+
+/** The machine's libraries that native add-ons among these entries are linked to, and the base has not. */
+export function addonLibraries(entries: readonly Entry[], base: readonly Entry[]): Promise<Entry[]> {
+  const addons = entries.flatMap(({ content }) =>
+    'file' in content && /\.(node|so(\.\d+)*)$/.test(content.file) ? [content.file] : [],
+  );
+  return missingLibraries(addons, base);
+}
+
+async function missingLibraries(programs: readonly string[], base: readonly Entry[]): Promise<Entry[]> {
+  const there = new Set(base.map((entry) => entry.path));
+  return (await libraryEntries(programs)).filter((entry) => !there.has(entry.path));
 }
 
 /** Path of the pinned Node without debug information (150 MB become 116), made once. */
@@ -104,6 +118,8 @@ async function libraryEntries(programs: readonly string[]): Promise<Entry[]> {
   const entries = new Map<string, Entry>();
   for (const program of programs) {
     for (const library of parseLdd(await runCommand(['ldd', program]))) {
+      // Add-ons that find each other lie beside each other in the image too.
+      if (path.dirname(library) === path.dirname(program)) continue;
       const at = library.replace(/^\/(?:usr\/)?/, 'usr/');
       entries.set(at, file(at, await realpath(library), 0o755));
     }

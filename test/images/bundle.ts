@@ -110,8 +110,10 @@ async function onnxEntries(at: string): Promise<Entry[]> {
       if (name.startsWith('bin')) return platforms.startsWith(name) || name.startsWith(platforms);
       return /^(package\.json|dist(\/.*)?)$/.test(name) && !/\.(map|d\.ts)$/.test(name);
     })),
-    ...(await tree(`${at}/node_modules/onnxruntime-common`, path.join(modules, 'onnxruntime-common'), (name) =>
-      /^(package\.json|dist(\/cjs(\/.*)?)?)$/.test(name),
+    ...(await tree(
+      `${at}/node_modules/onnxruntime-common`,
+      path.join(modules, 'onnxruntime-common'),
+      (name) => /^(package\.json|dist(\/cjs(\/.*)?)?)$/.test(name) && !/\.(map|d\.ts)$/.test(name),
     )),
   );
   return entries;

@@ -6,7 +6,7 @@ import path from 'node:path';
 import { cacheDir } from '../cache.ts';
 import { smollm2 } from '../fixtures/models.ts';
 import type { ImageConfig } from './archive.ts';
-import { baseEntries, mountEntries, nodeEntries, strippedNode, USER } from './base.ts';
+import { addonLibraries, baseEntries, mountEntries, nodeEntries, strippedNode, USER } from './base.ts';
 import { bundleEntries, makeBundle, nativeEntries, productVersion } from './bundle.ts';
 import { type Entry, file } from './entries.ts';
 
@@ -89,13 +89,14 @@ const parts: Record<ImageName, (common: Common) => Promise<Pick<Recipe, 'config'
       ],
     };
   },
-  async server({ version, layers, config }) {
+  async server({ version, base, layers, config }) {
     const bundle = await makeBundle({ server: 'runtime-image/src/main.ts' }, version);
+    const native = await nativeEntries('app', bundle);
     return {
       config: { ...config, entrypoint: start('server'), ports: [11434, 8080] },
       layers: [
         ...layers,
-        { title: 'modules', entries: await nativeEntries('app', bundle) },
+        { title: 'modules', entries: [...native, ...(await addonLibraries(native, base))] },
         { title: 'app', entries: await bundleEntries('app', version, bundle) },
       ],
     };
