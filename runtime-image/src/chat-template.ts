@@ -47,6 +47,8 @@ export interface PromptTemplate {
    * @throws ApiError (400) when the template refuses the messages
    */
   render(messages: readonly ChatMessage[], options?: RenderOptions): PromptSegment[];
+  /** The prompt for a text between two others; absent where the template has no place for it. */
+  readonly insert?: (before: string, after: string) => PromptSegment[];
 }
 
 export interface TemplateTokens {
@@ -90,7 +92,7 @@ export class ChatTemplate implements PromptTemplate {
    * @throws ApiError (400) when the template refuses the messages, such as two of the user in a row
    */
   render(messages: readonly ChatMessage[], options: RenderOptions = {}): PromptSegment[] {
-    const harmless = this.#disarm();
+    const harmless = makeDisarm(this.#tokens);
     try {
       const text = this.#template.render({
         ...options.variables,
@@ -100,34 +102,44 @@ export class ChatTemplate implements PromptTemplate {
         bos_token: this.#tokens.bosToken,
         eos_token: this.#tokens.eosToken,
       });
-      return text.split(CUT).map((part) => ({ text: part, special: true }));
+      return segmentsOf(text);
     } catch (error) {
-      const said = error instanceof Error ? error.message.replaceAll(CUT, '') : String(error);
+      const said = error instanceof Error ? withoutCuts(error.message) : String(error);
       throw new ApiError(400, `the model's chat template refuses these messages: ${said}`, { param: 'messages' });
     }
   }
+}
 
-  /** @returns a copy of any value in which every control token's text carries a cut after its first character */
-  #disarm(): (value: unknown) => unknown {
-    const control = (this.#tokens.controlTokens?.() ?? []).filter((text) => text.length > 1);
-    const disarmText = (text: string): string => {
-      const clean = text.replaceAll(CUT, '\ufffd');
-      const cuts = new Set<number>();
-      for (const token of control)
-        for (let at = clean.indexOf(token); at >= 0; at = clean.indexOf(token, at + 1)) cuts.add(at + 1);
-      if (cuts.size === 0) return clean;
-      const borders = [0, ...[...cuts].sort((a, b) => a - b), clean.length];
-      return borders
-        .slice(1)
-        .map((end, index) => clean.slice(borders[index], end))
-        .join(CUT);
-    };
-    const disarm = (value: unknown): unknown => {
-      if (typeof value === 'string') return disarmText(value);
-      if (Array.isArray(value)) return value.map(disarm);
-      if (typeof value !== 'object' || value === null) return value;
-      return Object.fromEntries(Object.entries(value).map(([key, inner]) => [disarmText(key), disarm(inner)]));
-    };
-    return disarm;
-  }
+/** The prompt that a template wrote, cut where a client's text would have become a token. */
+export function segmentsOf(text: string): PromptSegment[] {
+  return text.split(CUT).map((part) => ({ text: part, special: true }));
+}
+
+/** A text without the marks of `makeDisarm`. */
+export function withoutCuts(text: string): string {
+  return text.replaceAll(CUT, '');
+}
+
+/** @returns what copies any value so that every control token's text in it carries a cut after its first character */
+export function makeDisarm({ controlTokens }: Pick<TemplateTokens, 'controlTokens'>): (value: unknown) => unknown {
+  const control = (controlTokens?.() ?? []).filter((text) => text.length > 1);
+  const disarmText = (text: string): string => {
+    const clean = text.replaceAll(CUT, '\ufffd');
+    const cuts = new Set<number>();
+    for (const token of control)
+      for (let at = clean.indexOf(token); at >= 0; at = clean.indexOf(token, at + 1)) cuts.add(at + 1);
+    if (cuts.size === 0) return clean;
+    const borders = [0, ...[...cuts].sort((a, b) => a - b), clean.length];
+    return borders
+      .slice(1)
+      .map((end, index) => clean.slice(borders[index], end))
+      .join(CUT);
+  };
+  const disarm = (value: unknown): unknown => {
+    if (typeof value === 'string') return disarmText(value);
+    if (Array.isArray(value)) return value.map(disarm);
+    if (typeof value !== 'object' || value === null) return value;
+    return Object.fromEntries(Object.entries(value).map(([key, inner]) => [disarmText(key), disarm(inner)]));
+  };
+  return disarm;
 }

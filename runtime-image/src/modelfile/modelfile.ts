@@ -7,6 +7,8 @@ import { ApiError } from '../api-error.ts';
 import { checkBody } from '../schemas/check.ts';
 import type { Options } from '../schemas/ollama.ts';
 import { type ModelDefaults, NO_DEFAULTS } from './defaults.ts';
+import { checkFunctions } from './go-template/evaluator.ts';
+import { parse } from './go-template/parser.ts';
 import { checkParameters, parameterValue } from './parameters.ts';
 import { ModelfileError, parseInstructions } from './parser.ts';
 
@@ -43,6 +45,7 @@ export function readModelfile(text: string): Modelfile {
         break;
       }
       case 'TEMPLATE':
+        checkTemplate(value, (message) => new ModelfileError(line, message));
         template = value;
         break;
       case 'SYSTEM':
@@ -106,6 +109,7 @@ export const DefaultsFields = Type.Object({
 export function readDefaults(fields: unknown): ModelDefaults {
   const given: Static<typeof DefaultsFields> = checkBody(DefaultsFields, fields);
   const { parameters, system, template, messages, license } = given;
+  if (template) checkTemplate(template, (message) => new ApiError(400, message, { param: 'template' }));
   return {
     ...NO_DEFAULTS,
     parameters: checkParameters((parameters ?? {}) as Record<string, unknown>),
@@ -151,6 +155,15 @@ export function parameterList(parameters: Options): readonly (readonly [string, 
   return Object.entries(parameters).flatMap(([name, value]) =>
     Array.isArray(value) ? value.map((one) => [name, one] as const) : [[name, value] as const],
   );
+}
+
+/** @throws what `refusal` makes of a sentence */
+function checkTemplate(text: string, refusal: (message: string) => Error): void {
+  try {
+    checkFunctions(parse(text));
+  } catch (error) {
+    throw refusal(`the template cannot be used: ${error instanceof Error ? error.message : String(error)}`);
+  }
 }
 
 function quoted(text: string): string {

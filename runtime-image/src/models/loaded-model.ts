@@ -5,6 +5,7 @@
 import { ChatTemplate, type PromptTemplate, type TemplateTokens } from '../chat-template.ts';
 import type { Engine } from '../engines/engine.ts';
 import type { ModelDefaults } from '../modelfile/defaults.ts';
+import { GoChatTemplate } from '../modelfile/go-chat-template.ts';
 import type { ModelSpec } from './model-spec.ts';
 
 export interface LoadedModel {
@@ -52,9 +53,11 @@ export function makeLoadedModel(
  * @throws Error for one that cannot be parsed
  */
 export function templateOf(
-  _spec: ModelSpec,
+  spec: ModelSpec,
   chatTemplate: string | undefined,
   tokens: TemplateTokens,
 ): PromptTemplate | undefined {
+  const { template } = spec.defaults;
+  if (template !== undefined) return new GoChatTemplate(template, tokens);
   return chatTemplate === undefined ? undefined : new ChatTemplate(chatTemplate, tokens);
 }

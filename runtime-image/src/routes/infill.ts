@@ -29,11 +29,13 @@ function marksOf({ engine }: LoadedModel): Marks | undefined {
 }
 
 export function canInfill(model: LoadedModel): boolean {
-  return marksOf(model) !== undefined;
+  return model.template?.insert !== undefined || marksOf(model) !== undefined;
 }
 
 /** @throws ApiError (400) when the model has no tokens for it */
 export function infillPrompt(model: LoadedModel, before: string, after: string): Token[] {
+  const { template } = model;
+  if (template?.insert) return textPrompt(model, template.insert(before, after));
   const marks = marksOf(model);
   if (!marks)
     throw new ApiError(400, 'this model does not support insert: leave suffix out', {
