@@ -81,6 +81,12 @@ async function missingLibraries(programs: readonly string[], base: readonly Entr
   return (await libraryEntries(programs)).filter((entry) => !there.has(entry.path));
 }
 
+/** The licence of libgomp, where the machine has it: GPL, with the exception for what GCC compiles. */
+export async function openmpLicence(): Promise<Entry[]> {
+  const text = await firstThatExists(['/usr/share/doc/libgomp1/copyright', '/usr/share/licenses/libgomp/COPYING3']);
+  return text ? [file('usr/share/doc/libgomp1/copyright', await realpath(text))] : [];
+}
+
 /** Path of the pinned Node without debug information (150 MB become 116), made once. */
 export async function strippedNode(cache: string): Promise<string> {
   const { binary: source, version } = pinnedNode();

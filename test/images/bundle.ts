@@ -6,6 +6,8 @@ import { readdir, readFile } from 'node:fs/promises';
 import path from 'node:path';
 import { build, type Metafile, type Plugin } from 'esbuild';
 import { repoRoot } from '../cache.ts';
+import { cpuBackends } from '../llama/cpu-backends.ts';
+import { openmpLicence } from './base.ts';
 import { type Entry, file, text, tree } from './entries.ts';
 
 const modules = path.join(repoRoot, 'node_modules');
@@ -86,19 +88,28 @@ const nativePackages: Plugin = {
   },
 };
 
-/** Files that the bundle's packages read at run time, below `at/node_modules`; only this platform's, only CPU. */
+/** Files that the server reads at run time beside its bundle, below `at/node_modules`; only this platform's, only CPU. */
 export async function nativeEntries(at: string, bundle: Bundle): Promise<Entry[]> {
   const entries: Entry[] = [];
-  if (bundle.packages.has('node-llama-cpp')) {
-    const binaries = `@node-llama-cpp/linux-${process.arch}`;
-    for (const name of ['node-llama-cpp/package.json', 'node-llama-cpp/llama/binariesGithubRelease.json'])
-      entries.push(file(`${at}/node_modules/${name}`, path.join(modules, name)));
-    entries.push(
-      ...(await tree(`${at}/node_modules/${binaries}`, path.join(modules, binaries), (name) => name !== 'README.md')),
-    );
-  }
+  const binaries = `@node-llama-cpp/linux-${process.arch}`;
+  for (const name of ['node-llama-cpp/package.json', 'node-llama-cpp/llama/binariesGithubRelease.json'])
+    entries.push(file(`${at}/node_modules/${name}`, path.join(modules, name)));
+  // Its own CPU backends make room for those that we compile with OpenMP.
+  const keep = (name: string) => name !== 'README.md' && !/\/libggml-cpu-[^/]*$/.test(name);
+  entries.push(...(await tree(`${at}/node_modules/${binaries}`, path.join(modules, binaries), keep)));
+  entries.push(...(await backendEntries(`${at}/node_modules/${binaries}`)));
   if (bundle.packages.has('onnxruntime-node')) entries.push(...(await onnxEntries(at)));
   return entries;
+}
+
+/** The CPU backends, and the licences of them and of the OpenMP library that they are linked to. */
+async function backendEntries(at: string): Promise<Entry[]> {
+  const folder = await cpuBackends();
+  const names = (await readdir(folder)).filter((name) => name.endsWith('.so'));
+  const libraries = names.map((name) =>
+    file(`${at}/bins/${path.basename(at)}/${name}`, path.join(folder, name), 0o755),
+  );
+  return [...libraries, file(`${at}/LICENSE-llama-cpp`, path.join(folder, 'LICENSE')), ...(await openmpLicence())];
 }
 
 /** onnxruntime-node brings the binaries of every platform in one package (288 MB): one sixth of it is for this one. */

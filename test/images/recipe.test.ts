@@ -31,6 +31,15 @@ describe(
       ).toEqual([]);
     });
 
+    it('brings CPU backends that compute with OpenMP, for old and new processors, and no others', async () => {
+      const backends = entries.filter(({ path: at }) => at.includes('/libggml-cpu-'));
+      expect(backends.length).toBeGreaterThan(2);
+      for (const { content } of backends)
+        expect((await readFile('file' in content ? content.file : '')).includes('libgomp.so.1')).toBe(true);
+      expect(paths.some((name) => /^usr\/lib\/.*libgomp\.so\.1$/.test(name))).toBe(true);
+      expect(paths).toContain(`app/node_modules/@node-llama-cpp/linux-${process.arch}/LICENSE-llama-cpp`);
+    });
+
     it('stays small: files of the application below 100 MB', async () => {
       let bytes = 0;
       for (const { path: at, content } of entries)
