@@ -1,7 +1,7 @@
 /**
  * The HTTP application: plugins and routes put together. Owns no listener and no model, so tests call it with inject().
  */
-
+import { isUtf8 } from 'node:buffer';
 import fastify, { type FastifyBaseLogger, type FastifyInstance, LogController } from 'fastify';
 import { ApiError } from './api-error.ts';
 import type { Lifecycle } from './lifecycle.ts';
@@ -56,9 +56,12 @@ export function makeApp(options: AppOptions): FastifyInstance {
   // Ollama takes JSON whatever the content type says, and its documented curl calls send none.
   app.removeAllContentTypeParsers();
   const parseJson = app.getDefaultJsonParser('error', 'error');
-  app.addContentTypeParser('*', { parseAs: 'string' }, (request, body, done) => {
-    if (isTooDeep(body as string)) return done(tooDeep());
-    void parseJson(request, body as string, (error, value) => {
+  app.addContentTypeParser('*', { parseAs: 'buffer' }, (request, body, done) => {
+    // Decoding would put replacement characters into the prompt, in silence.
+    if (!isUtf8(body as Buffer)) return done(new ApiError(400, 'the request body is not valid UTF-8'));
+    const text = body.toString();
+    if (isTooDeep(text)) return done(tooDeep());
+    void parseJson(request, text, (error, value) => {
       if (error) done(new ApiError(400, 'the request body is not valid JSON'));
       else done(null, value);
     });

@@ -1,8 +1,10 @@
 /**
- * The API's description, made of the routes as they are registered: what a route takes is the schema that checks it.
+ * The API's description, made of the routes as they are registered: what a route takes is the schema that checks it, and
+ * tests hold what it answers to the schemas of schemas/answers.ts.
  */
 import type { FastifyInstance } from 'fastify';
 import type { TSchema } from 'typebox';
+import { ANSWERS, AnthropicError, OllamaError, OpenAIError } from '../schemas/answers.ts';
 import { VERSION } from '../version.ts';
 
 declare module 'fastify' {
@@ -35,17 +37,48 @@ export function registerOpenApi(app: FastifyInstance): void {
         ...(body === undefined
           ? {}
           : { requestBody: { required: true, content: { 'application/json': { schema: body } } } }),
-        responses: {
-          200: { description: 'the answer' },
-          default: { description: 'an error, in the shape of the API that the path belongs to' },
-        },
+        responses: responsesOf(`${method} ${url}`, url),
       };
   });
   app.get('/openapi.json', { config: { summary: 'This description' } }, async () => ({
     openapi: '3.1.0',
     info: { title: 'slm-operator inference server', version: VERSION },
-    components: { securitySchemes: { key: { type: 'http', scheme: 'bearer' } } },
+    components: {
+      securitySchemes: { key: { type: 'http', scheme: 'bearer' } },
+      schemas: { OllamaError, OpenAIError, AnthropicError },
+    },
     security: [{ key: [] }, {}],
     paths,
   }));
+}
+
+/** What each status means on every path. */
+const ERRORS = {
+  400: 'the request is not valid; the message says what to change',
+  401: 'the API key is missing or not valid, where keys are needed',
+  404: 'there is no such model',
+  413: 'the body is too large',
+  429: 'the queue is full; Retry-After says when to try again',
+  503: 'the model is loading, or the server is going',
+} as const;
+
+function responsesOf(route: string, url: string): Record<string, unknown> {
+  const answer = ANSWERS[route];
+  const content = answer && {
+    content: {
+      [answer.type ?? 'application/json']: { schema: answer.schema },
+      ...(answer.stream === undefined ? {} : { [answer.stream]: { schema: { type: 'string' } } }),
+    },
+  };
+  const error = { content: { 'application/json': { schema: { $ref: `#/components/schemas/${errorOf(url)}` } } } };
+  return {
+    200: { description: 'the answer', ...content },
+    ...Object.fromEntries(Object.entries(ERRORS).map(([status, description]) => [status, { description, ...error }])),
+    default: { description: 'an error', ...error },
+  };
+}
+
+function errorOf(url: string): 'OllamaError' | 'OpenAIError' | 'AnthropicError' {
+  if (url.startsWith('/v1/messages')) return 'AnthropicError';
+  return url.startsWith('/v1/') ? 'OpenAIError' : 'OllamaError';
 }
