@@ -71,6 +71,8 @@ beforeAll(async () => {
     client,
     findModel: (key) => (key === models[0] ? model : undefined),
     findCache: (name) => (name === node ? cache : undefined),
+    findPod: () => undefined,
+    findDeployment: () => undefined,
     namespace,
     agentServiceAccount: 'agent',
     hosts: ['slm-operator', 'localhost'],

@@ -1,6 +1,7 @@
 import { afterEach, beforeEach, expect, inject, it } from 'vitest';
 import { SLMDeployment, SLMModel } from '../execution/kinds.ts';
 import {
+  ConfigMap,
   defineResource,
   Event,
   type KubeObject,
@@ -322,6 +323,96 @@ it('goes on serving when the model is deleted, and says so', async () => {
   expect(await world.pods()).toHaveLength(1);
   await world.addModel('smollm2', 'one');
   await world.until('chat', { conditions: conditions(condition('Ready', 'True')) });
+  expect(await world.replicaSets()).toHaveLength(1);
+});
+
+it('waits for the Secret of its certificate, and then serves HTTPS', async () => {
+  const node = await world.addNode();
+  await world.reportNode(node, await world.addModel('smollm2', 'one'), 100);
+  await world.deploy('chat', { modelRef: { name: 'smollm2' }, tls: { secretRef: { name: 'cert' } } });
+  await world.until('chat', {
+    conditions: conditions(condition('Ready', 'False', 'TLSSecretNotFound')),
+    statusText: `there is no Secret cert in namespace ${world.namespace}; create it with kubectl create secret tls, or leave out spec.tls`,
+  });
+  expect(await world.pods()).toEqual([]);
+
+  const data = {
+    'tls.crt': Buffer.from('certificate').toString('base64'),
+    'tls.key': Buffer.from('key').toString('base64'),
+  };
+  await world.client.create(Secret, { metadata: world.ref('cert'), type: 'kubernetes.io/tls', data });
+  // Looked for every ten seconds; any change wakes it sooner.
+  await world.change('chat', { limits: { maxTokens: 100 } });
+  await expect.poll(() => world.pods(), slow).toHaveLength(1);
+  const { status } = await world.serveUntil('chat', { conditions: conditions(condition('Ready', 'True')) });
+  expect(status?.endpoints).toEqual({
+    ollama: `https://chat.${world.namespace}.svc:11434`,
+    openai: `https://chat.${world.namespace}.svc:8080/v1`,
+  });
+  const [container] = (await world.pods())[0]?.spec?.containers ?? [];
+  expect(container?.readinessProbe?.httpGet?.scheme).toBe('HTTPS');
+  expect(container?.env).toEqual(
+    expect.arrayContaining([
+      { name: 'SLM_TLS_CERT_FILE', value: '/etc/slm/tls/tls.crt' },
+      { name: 'SLM_TLS_KEY_FILE', value: '/etc/slm/tls/tls.key' },
+      { name: 'SLM_MAX_TOKENS', value: '100' },
+    ]),
+  );
+});
+
+it('gives pods that take ServiceAccount tokens the broker’s address, and lets them out to it alone', async () => {
+  const node = await world.addNode();
+  await world.reportNode(node, await world.addModel('smollm2', 'one'), 100);
+  await world.deploy('chat', { modelRef: { name: 'smollm2' }, auth: { type: 'ServiceAccount' } });
+  await world.until('chat', {
+    conditions: conditions(condition('Ready', 'False', 'BrokerNotReady')),
+    blockedBy: [expect.objectContaining({ message: expect.stringContaining('slm-operator-ca') as string }) as object],
+  });
+  await world.client.create(ConfigMap, { metadata: world.ref('slm-operator-ca'), data: { 'ca.crt': 'authority' } });
+  const operator = await world.client.create(Service, {
+    metadata: world.ref('slm-operator'),
+    spec: { ports: [{ port: 9443 }], selector: {} },
+  });
+  await world.change('chat', { auth: { allowedServiceAccounts: [{ namespace: 'team' }] } });
+  await expect.poll(() => world.pods(), slow).toHaveLength(1);
+
+  const ip = operator.spec?.clusterIP;
+  expect((await world.client.get(ConfigMap, world.ref('chat-broker'))).data).toEqual({
+    address: `${ip}:9443`,
+    host: `slm-operator.${world.namespace}.svc`,
+    'ca.crt': 'authority',
+  });
+  expect((await world.client.get(NetworkPolicy, world.ref('chat'))).spec).toMatchObject({
+    policyTypes: ['Ingress', 'Egress'],
+    egress: [
+      {
+        ports: [{ port: 9443 }],
+        to: [{ namespaceSelector: { matchLabels: { 'kubernetes.io/metadata.name': world.namespace } } }],
+      },
+    ],
+  });
+  const [pod] = await world.pods();
+  expect(pod?.spec?.automountServiceAccountToken).toBe(false);
+  expect(pod?.spec?.volumes?.find((volume) => volume.name === 'broker')?.projected?.sources).toEqual([
+    { configMap: { name: 'chat-broker' } },
+    { serviceAccountToken: { audience: 'slm-operator', expirationSeconds: 3600, path: 'token' } },
+  ]);
+  expect(pod?.spec?.containers[0]?.env).toEqual(
+    expect.arrayContaining([
+      { name: 'SLM_AUTH', value: 'ServiceAccount' },
+      { name: 'SLM_BROKER_DIR', value: '/etc/slm/broker' },
+      { name: 'SLM_TOKEN_AUDIENCE', value: `chat.${world.namespace}.svc` },
+    ]),
+  );
+  expect((await world.deployment('chat')).status?.apiKeySecret).toBeUndefined();
+
+  // Who may ask is the broker's to know: another list makes no new pods, and a new authority no new revision.
+  await world.change('chat', { auth: { allowedServiceAccounts: [{ name: 'other' }] } });
+  await world.client.patch(ConfigMap, world.ref('slm-operator-ca'), 'merge', { data: { 'ca.crt': 'renewed' } });
+  await world.change('chat', { revisionHistoryLimit: 1 });
+  await expect
+    .poll(async () => (await world.client.get(ConfigMap, world.ref('chat-broker'))).data?.['ca.crt'], slow)
+    .toBe('renewed');
   expect(await world.replicaSets()).toHaveLength(1);
 });
 
