@@ -2,7 +2,7 @@
 import type { InferenceSession, Tensor } from 'onnxruntime-node';
 import type { Token } from '../../scheduling/decoder.ts';
 import type { EmbeddingSpec } from './model-spec.ts';
-import { type Floats, integers, type Runtime } from './session.ts';
+import { floatsOf, integers, type Runtime } from './session.ts';
 import type { Pooling } from './settings.ts';
 
 export class EmbeddingModel {
@@ -26,7 +26,7 @@ export class EmbeddingModel {
     if (mask) feeds[mask.name] = integers(this.#runtime, mask, new Uint8Array(count).fill(1), [1, count]);
     if (types) feeds[types.name] = integers(this.#runtime, types, new Uint8Array(count), [1, count]);
     const results = await this.#session.run(feeds, [output.name]);
-    const vectors = Float32Array.from((results[output.name]?.data ?? []) as Floats as Float32Array);
+    const vectors = Float32Array.from(floatsOf(results[output.name] as Tensor));
     return pooled ? vectors : pool(vectors, count, this.#pooling);
   }
 }

@@ -5,7 +5,7 @@
 import type { Tensor } from 'onnxruntime-node';
 import type { Token } from '../../scheduling/decoder.ts';
 import type { CacheSpec } from './model-spec.ts';
-import { type Floats, floatTensor, makeFloats, type Runtime } from './session.ts';
+import { type Floats, floatsOf, floatTensor, makeFloats, type Runtime } from './session.ts';
 
 /** The content of a slot, kept aside: for each cache its heads one after another, without gaps. */
 export interface SavedKeyValues {
@@ -113,7 +113,7 @@ export class SharedKeyValues extends KeyValues {
 
   protected eachHead(cache: number, visit: (data: Floats, from: number, head: number) => void): void {
     const { heads, width } = this.specs[cache] as CacheSpec;
-    const data = this.#tensors[cache]?.data as Floats;
+    const data = floatsOf(this.#tensors[cache] as Tensor);
     for (let head = 0; head < heads; head++) visit(data, head * this.#contextLength * width, head);
   }
 }
@@ -159,13 +159,17 @@ export class GrowingKeyValues extends KeyValues {
     // Copied: runs may not write into what others restore as well.
     this.#tensors = this.#from(
       saved.tokens.length,
-      saved.caches.map((one) => (one as Float32Array).slice()),
+      saved.caches.map((one, index) => {
+        const copy = makeFloats(this.specs[index]?.type ?? 'float32', one.length);
+        copy.set(one);
+        return copy;
+      }),
     );
   }
 
   protected eachHead(cache: number, visit: (data: Floats, from: number, head: number) => void): void {
     const { heads, width } = this.specs[cache] as CacheSpec;
-    const data = this.#tensors[cache]?.data as Floats;
+    const data = floatsOf(this.#tensors[cache] as Tensor);
     for (let head = 0; head < heads; head++) visit(data, head * this.#held * width, head);
   }
 

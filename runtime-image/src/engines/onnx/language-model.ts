@@ -10,7 +10,7 @@ import { type PackedVocabulary, TokenOrder } from '../sampling/token-order.ts';
 import { GrowingKeyValues, type KeyValues, type SavedKeyValues, SharedKeyValues, type Tensors } from './key-values.ts';
 import type { SampleRequest } from './messages.ts';
 import type { LanguageSpec } from './model-spec.ts';
-import { type Floats, floatTensor, integers, makeFloats, type Runtime } from './session.ts';
+import { type Floats, floatsOf, floatTensor, integers, makeFloats, type Runtime } from './session.ts';
 
 /** Models give logits for every token of a run, and only the last are of use: longer runs would cost memory for nothing. */
 const MOST_LOGITS = 64 * 1024 * 1024;
@@ -156,7 +156,7 @@ export class LanguageModel {
     slot.bind(feeds, fetches);
     const results = await this.#session.run(feeds as Record<string, Tensor>, fetches);
     slot.take(results, tokens);
-    const data = results[logits.name]?.data as Floats;
+    const data = floatsOf(results[logits.name] as Tensor);
     return data.subarray(data.length - vocabularySize);
   }
 

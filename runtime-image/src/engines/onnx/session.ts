@@ -15,7 +15,20 @@ export type Floats = Float32Array | HalfFloats;
 interface HalfFloats extends Omit<Float32Array, 'subarray' | 'slice'> {
   subarray(begin?: number, end?: number): HalfFloats;
 }
-const Float16 = (globalThis as unknown as { readonly Float16Array: new (length: number) => HalfFloats }).Float16Array;
+const Float16 = (
+  globalThis as unknown as {
+    readonly Float16Array: new (buffer: ArrayBufferLike | number, offset?: number, length?: number) => HalfFloats;
+  }
+).Float16Array;
+
+/**
+ * Loads the library. Its native part knows numbers of 16 bits as whole ones only, and its JavaScript part hands it what the
+ * language has: on this thread, which is ours alone, the language has no Float16Array.
+ */
+export async function loadRuntime(): Promise<Runtime> {
+  Reflect.deleteProperty(globalThis, 'Float16Array');
+  return import('onnxruntime-node');
+}
 
 /** @returns the session. Throws ONNX Runtime's own errors, which explain.ts knows. */
 export async function openSession(runtime: Runtime, file: string, threads: number): Promise<InferenceSession> {
@@ -27,7 +40,8 @@ export async function openSession(runtime: Runtime, file: string, threads: numbe
     interOpNumThreads: 1,
     executionMode: 'sequential',
     graphOptimizationLevel: 'all',
-    logSeverityLevel: 3,
+    // What goes wrong is thrown as well, and said by us.
+    logSeverityLevel: 4,
     extra: {
       session: {
         // Threads that wait by spinning take a core that the server, or the neighbour in the node, could use.
@@ -57,5 +71,12 @@ export function makeFloats(type: string, length: number): Floats {
 
 /** A tensor over such room. */
 export function floatTensor(runtime: Runtime, type: string, data: Floats, dims: readonly number[]): Tensor {
-  return new runtime.Tensor(type as 'float32', data as Float32Array, dims);
+  if (type !== 'float16') return new runtime.Tensor('float32', data as Float32Array, dims);
+  return new runtime.Tensor('float16', new Uint16Array(data.buffer as ArrayBuffer, data.byteOffset, data.length), dims);
+}
+
+/** The numbers of such a tensor. */
+export function floatsOf(tensor: Tensor): Floats {
+  const data = tensor.data as Float32Array | Uint16Array;
+  return data instanceof Uint16Array ? new Float16(data.buffer, data.byteOffset, data.length) : data;
 }

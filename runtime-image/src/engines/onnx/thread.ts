@@ -7,7 +7,7 @@ import type { InferenceSession } from 'onnxruntime-node';
 import { EmbeddingModel } from './embedding-model.ts';
 import { LanguageModel } from './language-model.ts';
 import type { Calls, Message, Notes, Opened, Reply, ThreadOptions } from './messages.ts';
-import { openSession } from './session.ts';
+import { loadRuntime, openSession } from './session.ts';
 
 /** Where this module is, for a Worker. */
 export const threadAddress = import.meta.url;
@@ -42,7 +42,7 @@ class ComputingThread {
 
   async #open(): Promise<Opened> {
     const { file, spec, threads, pooling } = this.#options;
-    const runtime = await import('onnxruntime-node');
+    const runtime = await loadRuntime();
     this.#session = await openSession(runtime, file, threads);
     if (spec.kind === 'language') this.#language = new LanguageModel(runtime, this.#session, spec, this.#options);
     else this.#embedding = new EmbeddingModel(runtime, this.#session, spec, pooling);

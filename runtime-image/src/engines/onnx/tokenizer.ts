@@ -205,9 +205,12 @@ function wordPiece(text: string | undefined, config: Json): Json | undefined {
   };
 }
 
+/** Parts that a tokenizer may lack. */
+const EMPTY = { added_tokens: [], normalizer: null, pre_tokenizer: null, post_processor: null, decoder: null };
+
 function make(tokenizer: Json, config: Json): Tokenizer {
   try {
-    return new LibraryTokenizer({ added_tokens: [], ...tokenizer }, config);
+    return new LibraryTokenizer({ ...EMPTY, ...tokenizer }, config);
   } catch (error) {
     throw new StartupError(
       'NotAModel',
