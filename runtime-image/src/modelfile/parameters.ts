@@ -5,8 +5,11 @@ import { ApiError } from '../api-error.ts';
 import { checkBody } from '../schemas/check.ts';
 import { Options } from '../schemas/ollama.ts';
 
+/** A parameter, the values of it that are harmless, and why others are not. */
+export type FixedParameter = readonly [keyof Options, readonly unknown[], string];
+
 /** Parameters that say nothing to this server, with the values that ask for what happens anyway. */
-const FIXED: readonly (readonly [keyof Options, readonly unknown[], string])[] = [
+export const FIXED_PARAMETERS: readonly FixedParameter[] = [
   ['typical_p', [0, 1], 'typical sampling is not supported'],
   ['tfs_z', [1], 'tail-free sampling is not supported'],
   ['mirostat', [0], 'mirostat is not supported'],
@@ -15,7 +18,7 @@ const FIXED: readonly (readonly [keyof Options, readonly unknown[], string])[] =
   ['main_gpu', [0], 'this server computes on the CPU'],
   ['numa', [false], 'it is not supported'],
   ['low_vram', [false], 'this server computes on the CPU'],
-  ['f16_kv', [true], 'SLM_KV_CACHE_TYPE says it'],
+  ['f16_kv', [true], 'the KV cache has a setting of its own'],
   ['logits_all', [false], 'it is not supported'],
   ['vocab_only', [false], 'it is not supported'],
   ['use_mmap', [true], 'the model is always mapped'],
@@ -31,7 +34,7 @@ export function checkParameters(given: Readonly<Record<string, unknown>>): Optio
   if (unknown !== undefined)
     throw new ApiError(400, `${unknown} is not a parameter: check its spelling`, { param: unknown });
   const options = checkBody(Options, given);
-  for (const [name, harmless, why] of FIXED) {
+  for (const [name, harmless, why] of FIXED_PARAMETERS) {
     const value = options[name];
     if (value !== undefined && !harmless.includes(value))
       throw new ApiError(400, `${name} cannot be ${String(value)}: ${why}; leave it out`, { param: name });

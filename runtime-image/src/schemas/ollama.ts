@@ -127,6 +127,7 @@ export const GenerateRequest = Type.Object({
   prompt: Type.Optional(text),
   suffix: Type.Optional(text),
   system: Type.Optional(text),
+  template: Type.Optional(text),
   raw: flag,
   context: Type.Optional(
     Type.Array(Type.Integer({ minimum: 0 }), { description: 'the list of tokens that an earlier answer brought' }),

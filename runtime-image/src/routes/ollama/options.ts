@@ -5,6 +5,7 @@
 import { ApiError } from '../../api-error.ts';
 import type { EngineInfo, Grammar, SamplingParams } from '../../engines/engine.ts';
 import type { ModelDefaults } from '../../modelfile/defaults.ts';
+import { FIXED_PARAMETERS, type FixedParameter } from '../../modelfile/parameters.ts';
 import { parseKeepAlive } from '../../models/keep-alive.ts';
 import type { LoadedModel } from '../../models/loaded-model.ts';
 import { checkBody } from '../../schemas/check.ts';
@@ -65,7 +66,8 @@ export function refuseUnsupported(body: Readonly<Record<string, unknown>>, model
     throw new ApiError(400, message, { param });
   };
   if (given('images')) fail('images', `${model} reads text only: leave images out`);
-  if (given('template')) fail('template', "the model's own template is used: leave template out, or send raw: true");
+  if (given('template') && 'messages' in body)
+    fail('template', "the model's own template is used: leave template out, or use /api/generate");
   if (Number(body['top_logprobs'] ?? 0) > 0 && body['logprobs'] !== true)
     fail('top_logprobs', 'top_logprobs needs logprobs: set it to true');
   const messages = body['messages'];
@@ -132,22 +134,10 @@ function refuse(options: Options, info: EngineInfo): void {
       { param: 'options.num_ctx' },
     );
   /** Values that ask for what happens anyway, and who decides otherwise. */
-  const fixed: readonly (readonly [keyof Options, readonly unknown[], string])[] = [
-    ['typical_p', [0, 1], 'typical sampling is not supported'],
-    ['tfs_z', [1], 'tail-free sampling is not supported'],
-    ['mirostat', [0], 'mirostat is not supported'],
-    ['penalize_newline', [true], 'newlines are penalised like every token'],
+  const fixed: readonly FixedParameter[] = [
+    ...FIXED_PARAMETERS,
     ['num_batch', [info.batchSize], 'the SLMDeployment sets it (spec.engine.batchSize)'],
     ['num_thread', [0, info.threads], 'the SLMDeployment sets it (spec.engine.threads)'],
-    ['num_gpu', [0], 'this server computes on the CPU'],
-    ['main_gpu', [0], 'this server computes on the CPU'],
-    ['numa', [false], 'it is not supported'],
-    ['low_vram', [false], 'this server computes on the CPU'],
-    ['f16_kv', [true], 'the SLMDeployment sets it (spec.engine.kvCache)'],
-    ['logits_all', [false], 'it is not supported'],
-    ['vocab_only', [false], 'it is not supported'],
-    ['use_mmap', [true], 'the model is always mapped'],
-    ['use_mlock', [false], 'it is not supported'],
   ];
   for (const [name, harmless, why] of fixed) {
     const value = options[name];

@@ -236,7 +236,7 @@ describe('bad requests', () => {
 
   test('generate refuses what it cannot do', async () => {
     const answers = await Promise.all(
-      [{ suffix: 'x' }, { images: ['x'] }, { template: 'x' }, { raw: true, system: 'x' }, { context: [99_999] }].map(
+      [{ suffix: 'x' }, { images: ['x'] }, { template: '{{ x }}' }, { raw: true, system: 'x' }, { context: [99_999] }].map(
         async (change) => (await generate(change)).body,
       ),
     );
@@ -249,10 +249,10 @@ describe('bad requests', () => {
           "error": "chat reads text only: leave images out",
         },
         {
-          "error": "the model's own template is used: leave template out, or send raw: true",
+          "error": "template cannot be used: the function x is not defined",
         },
         {
-          "error": "raw takes the prompt as it is: leave system and context out, or raw",
+          "error": "raw takes the prompt as it is: leave system, template and context out, or raw",
         },
         {
           "error": "context must be the list of tokens that this model gave",

@@ -6,6 +6,7 @@ import { ApiError } from '../../api-error.ts';
 import type { ChatMessage } from '../../chat-template.ts';
 import type { EndPart, Token } from '../../engines/engine.ts';
 import type { LoadedModel } from '../../lifecycle.ts';
+import { GoChatTemplate } from '../../modelfile/go-chat-template.ts';
 import { checkBody } from '../../schemas/check.ts';
 import { ChatRequest, GenerateRequest } from '../../schemas/ollama.ts';
 import { type AnswerRequest, sendStream, startAnswer, textPrompt, wholeAnswer } from '../answer.ts';
@@ -67,7 +68,7 @@ export function registerOllama(app: FastifyInstance, options: ApiOptions): void 
       const model = await served.use(entry, reply, keepAlive);
       const answer = answerOf(body, model);
       if (!body.prompt && !body.suffix) return loadedReply(head, generateBody({}), 'load');
-      const prepared = prepareGenerate(model, body, answer, overflowOf(body, model));
+      const prepared = prepareGenerate(withTemplate(model, body.template), body, answer, overflowOf(body, model));
       const { prompt } = prepared.request;
       // Without `raw`, the answer carries what a client sends back to go on from here.
       const context = body.raw === true ? undefined : (end: EndPart) => [...prompt, ...end.tokens];
@@ -100,6 +101,18 @@ function messagesOf(messages: NonNullable<ChatRequest['messages']>): ChatMessage
   });
 }
 
+/** The model with a request's own template. @throws ApiError (400) for one that cannot be parsed */
+function withTemplate(model: LoadedModel, source: string | undefined): LoadedModel {
+  if (!source) return model;
+  try {
+    return { ...model, template: new GoChatTemplate(source, { controlTokens: () => model.engine.controlTokens }) };
+  } catch (error) {
+    throw new ApiError(400, `template cannot be used: ${error instanceof Error ? error.message : String(error)}`, {
+      param: 'template',
+    });
+  }
+}
+
 /** @throws ApiError (400) for settings that exclude each other, and for what the model cannot do */
 function prepareGenerate(
   model: LoadedModel,
@@ -109,8 +122,8 @@ function prepareGenerate(
 ): PreparedChat {
   const text = body.prompt ?? '';
   const alone = (name: string) => {
-    if (body.system !== undefined || body.context !== undefined)
-      throw new ApiError(400, `${name} takes the prompt as it is: leave system and context out, or ${name}`);
+    if (body.system !== undefined || body.context !== undefined || body.template)
+      throw new ApiError(400, `${name} takes the prompt as it is: leave system, template and context out, or ${name}`);
     if (body.think !== undefined && body.think !== false)
       throw new ApiError(400, `${name} takes the prompt as it is: leave think out, or ${name}`, { param: 'think' });
   };
