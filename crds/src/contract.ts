@@ -89,6 +89,12 @@ export const serverEnv = {
   maxQueue: 'SLM_MAX_QUEUE',
   /** Memory for prompts whose slot is gone, in bytes; a file in memory each. Default 0. */
   promptCacheBytes: 'SLM_PROMPT_CACHE_BYTES',
+  /** None or NGram: whether tokens are guessed from what was said before, and verified together. Default None. */
+  speculation: 'SLM_SPECULATION',
+  /** Tokens guessed at a time. Default 4. */
+  maxDraft: 'SLM_MAX_DRAFT',
+  /** JSON array of LoRA adapters for the model at MODEL_PATH: {path, scale}. */
+  adapters: 'SLM_ADAPTERS',
   /** APIKey, ServiceAccount or None. */
   auth: 'SLM_AUTH',
   /** ServiceAccount: folder with the files that `brokerFiles` names. */

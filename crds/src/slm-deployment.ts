@@ -66,6 +66,26 @@ export const Engine = object(
         { description: 'The KV cache.' },
       ),
     ),
+    speculation: optional(
+      object(
+        {
+          type: optional(
+            word(['None', 'NGram'], {
+              description:
+                'NGram guesses tokens from what was said before and verifies them together: up to twice as fast for text that is copied or edited, a few percent slower otherwise. Default None.',
+            }),
+          ),
+          maxDraft: optional(
+            integer({
+              minimum: 1,
+              maximum: 32,
+              description: 'Tokens guessed at a time (llama.cpp: draft-max). Default 4.',
+            }),
+          ),
+        },
+        { description: 'Speculative decoding. Answers stay the same. GGUF models only.' },
+      ),
+    ),
     promptCache: optional(
       object(
         {

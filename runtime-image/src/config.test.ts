@@ -14,6 +14,7 @@ const refusal = (env: Record<string, string>) => {
 test('only the model must be given', () => {
   expect(readConfig({ SLM_MODEL_PATH: '/models/SmolLM2-135M.Q4_1.gguf', PATH: '/bin' })).toMatchInlineSnapshot(`
     {
+      "adapters": [],
       "apiKeysDir": undefined,
       "apis": {
         "ollama": true,
@@ -53,6 +54,7 @@ test('only the model must be given', () => {
         "modelfile": undefined,
         "preload": [],
       },
+      "mostGuesses": 0,
       "openaiPort": 8080,
       "parallelRequests": 4,
       "port": 11434,
@@ -82,6 +84,9 @@ test('everything can be given', () => {
     SLM_KV_CACHE_TYPE: 'q8_0',
     SLM_MAX_QUEUE: '0',
     SLM_PROMPT_CACHE_BYTES: '1000000',
+    SLM_SPECULATION: 'ngram',
+    SLM_MAX_DRAFT: '6',
+    SLM_ADAPTERS: '[{"path":"/a.gguf","scale":0.5},{"path":"/b.gguf"}]',
     SLM_AUTH: 'apikey',
     SLM_API_KEYS_DIR: '/etc/slm/api-keys',
     SLM_DRAIN_TIMEOUT_SECONDS: '5',
@@ -115,6 +120,16 @@ test('everything can be given', () => {
   };
   expect(readConfig(env)).toMatchInlineSnapshot(`
     {
+      "adapters": [
+        {
+          "path": "/a.gguf",
+          "scale": 0.5,
+        },
+        {
+          "path": "/b.gguf",
+          "scale": 1,
+        },
+      ],
       "apiKeysDir": "/etc/slm/api-keys",
       "apis": {
         "ollama": false,
@@ -167,6 +182,7 @@ test('everything can be given', () => {
           "other",
         ],
       },
+      "mostGuesses": 6,
       "openaiPort": undefined,
       "parallelRequests": 8,
       "port": 0,

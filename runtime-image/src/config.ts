@@ -29,6 +29,10 @@ export interface Config {
   readonly maxQueue: number;
   /** Memory for prompts whose slot is gone, in bytes; 0 for none. */
   readonly promptCacheBytes: number;
+  /** Tokens of an answer that are guessed at a time; 0 for none. */
+  readonly mostGuesses: number;
+  /** LoRA adapters of the model at `modelPath`. */
+  readonly adapters: readonly Adapter[];
   readonly auth: (typeof AUTH)[number];
   readonly apiKeysDir: string | undefined;
   /** For auth ServiceAccount: where tokens are reviewed, and for whom they must be made. */
@@ -56,6 +60,15 @@ export interface Config {
   readonly supervise: boolean;
 }
 
+/** A LoRA adapter, and how much of it is added. */
+export interface Adapter {
+  readonly path: string;
+  /** 1 as it was trained, 0 for nothing. */
+  readonly scale: number;
+}
+
+const SPECULATION = ['None', 'NGram'] as const;
+const DEFAULT_GUESSES = 4;
 const FLASH_ATTENTION = ['Auto', 'Enabled', 'Disabled'] as const;
 const KV_CACHE_TYPES = ['F16', 'Q8_0', 'Q4_0'] as const;
 const AUTH = ['APIKey', 'ServiceAccount', 'None'] as const;
@@ -124,6 +137,8 @@ export function readConfig(given: Readonly<Record<string, string | undefined>>):
   if (openaiPort !== undefined && openaiPort === port && port !== 0)
     problems.push(`${serverEnv.port} and ${serverEnv.openaiPort} are both ${port}: set the second to another or none.`);
 
+  const speculation = choice(serverEnv.speculation, SPECULATION);
+  const mostGuesses = integer(serverEnv.maxDraft, 1, 32) ?? DEFAULT_GUESSES;
   const config: Config = {
     modelPath: modelPath ?? '',
     models,
@@ -137,6 +152,8 @@ export function readConfig(given: Readonly<Record<string, string | undefined>>):
     kvCacheType: choice(serverEnv.kvCacheType, KV_CACHE_TYPES) ?? 'F16',
     maxQueue: integer(serverEnv.maxQueue, 0, 100_000) ?? 64,
     promptCacheBytes: integer(serverEnv.promptCacheBytes, 0, Number.MAX_SAFE_INTEGER) ?? 0,
+    mostGuesses: speculation === 'NGram' ? mostGuesses : 0,
+    adapters: adapters(text(serverEnv.adapters), problems),
     auth,
     apiKeysDir,
     tokens:
@@ -172,6 +189,23 @@ export function readConfig(given: Readonly<Record<string, string | undefined>>):
     problems.push(`${serverEnv.openaiApi} and ${serverEnv.ollamaApi} are both false: leave one API on.`);
   if (problems.length > 0) throw new StartupError('InvalidConfiguration', problems.join(' '));
   return config;
+}
+
+function adapters(value: string | undefined, problems: string[]): Adapter[] {
+  if (value === undefined) return [];
+  let parsed: unknown;
+  try {
+    parsed = JSON.parse(value);
+  } catch {
+    parsed = undefined;
+  }
+  const list = (Array.isArray(parsed) ? (parsed as readonly unknown[]) : []).flatMap((one) => {
+    const { path, scale = 1 } = (one ?? {}) as { readonly path?: unknown; readonly scale?: unknown };
+    return typeof path === 'string' && path !== '' && typeof scale === 'number' ? [{ path, scale }] : [];
+  });
+  if (!Array.isArray(parsed) || list.length !== parsed.length)
+    problems.push(`${serverEnv.adapters} must be a JSON array such as [{"path":"/adapters/style.gguf","scale":1}].`);
+  return list;
 }
 
 /** Without names of its own a model is called like its file. */

@@ -39,6 +39,7 @@ export async function loadEngine(config: Config, observer: LoadObserver): Promis
       kvCacheType: config.kvCacheType,
       maxQueue: config.maxQueue,
       promptCacheBytes: config.promptCacheBytes,
+      mostGuesses: config.mostGuesses,
     },
     observer,
   );
@@ -48,6 +49,8 @@ async function loadOnnxModel(config: Config, observer: LoadObserver): Promise<En
   const unused = [
     ...(config.kvCacheType === 'F16' ? [] : [`the KV cache type ${config.kvCacheType}`]),
     ...(config.flashAttention === 'Enabled' ? ['flash attention'] : []),
+    ...(config.mostGuesses > 0 ? ['speculation'] : []),
+    ...(config.adapters.length > 0 ? ['LoRA adapters'] : []),
   ];
   if (unused.length > 0)
     throw new StartupError(

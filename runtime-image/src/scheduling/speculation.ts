@@ -20,6 +20,7 @@ export class Speculation {
   readonly #tokens: Token[] = [];
   /** Where the tokens after each group of tokens begin: the last place. By hash; the tokens themselves decide. */
   readonly #places = new Map<number, number>();
+  /** Running; the first guesses are few until some were right. */
   #share = 0.5;
   #pause = 0;
 
@@ -41,11 +42,9 @@ export class Speculation {
     if (limit <= 0 || this.#tokens.length <= LENGTH) return [];
     const place = this.#places.get(this.#hash());
     if (place === undefined || !this.#matches(place)) return [];
-    let count = Math.min(this.#most, limit);
-    if (this.#share < WORTHWHILE) {
-      if (this.#pause-- > 0) return [];
-      count = Math.min(count, TRY);
-    }
+    if (this.#share < WORTHWHILE && this.#pause-- > 0) return [];
+    const wanted = this.#share < WORTHWHILE ? TRY : Math.ceil(this.#share * this.#most);
+    const count = Math.min(Math.max(TRY, wanted), this.#most, limit);
     return this.#tokens.slice(place, place + count);
   }
 

@@ -181,6 +181,8 @@ function makeEnv(input: ReplicaSetInput, access: PodParts, drainSeconds: number)
     [serverEnv.parallelRequests]: engine.parallelRequests,
     [serverEnv.kvCacheType]: engine.kvCacheType,
     [serverEnv.promptCacheBytes]: input.promptCacheBytes,
+    [serverEnv.speculation]: own?.speculation?.type,
+    [serverEnv.maxDraft]: own?.speculation?.maxDraft,
     [serverEnv.batchSize]: own?.batchSize,
     [serverEnv.threads]: own?.threads,
     [serverEnv.flashAttention]: own?.flashAttention,

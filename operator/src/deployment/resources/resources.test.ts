@@ -285,6 +285,7 @@ it('the settings of a pod that people may choose', () => {
       maxQueue: 8,
       kvCache: { type: 'Q8_0' },
       promptCache: { maxSize: 0 },
+      speculation: { type: 'NGram', maxDraft: 6 },
     },
     strategy: { drainTimeoutSeconds: 10 },
     podTemplate: {
@@ -331,6 +332,14 @@ it('the settings of a pod that people may choose', () => {
         {
           "name": "SLM_PROMPT_CACHE_BYTES",
           "value": "0",
+        },
+        {
+          "name": "SLM_SPECULATION",
+          "value": "NGram",
+        },
+        {
+          "name": "SLM_MAX_DRAFT",
+          "value": "6",
         },
         {
           "name": "SLM_BATCH_SIZE",
