@@ -13,7 +13,7 @@ import { registerDrain } from './plugins/drain.ts';
 import { registerErrors } from './plugins/errors.ts';
 import { registerFacts } from './plugins/facts.ts';
 import { registerLimits, tooDeep } from './plugins/limits.ts';
-import { Metrics, registerMetrics } from './plugins/metrics.ts';
+import { type MetricSources, Metrics, registerMetrics } from './plugins/metrics.ts';
 import { registerRequestId, requestId } from './plugins/request-id.ts';
 import { registerAnthropic } from './routes/anthropic/routes.ts';
 import { registerOllamaEmbeddings } from './routes/ollama/embeddings.ts';
@@ -27,7 +27,7 @@ import { registerOperations } from './routes/operations.ts';
 import { registerResponses } from './routes/responses/routes.ts';
 import { ServedModels } from './routes/served-model.ts';
 
-export interface AppOptions {
+export interface AppOptions extends MetricSources {
   readonly lifecycle: Lifecycle;
   /** Undefined: everybody may ask. */
   readonly auth: Authenticator | undefined;
@@ -38,8 +38,6 @@ export interface AppOptions {
   readonly audit?: AuditOptions | undefined;
   /** Default: those that hold without settings. */
   readonly limits?: Limits | undefined;
-  /** Server processes that crashed before this one, by cause. */
-  readonly restarts?: Readonly<Record<string, number>> | undefined;
   /** Milliseconds since 1970. Default: Date.now. */
   readonly now?: () => number;
 }
@@ -67,10 +65,11 @@ export function makeApp(options: AppOptions): FastifyInstance {
     });
   });
 
-  const metrics = new Metrics(lifecycle, options.restarts);
+  const metrics = new Metrics(lifecycle, options);
+  app.decorate('metrics', metrics);
   const served = new ServedModels(lifecycle.models);
   const api = { lifecycle, metrics, served, now: options.now ?? Date.now };
-  registerErrors(app);
+  registerErrors(app, metrics);
   registerFacts(app);
   registerRequestId(app);
   registerLimits(app, limits);

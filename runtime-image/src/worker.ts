@@ -80,6 +80,7 @@ export async function serve(env: NodeJS.ProcessEnv, state: WorkerState | undefin
     apis: config.apis,
     restarts: state?.restarts,
     limits: config.limits,
+    certificate,
   });
   const crashed = Object.keys(state?.restarts ?? {}).length > 0;
   if (crashed) await Promise.race([loading, delay(RELOAD_MS)]);
@@ -87,6 +88,7 @@ export async function serve(env: NodeJS.ProcessEnv, state: WorkerState | undefin
   const listeners = await listen(app, config.host, state?.sockets.map((fd) => ({ fd })) ?? own, {
     limits: config.limits,
     certificate,
+    onDrop: () => app.metrics.connectionDropped(),
   });
   running = { lifecycle, listeners };
   const models = lifecycle.models.entries.flatMap((entry) => entry.spec.names);

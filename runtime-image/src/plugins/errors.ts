@@ -6,10 +6,12 @@ import type { FastifyInstance, FastifyRequest } from 'fastify';
 import { ApiError } from '../api-error.ts';
 import { GrammarError, PromptTooLongError, UnsupportedError } from '../engines/engine.ts';
 import { QueueFullError } from '../scheduling/queue.ts';
+import type { Metrics } from './metrics.ts';
 
-export function registerErrors(app: FastifyInstance): void {
+export function registerErrors(app: FastifyInstance, metrics: Pick<Metrics, 'error'>): void {
   app.setErrorHandler((thrown, request, reply) => {
     const error = toApiError(thrown);
+    metrics.error(errorKind(error));
     if (error.status >= 500 && !(thrown instanceof ApiError)) request.log.error({ err: thrown }, 'request failed');
     if (error.details.retryAfter !== undefined) reply.header('retry-after', error.details.retryAfter);
     return reply.code(error.status).send(errorBody(request, error));
@@ -19,6 +21,11 @@ export function registerErrors(app: FastifyInstance): void {
       code: 'unknown_url',
     });
   });
+}
+
+/** What an error is counted as: its code, or the number of its status. */
+export function errorKind({ details, status }: ApiError): string {
+  return details.code ?? String(status);
 }
 
 /** Any thrown value as an error that a client may see. */

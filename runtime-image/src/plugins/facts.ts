@@ -14,6 +14,8 @@ export interface RequestFacts {
   tenant: string | undefined;
   /** The name that the client used. */
   model: string | undefined;
+  /** The canonical name of that model, once it is used. */
+  canonicalModel: string | undefined;
   promptTokens: number;
   completionTokens: number;
   /** Milliseconds from the request to the first part of its answer; undefined: there was none. */
@@ -41,6 +43,7 @@ export function registerFacts(app: FastifyInstance): void {
       caller: undefined,
       tenant: undefined,
       model: undefined,
+      canonicalModel: undefined,
       promptTokens: 0,
       completionTokens: 0,
       firstPartMs: undefined,

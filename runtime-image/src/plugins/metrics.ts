@@ -1,148 +1,216 @@
 /**
- * What Prometheus reads. Owns the names; routes and generations report here and know nothing of Prometheus.
+ * What Prometheus reads of requests and answers. Owns the names; routes and generations report here and know nothing of
+ * Prometheus. Names and buckets are those of OpenTelemetry's conventions for generative AI where it has any. Labels never
+ * take what a client makes up: models by their canonical names, routes by their patterns, errors by their codes.
  */
 import type { FastifyInstance } from 'fastify';
 import { Counter, collectDefaultMetrics, Gauge, Histogram, Registry } from 'prom-client';
 import type { EndPart } from '../engines/engine.ts';
 import type { Lifecycle } from '../lifecycle.ts';
+import { registerModelGauges } from './model-gauges.ts';
 
 /** nginx's number for a client that hung up before the answer. */
 export const CLIENT_GONE = 499;
 
+/** What an answer is counted under. */
+export interface AnswerLabels {
+  /** The model's canonical name. */
+  readonly model: string;
+  readonly operation: Operation;
+}
+
+/** OpenTelemetry's `gen_ai.operation.name`. */
+export type Operation = 'chat' | 'text_completion' | 'embeddings';
+
+/** What a route does, in OpenTelemetry's words. */
+export function operationOf(route: string | undefined): Operation {
+  if (route === '/api/generate' || route === '/v1/completions') return 'text_completion';
+  return /embed/.test(route ?? '') ? 'embeddings' : 'chat';
+}
+
+/** What else is worth a number, known to those who own it. */
+export interface MetricSources {
+  /** Server processes that crashed before this one, by cause. */
+  readonly restarts?: Readonly<Record<string, number>> | undefined;
+  readonly certificate?: { readonly expires: number; readonly failures: number } | undefined;
+}
+
+const GEN_AI = ['gen_ai_request_model', 'gen_ai_operation_name'] as const;
+const genAi = ({ model, operation }: AnswerLabels) => ({
+  gen_ai_request_model: model,
+  gen_ai_operation_name: operation,
+});
+
 export class Metrics {
   readonly registry = new Registry();
-  readonly #requests: Counter<'route' | 'code'>;
-  readonly #duration: Histogram<'route'>;
-  readonly #firstToken: Histogram<'model'>;
-  readonly #generated: Counter<'model'>;
-  readonly #prompt: Counter<'model'>;
-  readonly #cached: Counter<'model'>;
-  readonly #speed: Histogram<'model'>;
+  readonly #requests = this.#counter(
+    'slm_requests_total',
+    'Requests answered, by route and status code (499: the client hung up).',
+    ['route', 'code'],
+  );
+  readonly #duration = this.#histogram(
+    'slm_request_duration_seconds',
+    'Time from a request to the end of its answer.',
+    ['route'],
+    [0.01, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300],
+  );
+  readonly #errors = this.#counter('slm_errors_total', 'Errors that clients were told, by code.', ['kind']);
+  readonly #dropped = this.#counter(
+    'slm_connections_dropped_total',
+    'Connections that were closed because there were too many.',
+    [],
+  );
+  readonly #answered = this.#histogram(
+    'gen_ai_server_request_duration_seconds',
+    'Time from a request to the end of what was generated for it.',
+    GEN_AI,
+    [0.01, 0.02, 0.04, 0.08, 0.16, 0.32, 0.64, 1.28, 2.56, 5.12, 10.24, 20.48, 40.96, 81.92, 163.84],
+  );
+  readonly #firstToken = this.#histogram(
+    'gen_ai_server_time_to_first_token_seconds',
+    'Time from a request to its first generated token, waiting and loading included.',
+    GEN_AI,
+    [0.001, 0.005, 0.01, 0.02, 0.04, 0.06, 0.08, 0.1, 0.25, 0.5, 0.75, 1, 2.5, 5, 7.5, 10, 30],
+  );
+  readonly #perToken = this.#histogram(
+    'gen_ai_server_time_per_output_token_seconds',
+    'Mean time for each token of an answer after its first.',
+    GEN_AI,
+    [0.0025, 0.005, 0.01, 0.025, 0.05, 0.075, 0.1, 0.15, 0.2, 0.3, 0.4, 0.5, 0.75, 1, 2.5],
+  );
+  readonly #gap = this.#histogram(
+    'slm_inter_token_seconds',
+    'Time between two pieces of an answer, mostly a token each: how much a stream stalls.',
+    ['model'],
+    [0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5],
+  );
+  readonly #queued = this.#histogram(
+    'slm_queue_wait_seconds',
+    'Time that a request waited for a slot.',
+    ['model'],
+    [0.001, 0.01, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60],
+  );
+  readonly #generated = this.#counter('slm_generated_tokens_total', 'Tokens generated.', ['model']);
+  readonly #prompt = this.#counter('slm_prompt_tokens_total', 'Tokens of prompts.', ['model']);
+  readonly #cached = this.#counter(
+    'slm_cached_prompt_tokens_total',
+    'Tokens of prompts that were known from an earlier request.',
+    ['model'],
+  );
+  readonly #speed = this.#histogram(
+    'slm_tokens_per_second',
+    'Tokens a second of each answer after its first token.',
+    ['model'],
+    [1, 2, 5, 10, 20, 30, 50, 75, 100, 150, 200, 400, 800],
+  );
 
-  /** @param restarts server processes that crashed before this one, by cause */
-  constructor(lifecycle: Lifecycle, restarts: Readonly<Record<string, number>> = {}) {
+  constructor(lifecycle: Lifecycle, { restarts = {}, certificate }: MetricSources = {}) {
     const registers = [this.registry];
     collectDefaultMetrics({ register: this.registry });
-    this.#requests = new Counter({
-      name: 'slm_requests_total',
-      help: 'Requests answered, by route and status code (499: the client hung up).',
-      labelNames: ['route', 'code'],
-      registers,
-    });
-    this.#duration = new Histogram({
-      name: 'slm_request_duration_seconds',
-      help: 'Time from a request to the end of its answer.',
-      labelNames: ['route'],
-      buckets: [0.01, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300],
-      registers,
-    });
-    this.#firstToken = new Histogram({
-      name: 'slm_time_to_first_token_seconds',
-      help: 'Time from a request to its first generated token, waiting included.',
-      labelNames: ['model'],
-      buckets: [0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60],
-      registers,
-    });
-    const labelNames = ['model'] as const;
-    this.#generated = new Counter({
-      name: 'slm_generated_tokens_total',
-      help: 'Tokens generated.',
-      labelNames,
-      registers,
-    });
-    this.#prompt = new Counter({
-      name: 'slm_prompt_tokens_total',
-      help: 'Tokens of prompts.',
-      labelNames,
-      registers,
-    });
-    this.#cached = new Counter({
-      name: 'slm_cached_prompt_tokens_total',
-      help: 'Tokens of prompts that were known from an earlier request.',
-      labelNames,
-      registers,
-    });
-    this.#speed = new Histogram({
-      name: 'slm_tokens_per_second',
-      help: 'Tokens a second of each answer after its first token.',
-      labelNames,
-      buckets: [1, 2, 5, 10, 20, 30, 50, 75, 100, 150, 200, 400, 800],
-      registers,
-    });
-    const restarted = new Counter({
-      name: 'slm_engine_restarts_total',
-      help: 'Restarts of the server process inside its container after a crash, by signal; exception for an error in JavaScript.',
-      labelNames: ['signal'],
-      registers,
-    });
+    const restarted = this.#counter(
+      'slm_engine_restarts_total',
+      'Restarts of the server process inside its container after a crash, by signal; exception for an error in JavaScript.',
+      ['signal'],
+    );
     for (const [signal, times] of Object.entries(restarts)) restarted.inc({ signal }, times);
-    const { models } = lifecycle;
-    const queue: Gauge<'model'> = new Gauge({
-      name: 'slm_queue_depth',
-      help: 'Requests that wait for a slot, or for their model to be loaded.',
-      labelNames,
+    registerModelGauges(this.registry, lifecycle);
+    if (!certificate) return;
+    const expires: Gauge = new Gauge({
+      name: 'slm_certificate_expiry_timestamp_seconds',
+      help: 'When the certificate that is served ends, in seconds since 1970.',
       registers,
-      collect: () => {
-        queue.reset();
-        for (const { name, loaded, waiting } of models.entries)
-          queue.set({ model: name }, waiting + (loaded?.engine.stats.queued ?? 0));
-      },
+      collect: () => expires.set(certificate.expires / 1000),
     });
-    const slots: Gauge<'state' | 'model'> = new Gauge({
-      name: 'slm_slots',
-      help: 'Places for requests that are decoded together, by state.',
-      labelNames: ['model', 'state'],
+    const failures: Gauge = new Gauge({
+      name: 'slm_certificate_reload_failures',
+      help: 'Replacements of the certificate that could not be used.',
       registers,
-      collect: () => {
-        slots.reset();
-        for (const { name: model, loaded } of models.entries) {
-          const stats = loaded?.engine.stats;
-          slots.set({ model, state: 'busy' }, stats?.slotsBusy ?? 0);
-          slots.set({ model, state: 'idle' }, stats ? stats.slotsTotal - stats.slotsBusy : 0);
-        }
-      },
-    });
-    const state: Gauge<'model'> = new Gauge({
-      name: 'slm_model_loaded',
-      help: 'Whether a model is loaded.',
-      labelNames,
-      registers,
-      collect: () => {
-        state.reset();
-        for (const { name, loaded } of models.entries) state.set({ model: name }, loaded ? 1 : 0);
-      },
+      collect: () => failures.set(certificate.failures),
     });
   }
 
-  /** Tells of a finished generation. @param model its canonical name */
-  generationEnded(end: EndPart, model: string): void {
-    this.#prompt.inc({ model }, end.promptTokens);
+  /** A generation is over, whether it came to its end or its client left. */
+  tokens({ model }: AnswerLabels, promptTokens: number, completionTokens: number): void {
+    this.#prompt.inc({ model }, promptTokens);
+    this.#generated.inc({ model }, completionTokens);
+  }
+
+  firstToken(labels: AnswerLabels, seconds: number): void {
+    this.#firstToken.observe(genAi(labels), seconds);
+  }
+
+  tokenGap({ model }: AnswerLabels, seconds: number): void {
+    this.#gap.observe({ model }, seconds);
+  }
+
+  /** A generation came to its end. @param seconds since its request */
+  generationEnded(labels: AnswerLabels, end: EndPart, seconds: number): void {
+    const { model } = labels;
+    this.#answered.observe(genAi(labels), seconds);
     this.#cached.inc({ model }, end.cachedTokens);
-    this.#generated.inc({ model }, end.completionTokens);
-    if (end.completionTokens > 0) this.#firstToken.observe({ model }, (end.queuedMs + end.promptMs) / 1000);
-    if (end.completionTokens > 1 && end.decodeMs > 0)
-      this.#speed.observe({ model }, (1000 * (end.completionTokens - 1)) / end.decodeMs);
+    this.#queued.observe({ model }, end.queuedMs / 1000);
+    if (end.completionTokens < 2 || end.decodeMs <= 0) return;
+    const perToken = end.decodeMs / 1000 / (end.completionTokens - 1);
+    this.#perToken.observe(genAi(labels), perToken);
+    this.#speed.observe({ model }, 1 / perToken);
+  }
+
+  /** Vectors were made. @param seconds since the request */
+  embedded(model: string, promptTokens: number, seconds: number): void {
+    this.#answered.observe(genAi({ model, operation: 'embeddings' }), seconds);
+    this.#prompt.inc({ model }, promptTokens);
   }
 
   requestEnded(route: string, code: number, seconds: number): void {
     this.#requests.inc({ route, code });
     this.#duration.observe({ route }, seconds);
   }
+
+  /** @param kind a code from our own table, never a client's word */
+  error(kind: string): void {
+    this.#errors.inc({ kind });
+  }
+
+  connectionDropped(): void {
+    this.#dropped.inc();
+  }
+
+  #counter<Label extends string>(name: string, help: string, labelNames: readonly Label[]): Counter<Label> {
+    return new Counter({ name, help, labelNames, registers: [this.registry] });
+  }
+
+  #histogram<Label extends string>(
+    name: string,
+    help: string,
+    labelNames: readonly Label[],
+    buckets: number[],
+  ): Histogram<Label> {
+    return new Histogram({ name, help, labelNames, buckets, registers: [this.registry] });
+  }
+}
+
+declare module 'fastify' {
+  interface FastifyInstance {
+    metrics: Metrics;
+  }
 }
 
 /** Counts every request. */
 export function registerMetrics(app: FastifyInstance, metrics: Metrics): void {
   app.addHook('onRequest', async (request, reply) => {
-    const started = performance.now();
     let ended = false;
     const end = () => {
       if (ended) return;
       ended = true;
       const code = reply.raw.writableEnded ? reply.raw.statusCode : CLIENT_GONE;
       // The route's pattern, never the path: a label must not grow with what clients make up.
-      const seconds = (performance.now() - started) / 1000;
-      metrics.requestEnded(request.routeOptions.url ?? 'unknown', code, seconds);
-      request.log.debug({ route: request.routeOptions.url, code, seconds }, 'request');
+      const { facts } = request;
+      const route = request.routeOptions.url ?? 'unknown';
+      const seconds = (performance.now() - facts.started) / 1000;
+      metrics.requestEnded(route, code, seconds);
+      if (facts.canonicalModel !== undefined && code === 200 && operationOf(route) === 'embeddings')
+        metrics.embedded(facts.canonicalModel, facts.promptTokens, seconds);
+      request.log.debug({ route, code, seconds }, 'request');
     };
     reply.raw.once('finish', end);
     reply.raw.once('close', end);

@@ -9,9 +9,10 @@ import { ApiError } from '../api-error.ts';
 import type { ChatMessage, PromptSegment, RenderOptions } from '../chat-template.ts';
 import type { EndPart, GeneratedLogprob, GenerateRequest, Generation, TextPart, Token } from '../engines/engine.ts';
 import type { LoadedModel } from '../lifecycle.ts';
-import type { RequestFacts } from '../plugins/facts.ts';
+import { AnswerMeter } from '../plugins/answer-meter.ts';
+import { errorKind, toApiError } from '../plugins/errors.ts';
 import { expectNothing, expectReading, limitTokens } from '../plugins/limits.ts';
-import type { Metrics } from '../plugins/metrics.ts';
+import { type Metrics, operationOf } from '../plugins/metrics.ts';
 import { AnswerReader, type ReaderOptions, type ToolCall } from './tool-calls.ts';
 
 /** llama.cpp takes the largest 32-bit number as "any seed". */
@@ -85,12 +86,7 @@ export function startAnswers(
   const { limits } = reply.server;
   const gone = goneOf(reply);
   const tenant = facts.tenant === undefined ? {} : { tenant: facts.tenant };
-  const ended = (end: EndPart) => {
-    metrics.generationEnded(end, model.name);
-    // Several answers to one prompt read it once.
-    facts.promptTokens = Math.max(facts.promptTokens, end.promptTokens);
-    facts.completionTokens += end.completionTokens;
-  };
+  const labels = { model: model.name, operation: operationOf(reply.request.routeOptions.url) };
   try {
     return requests.map((request) =>
       readParts(
@@ -101,9 +97,8 @@ export function startAnswers(
           signal: gone.signal,
         }),
         reading,
-        ended,
         gone,
-        facts,
+        new AnswerMeter(metrics, facts, labels, request.prompt.length),
       ),
     );
   } catch (error) {
@@ -128,9 +123,8 @@ export function startAnswer(
 async function* readParts(
   generation: Generation,
   reading: ReaderOptions | undefined,
-  ended: (end: EndPart) => void,
   gone: AbortController,
-  facts: RequestFacts,
+  meter: AnswerMeter,
 ): AsyncGenerator<AnswerPart, void> {
   const reader = reading === undefined ? undefined : new AnswerReader(reading);
   let calls = 0;
@@ -139,16 +133,15 @@ async function* readParts(
   let scores: GeneratedLogprob[] | undefined;
   try {
     for await (const part of generation) {
-      facts.firstPartMs ??= performance.now() - facts.started;
       if (part.type === 'text') {
-        if (facts.answer !== undefined) facts.answer += part.text;
+        meter.text(part);
         if (!reader) {
           yield part;
           continue;
         }
         if (part.logprobs) (scores ??= []).push(...part.logprobs);
       } else {
-        ended(part);
+        meter.ended(part);
         // Nobody reads this when the client is gone. Otherwise the server ended it, and half an answer is none.
         if (part.reason === 'aborted')
           throw gone.signal.reason instanceof ApiError
@@ -172,6 +165,8 @@ async function* readParts(
   } catch (error) {
     gone.abort();
     throw error;
+  } finally {
+    meter.left();
   }
 }
 
@@ -275,6 +270,7 @@ export async function sendStream<Part>(
       current = await parts.next();
     }
   } catch (error) {
+    reply.server.metrics.error(errorKind(toApiError(error)));
     if (!(error instanceof ApiError)) request.log.error({ err: error }, 'stream failed');
     if (!raw.destroyed) raw.write(format.error(error));
   } finally {

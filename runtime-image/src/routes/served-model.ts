@@ -36,6 +36,7 @@ export class ServedModels {
    */
   async use(entry: ModelEntry, reply: FastifyReply, keepAliveMs?: number): Promise<LoadedModel> {
     const gone = new AbortController();
+    const { deadline } = reply.request.facts;
     let release: (() => void) | undefined;
     reply.raw.once('close', () => {
       gone.abort();
@@ -44,13 +45,15 @@ export class ServedModels {
     if (reply.raw.destroyed) gone.abort();
     try {
       const use = await this.registry.use(entry, {
-        signal: gone.signal,
+        signal: deadline ? AbortSignal.any([gone.signal, deadline]) : gone.signal,
         ...(keepAliveMs === undefined ? {} : { keepAliveMs }),
       });
       release = () => use.release();
       reply.request.facts.loadMs = use.waitedMs;
+      reply.request.facts.canonicalModel = use.model.name;
       return use.model;
     } catch (error) {
+      if (deadline?.aborted === true) throw deadline.reason as Error;
       if (gone.signal.aborted) throw new ApiError(CLIENT_GONE, 'the client hung up while the model was loading');
       throw error;
     }

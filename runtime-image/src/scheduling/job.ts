@@ -56,6 +56,8 @@ export interface SchedulerStats {
   readonly queued: number;
   readonly slotsBusy: number;
   readonly slotsTotal: number;
+  /** Tokens whose keys and values the slots hold. */
+  readonly kvTokens?: number;
   /** Guesses that were computed, and how many of them were right. */
   readonly guesses?: { readonly made: number; readonly right: number };
   /** Milliseconds since the batch in progress began; 0 while idle. */

@@ -64,6 +64,7 @@ export class Scheduler {
       queued: this.#queue.length,
       slotsBusy: this.#slots.filter((slot) => slot.job).length,
       slotsTotal: this.#slots.length,
+      kvTokens: this.#slots.reduce((sum, slot) => sum + slot.tokens.length, 0),
       guesses: { ...this.#guesses },
       stepAgeMs: this.#stepStarted === 0 ? 0 : this.#now() - this.#stepStarted,
       ...(this.#broken ? { broken: this.#broken } : {}),

@@ -1,0 +1,74 @@
+/**
+ * What Prometheus reads of the models and of the process at the moment of asking. Owns these names; changes nothing.
+ */
+import { Gauge, type Registry } from 'prom-client';
+import type { Lifecycle } from '../lifecycle.ts';
+
+export function registerModelGauges(registry: Registry, lifecycle: Lifecycle): void {
+  const { models } = lifecycle;
+  const gauge = (name: string, help: string, labels: readonly string[], collect: (gauge: Gauge) => void) => {
+    const made: Gauge = new Gauge({
+      name,
+      help,
+      labelNames: labels,
+      registers: [registry],
+      collect: () => {
+        // Models come and go.
+        if (labels.length > 0) made.reset();
+        collect(made);
+      },
+    });
+  };
+
+  gauge('slm_requests_running', 'API requests that have begun and not ended.', [], (made) =>
+    made.set(lifecycle.running),
+  );
+  gauge('slm_queue_depth', 'Requests that wait for a slot, or for their model to be loaded.', ['model'], (made) => {
+    for (const { name: model, loaded, waiting } of models.entries)
+      made.set({ model }, waiting + (loaded?.engine.stats.queued ?? 0));
+  });
+  gauge('slm_slots', 'Places for requests that are decoded together, by state.', ['model', 'state'], (made) => {
+    for (const { name: model, loaded } of models.entries) {
+      const stats = loaded?.engine.stats;
+      made.set({ model, state: 'busy' }, stats?.slotsBusy ?? 0);
+      made.set({ model, state: 'idle' }, stats ? stats.slotsTotal - stats.slotsBusy : 0);
+    }
+  });
+  gauge(
+    'slm_kv_cache_tokens',
+    'Tokens whose keys and values are held (used), and that fit besides (free).',
+    ['model', 'state'],
+    (made) => {
+      for (const { name: model, loaded } of models.entries) {
+        if (!loaded) continue;
+        const { info, stats } = loaded.engine;
+        const used = stats.kvTokens ?? 0;
+        made.set({ model, state: 'used' }, used);
+        made.set({ model, state: 'free' }, Math.max(0, stats.slotsTotal * info.contextLength - used));
+      }
+    },
+  );
+  gauge('slm_model_loaded', 'Whether a model is loaded.', ['model'], (made) => {
+    for (const { name: model, loaded } of models.entries) made.set({ model }, loaded ? 1 : 0);
+  });
+  gauge('slm_model_weights_bytes', 'Bytes of the weights of a loaded model, as in its files.', ['model'], (made) => {
+    for (const { name: model, loaded } of models.entries)
+      if (loaded) made.set({ model }, loaded.engine.info.model.size);
+  });
+  gauge('slm_model_load_seconds', 'How long loading a model took.', ['model'], (made) => {
+    for (const { name: model, loaded } of models.entries) if (loaded) made.set({ model }, loaded.loadMs / 1000);
+  });
+  gauge(
+    'slm_model_info',
+    'What computes a loaded model, and on what; always 1.',
+    ['model', 'engine', 'device', 'backend', 'architecture', 'quantization'],
+    (made) => {
+      for (const { name: model, loaded } of models.entries) {
+        if (!loaded) continue;
+        const { engine, device, backend, model: facts } = loaded.engine.info;
+        const { architecture, quantization } = facts;
+        made.set({ model, engine, device, backend, architecture, quantization }, 1);
+      }
+    },
+  );
+}
