@@ -1,5 +1,5 @@
 /** What every cluster test file starts with: the lab, the cluster for node control, and a file server with faults. */
-import { copyFile, link, mkdir, mkdtemp, rm, writeFile } from 'node:fs/promises';
+import { copyFile, link, mkdir, mkdtemp, readdir, rm, writeFile } from 'node:fs/promises';
 import path from 'node:path';
 import { inject } from 'vitest';
 import { cacheDir } from '../cache.ts';
@@ -29,6 +29,8 @@ export interface TestHub extends AsyncDisposable {
   addFile(name: string, content: Uint8Array): Promise<void>;
   /** Links the real model to `files/NAME`. */
   addModel(name: string): Promise<ModelFixture>;
+  /** Links the files below a folder to the repository `hf://acme/NAME`, but for those that are left out. */
+  addRepository(name: string, folder: string, leftOut?: readonly string[]): Promise<void>;
 }
 
 /** Starts a file server of the test's own that pods can reach. */
@@ -47,6 +49,15 @@ export async function openHub(options: Omit<FileServerOptions, 'root' | 'host'> 
       const file = path.join(root, 'files', name);
       await link(model.path, file).catch(() => copyFile(model.path, file));
       return model;
+    },
+    async addRepository(name, folder, leftOut = []) {
+      for (const entry of await readdir(folder, { recursive: true, withFileTypes: true })) {
+        if (!entry.isFile() || leftOut.includes(entry.name)) continue;
+        const source = path.join(entry.parentPath, entry.name);
+        const target = path.join(root, 'hf/acme', name, path.relative(folder, source));
+        await mkdir(path.dirname(target), { recursive: true });
+        await link(source, target).catch(() => copyFile(source, target));
+      }
     },
     async [Symbol.asyncDispose]() {
       await server.close();
