@@ -72,7 +72,7 @@ describe('a client that sends slowly', () => {
 
   test('nothing at all is closed', async () => {
     const { port } = await start({ receiveTimeoutSeconds: 1 });
-    await dial(port).closed;
+    await expect(dial(port).closed).resolves.toBeUndefined();
   });
 });
 

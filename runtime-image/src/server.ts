@@ -15,6 +15,7 @@ import { registerFacts } from './plugins/facts.ts';
 import { registerLimits, tooDeep } from './plugins/limits.ts';
 import { type MetricSources, Metrics, registerMetrics } from './plugins/metrics.ts';
 import { registerRequestId, requestId } from './plugins/request-id.ts';
+import { registerSpans, type TraceApi } from './plugins/spans.ts';
 import { registerAnthropic } from './routes/anthropic/routes.ts';
 import { registerOllamaEmbeddings } from './routes/ollama/embeddings.ts';
 import { registerManagementRefusals } from './routes/ollama/management.ts';
@@ -34,6 +35,8 @@ export interface AppOptions extends MetricSources {
   readonly log: FastifyBaseLogger;
   /** Default: all. */
   readonly apis?: Apis | undefined;
+  /** Undefined: no traces. */
+  readonly tracing?: TraceApi | undefined;
   /** Undefined: no audit log is kept. */
   readonly audit?: AuditOptions | undefined;
   /** Default: those that hold without settings. */
@@ -76,6 +79,7 @@ export function makeApp(options: AppOptions): FastifyInstance {
   registerOpenApi(app);
   registerMetrics(app, metrics);
   registerDrain(app, lifecycle);
+  if (options.tracing) registerSpans(app, options.tracing);
   if (options.audit) registerAudit(app, options.audit, api.now);
   if (options.auth) registerAuth(app, options.auth);
   registerApiSwitch(app, options.apis ?? ALL_APIS);

@@ -9,6 +9,8 @@ import { Lifecycle } from './lifecycle.ts';
 import type { Listeners } from './listeners.ts';
 import { openModels, startModels } from './models/start.ts';
 import type { Authenticator } from './plugins/auth.ts';
+import type { Tracing } from './tracing/provider.ts';
+import { readTracing } from './tracing/settings.ts';
 import { EXCEPTION_EXIT_CODE, type WorkerState } from './worker-state.ts';
 
 const started = performance.now();
@@ -18,6 +20,9 @@ const started = performance.now();
  * Less than two of the kubelet's readiness probes, so that a restart of a few seconds leaves the pod ready.
  */
 const RELOAD_MS = 5000;
+
+/** For the last spans, in milliseconds. */
+const FLUSH_MS = 2000;
 
 /**
  * Serves until a signal ends the process.
@@ -32,6 +37,7 @@ export async function serve(env: NodeJS.ProcessEnv, state: WorkerState | undefin
     formatters: { level: (label) => ({ level: label }) },
   });
 
+  let tracing: Tracing | undefined;
   let running: { readonly lifecycle: Lifecycle; readonly listeners: Listeners } | undefined;
   let stopping = false;
   const stop = async (signal: NodeJS.Signals) => {
@@ -49,6 +55,8 @@ export async function serve(env: NodeJS.ProcessEnv, state: WorkerState | undefin
         log,
       });
     }
+    // Not without bound: a collector that is away must not keep the process from ending.
+    await Promise.race([tracing?.close(), delay(FLUSH_MS)]);
     log.info({ finished }, 'stopped');
     process.exit(0);
   };
@@ -72,12 +80,15 @@ export async function serve(env: NodeJS.ProcessEnv, state: WorkerState | undefin
   ]);
   const certificate = config.tls && new (await import('./certificate.ts')).Certificate(config.tls, log);
   await certificate?.open();
+  const tracingSettings = readTracing(env);
+  tracing = tracingSettings && (await import('./tracing/provider.ts')).startTracing(tracingSettings, log);
   const app = makeApp({
     lifecycle,
     auth,
     log,
     audit: config.audit ? { write: (line) => process.stdout.write(line), content: config.auditContent } : undefined,
     apis: config.apis,
+    tracing,
     restarts: state?.restarts,
     limits: config.limits,
     certificate,
