@@ -110,6 +110,7 @@ export const serverEnv = {
    * pod is going. Default 0.
    */
   shutdownDelaySeconds: 'SLM_SHUTDOWN_DELAY_SECONDS',
+  /** Address to listen on. Default: every one, IPv6 and IPv4. */
   host: 'SLM_HOST',
   /** Port of the Ollama listener, default 11434; 0 picks a free one. */
   port: 'SLM_PORT',
@@ -137,6 +138,7 @@ export const serverEnv = {
   modelDefaults: 'SLM_MODEL_DEFAULTS',
   /** true: the API may pull, create and delete models in MODELS_DIR. Default false. */
   management: 'SLM_MANAGEMENT',
+  /** trace, debug, info, warn, error, fatal or silent. Default info. */
   logLevel: 'SLM_LOG_LEVEL',
   /** PEM file with the server's certificate and its chain; read again when it changes. Default: plain HTTP. */
   tlsCertFile: 'SLM_TLS_CERT_FILE',

@@ -74,6 +74,9 @@ const ALIASES: Readonly<Record<string, (value: string, name: string) => Translat
   FOUNDRY_HARDWARE: only(/^(?:\s*\w+\s*,)*\s*(?:cpu|auto)\s*(?:,|$)/i, 'this server computes on the CPU'),
 };
 
+/** Every name that is known. */
+export const ALIAS_NAMES: readonly string[] = Object.keys(ALIASES);
+
 /**
  * Adds ours for every alias that is set.
  * @returns an environment with our names, and what cannot be honoured

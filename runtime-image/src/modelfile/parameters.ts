@@ -14,7 +14,8 @@ export const FIXED_PARAMETERS: readonly FixedParameter[] = [
   ['tfs_z', [1], 'tail-free sampling is not supported'],
   ['mirostat', [0], 'mirostat is not supported'],
   ['penalize_newline', [true], 'newlines are penalised like every token'],
-  ['num_gpu', [0], 'this server computes on the CPU'],
+  // Below zero: as many layers as fit, which is none.
+  ['num_gpu', [0, -1], 'this server computes on the CPU'],
   ['main_gpu', [0], 'this server computes on the CPU'],
   ['numa', [false], 'it is not supported'],
   ['low_vram', [false], 'this server computes on the CPU'],

@@ -123,6 +123,23 @@ var checks = []check{
 		}
 		return same([]any{first.Response, next.PromptEvalCount > len(first.Context)}, []any{answer, true})
 	}},
+	{"every option that the package knows, at its default", func(ctx context.Context) error {
+		options := api.DefaultOptions()
+		options.NumCtx, options.NumPredict = 1024, 4
+		text, err := json.Marshal(options)
+		if err != nil {
+			return err
+		}
+		request := &api.GenerateRequest{Model: model, Prompt: question}
+		if err := json.Unmarshal(text, &request.Options); err != nil {
+			return err
+		}
+		var got api.GenerateResponse
+		if err := client.Generate(ctx, request, last(&got)); err != nil {
+			return err
+		}
+		return same([]any{got.EvalCount, got.DoneReason}, []any{4, "length"})
+	}},
 	{"loading with a keep_alive", func(ctx context.Context) error {
 		var got api.GenerateResponse
 		request := &api.GenerateRequest{Model: model, KeepAlive: &api.Duration{Duration: 5 * time.Minute}}
