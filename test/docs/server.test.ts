@@ -3,7 +3,7 @@ import { readFile } from 'node:fs/promises';
 import path from 'node:path';
 import { ALIAS_NAMES } from '@slm-operator/runtime-image/config-aliases';
 import { makeTestServer } from '@slm-operator/runtime-image/routes/testing';
-import { Options } from '@slm-operator/runtime-image/schemas/ollama';
+import type { Options } from '@slm-operator/runtime-image/schemas/ollama';
 import { afterAll, describe, expect, test } from 'vitest';
 import { repoRoot } from '../cache.ts';
 
