@@ -138,6 +138,20 @@ describe('an SLMDeployment', () => {
     ['with TLS from nowhere', { modelRef, tls: {} }, /spec.tls.secretRef: Required value/],
     ['with one API', { modelRef, api: { ollama: false } }, 'accepted'],
     ['with no API', { modelRef, api: { ollama: false, openai: false } }, /leave one on/],
+    [
+      'with traces that cannot leave',
+      { modelRef, tracing: { endpoint: 'http://collector:4318' } },
+      /set isolation.denyEgress: false/,
+    ],
+    [
+      'with traces',
+      {
+        modelRef,
+        tracing: { endpoint: 'http://collector:4318', samplingPercent: 10 },
+        isolation: { denyEgress: false },
+      },
+      'accepted',
+    ],
     ['with limits', { modelRef, limits: { maxTokens: 512, requestTimeoutSeconds: 60 } }, 'accepted'],
     ['with answers of no token', { modelRef, limits: { maxTokens: 0 } }, /greater than or equal to 1/],
     ['with an audit log with content', { modelRef, audit: { enabled: true, content: true } }, 'accepted'],

@@ -290,6 +290,26 @@ export const SLMDeploymentSpec = object(
         },
       ),
     ),
+    tracing: optional(
+      object(
+        {
+          endpoint: text({
+            max: 512,
+            pattern: '^https?://[^/\\s]+',
+            description:
+              'Address of an OpenTelemetry collector that takes OTLP over HTTP, such as http://collector.observability:4318.',
+          }),
+          samplingPercent: optional(
+            integer({
+              minimum: 0,
+              maximum: 100,
+              description: 'Of the requests that come without a trace. Default 100.',
+            }),
+          ),
+        },
+        { description: 'Traces of requests, without their content.' },
+      ),
+    ),
     service: optional(
       object(
         {
@@ -433,6 +453,11 @@ export const SLMDeploymentSpec = object(
       {
         rule: 'has(self.modelRef) != has(self.model)',
         message: 'give exactly one of spec.modelRef (an SLMModel by name) and spec.model (a source written in place)',
+      },
+      {
+        rule: '!has(self.tracing) || (has(self.isolation) && has(self.isolation.denyEgress) && !self.isolation.denyEgress)',
+        message:
+          'spec.tracing sends spans out of the pods: set isolation.denyEgress: false, and a NetworkPolicy of your own where that is too much',
       },
     ],
   },

@@ -263,6 +263,30 @@ describe('status', () => {
       'there is no Secret keys in namespace demo; create it with one API key a value, or leave out spec.auth.secretRef',
     ],
     [
+      'no certificate',
+      { deployment: deployment({ tls: { secretRef: { name: 'cert' } } }), tls: { state: 'missing' } },
+      'Ready=False TLSSecretNotFound, Reconciling=True TLSSecretNotFound',
+      'WaitingForModel',
+      'there is no Secret cert in namespace demo; create it with kubectl create secret tls, or leave out spec.tls',
+    ],
+    [
+      'half a certificate',
+      {
+        deployment: deployment({ tls: { secretRef: { name: 'cert' } } }),
+        tls: { state: 'unusable', lacks: ['tls.key'] },
+      },
+      'Ready=False TLSSecretNotFound, Reconciling=True TLSSecretNotFound',
+      'WaitingForModel',
+      'Secret cert in namespace demo lacks tls.key: it must be of type kubernetes.io/tls',
+    ],
+    [
+      'nobody who reviews tokens',
+      { deployment: deployment({ auth: { type: 'ServiceAccount' } }), broker: { state: 'missing', why: 'no Service' } },
+      'Ready=False BrokerNotReady, Reconciling=True BrokerNotReady',
+      'WaitingForModel',
+      'tokens cannot be reviewed yet: no Service',
+    ],
+    [
       'pods that start',
       { replicaSets: [replicaSetOf(wanted(), { available: 0 })], pods: [pod()] },
       'Ready=False WaitingForPods, Reconciling=True WaitingForPods',

@@ -59,6 +59,7 @@ function settingsOf(deployment: SLMDeployment, modelDigest: string): object {
     // Who of them may ask is the broker's business; a change of that makes no new pods.
     tokens: spec.auth?.type === 'ServiceAccount' ? 'ServiceAccount' : undefined,
     tls: spec.tls,
+    tracing: spec.tracing,
     api: spec.api,
     limits: spec.limits,
     audit: spec.audit,

@@ -16,7 +16,7 @@ const TOKEN_SECONDS = 3600;
 
 /** Every way in, as the spec has it. */
 export function accessParts(deployment: SLMDeployment): PodParts {
-  const parts = [auth(deployment), tls(deployment), settings(deployment)];
+  const parts = [auth(deployment), tls(deployment), tracing(deployment), settings(deployment)];
   return {
     env: Object.assign({}, ...parts.map(({ env }) => env)) as PodParts['env'],
     volumes: parts.flatMap(({ volumes }) => volumes),
@@ -64,6 +64,24 @@ function tls(deployment: SLMDeployment): PodParts {
     },
     volumes: [{ name: pod.tlsVolume, secret: { secretName, defaultMode: 0o444 } }],
     mounts: [{ name: pod.tlsVolume, mountPath: pod.tlsPath, readOnly: true }],
+  };
+}
+
+/** OpenTelemetry's own names, which the server reads. */
+function tracing({ metadata, spec }: SLMDeployment): PodParts {
+  if (spec.tracing === undefined) return { env: {}, volumes: [], mounts: [] };
+  const { endpoint, samplingPercent } = spec.tracing;
+  const sampled = samplingPercent === undefined ? undefined : samplingPercent / 100;
+  return {
+    env: {
+      OTEL_EXPORTER_OTLP_ENDPOINT: endpoint,
+      OTEL_SERVICE_NAME: metadata.name,
+      OTEL_RESOURCE_ATTRIBUTES: `k8s.namespace.name=${metadata.namespace}`,
+      OTEL_TRACES_SAMPLER: sampled === undefined ? undefined : 'parentbased_traceidratio',
+      OTEL_TRACES_SAMPLER_ARG: sampled,
+    },
+    volumes: [],
+    mounts: [],
   };
 }
 

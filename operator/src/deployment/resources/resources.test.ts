@@ -1,4 +1,4 @@
-import { expect, it } from 'vitest';
+import { describe, expect, it } from 'vitest';
 import { resolveEngine } from '../memory.ts';
 import { deployment, digest } from '../testing/objects.ts';
 import { makeApiKeysSecret } from './api-keys.ts';
@@ -676,4 +676,72 @@ it.each([
   ['the folder of a model of another format', ['model.onnx', 'genai_config.json'], '/model'],
 ])('the server opens %s', (_, paths, expected) => {
   expect(modelPath(paths.map((path) => ({ path })))).toBe(expected);
+});
+
+describe('who may ask, and how', () => {
+  const partsOf = (spec: Spec) => {
+    const { template } = (set(spec) as unknown as { spec: { template: { spec: PodSpec } } }).spec;
+    const [container] = template.spec.containers;
+    return {
+      env: Object.fromEntries((container?.env ?? []).map(({ name, value }) => [name, value])),
+      scheme: container?.livenessProbe.httpGet.scheme,
+      volumes: template.spec.volumes.map(({ name }) => name),
+    };
+  };
+  interface PodSpec {
+    readonly containers: readonly {
+      readonly env: readonly { name: string; value: string }[];
+      readonly livenessProbe: { readonly httpGet: { readonly scheme?: string } };
+    }[];
+    readonly volumes: readonly { readonly name: string }[];
+  }
+
+  it.each<[string, Spec, Record<string, string | undefined>]>([
+    ['nothing', {}, { SLM_AUTH: 'APIKey', SLM_MAX_TOKENS: undefined, SLM_AUDIT: undefined, SLM_OPENAI_API: undefined }],
+    ['no auth', { auth: { type: 'None' } }, { SLM_AUTH: 'None', SLM_API_KEYS_DIR: undefined }],
+    [
+      'ServiceAccounts',
+      { auth: { type: 'ServiceAccount' } },
+      { SLM_AUTH: 'ServiceAccount', SLM_TOKEN_AUDIENCE: 'chat.demo.svc', SLM_BROKER_DIR: '/etc/slm/broker' },
+    ],
+    [
+      'limits',
+      { limits: { maxTokens: 5, maxBodyBytes: 2048, requestTimeoutSeconds: 9, maxConnections: 7 } },
+      {
+        SLM_MAX_TOKENS: '5',
+        SLM_MAX_BODY_BYTES: '2048',
+        SLM_REQUEST_TIMEOUT_SECONDS: '9',
+        SLM_MAX_CONNECTIONS: '7',
+      },
+    ],
+    ['one API', { api: { openai: false, ollama: true } }, { SLM_OPENAI_API: 'false', SLM_OLLAMA_API: undefined }],
+    ['an audit log', { audit: { enabled: true } }, { SLM_AUDIT: 'true', SLM_AUDIT_CONTENT: undefined }],
+    ['an audit log with content', { audit: { enabled: true, content: true } }, { SLM_AUDIT_CONTENT: 'true' }],
+    [
+      'traces',
+      { tracing: { endpoint: 'http://c:4318', samplingPercent: 10 } },
+      {
+        OTEL_EXPORTER_OTLP_ENDPOINT: 'http://c:4318',
+        OTEL_SERVICE_NAME: 'chat',
+        OTEL_RESOURCE_ATTRIBUTES: 'k8s.namespace.name=demo',
+        OTEL_TRACES_SAMPLER: 'parentbased_traceidratio',
+        OTEL_TRACES_SAMPLER_ARG: '0.1',
+      },
+    ],
+  ])('%s', (_, spec, expected) => {
+    const { env, scheme } = partsOf(spec);
+    expect(Object.fromEntries(Object.keys(expected).map((name) => [name, env[name]]))).toEqual(expected);
+    expect(scheme).toBeUndefined();
+  });
+
+  it('a certificate: HTTPS for clients and probes', () => {
+    const spec = { tls: { secretRef: { name: 'cert' } } };
+    expect(partsOf(spec)).toMatchObject({
+      scheme: 'HTTPS',
+      volumes: expect.arrayContaining(['tls', 'api-keys']) as string[],
+      env: { SLM_TLS_CERT_FILE: '/etc/slm/tls/tls.crt', SLM_TLS_KEY_FILE: '/etc/slm/tls/tls.key' },
+    });
+    const service = makeService(deployment(spec)) as unknown as { spec: { ports: { appProtocol: string }[] } };
+    expect(service.spec.ports.map(({ appProtocol }) => appProtocol)).toEqual(['https', 'https']);
+  });
 });
