@@ -14,6 +14,7 @@ import { cacheDir } from '../cache.ts';
 import { lastLines } from '../cluster/errors.ts';
 import { layOut } from '../images/entries.ts';
 import { makeRecipe } from '../images/recipe.ts';
+import { childrenOf } from './other-load.ts';
 import type { Answer, Reply, Target, Task } from './serving-load.ts';
 
 /** How both sides serve. */
@@ -250,10 +251,7 @@ async function readMemory(pid: number): Promise<Memory> {
 }
 
 async function family(pid: number): Promise<number[]> {
-  const tasks = await readdir(`/proc/${pid}/task`);
-  const lists = await Promise.all(tasks.map((task) => readFile(`/proc/${pid}/task/${task}/children`, 'utf8')));
-  const children = lists.flatMap((list) => list.split(' ').filter(Boolean).map(Number));
-  return [pid, ...(await Promise.all(children.map(family))).flat()];
+  return [pid, ...(await Promise.all((await childrenOf(pid)).map(family))).flat()];
 }
 
 async function memoryFiles(pid: number): Promise<number> {

@@ -9,6 +9,7 @@ import type { Progress, Step } from '../cluster/progress.ts';
 import { smollm2 } from '../fixtures/models.ts';
 import { llamaServer } from '../llama/llama-server.ts';
 import type { Bench } from './main.ts';
+import { watchOthers } from './other-load.ts';
 import { median, type Samples } from './report.ts';
 import type { Answer, Ask } from './serving-load.ts';
 import { makePrompts, type Prompts } from './serving-prompts.ts';
@@ -157,10 +158,7 @@ export const serving: Bench = async ({ runs, threads: asked, model, only, progre
   const sides = await prepare(progress);
   const shared = { model: file, slots: SLOTS, contextPerSlot: CONTEXT_PER_SLOT };
   const promptCacheBytes = await usualPromptCache({ ...shared, threads: 1 });
-  describe?.(
-    `${path.basename(file)}, ${SLOTS} slots of ${CONTEXT_PER_SLOT} tokens, prompts of about ${WORDS} words, ` +
-      `${threadCounts.join(' and ')} threads, prompt cache ${promptCacheBytes / 2 ** 20} MiB; peer: llama-server`,
-  );
+  const others = await watchOthers();
   using generator = startGenerator();
   const label = (row: string, threads: number) => (threadCounts.length > 1 ? `${row}, ${threads} threads` : row);
   const found = new Map<string, Record<Which, number[]>>();
@@ -181,6 +179,10 @@ export const serving: Bench = async ({ runs, threads: asked, model, only, progre
         }
       },
     });
+  describe?.(
+    `${path.basename(file)}, ${SLOTS} slots of ${CONTEXT_PER_SLOT} tokens, ${threadCounts.join(' and ')} threads, prompt cache ` +
+      `${promptCacheBytes / 2 ** 20} MiB; peer: llama-server; other programs took ${Math.round(100 * (await others()))} % of the processors`,
+  );
   return Object.entries(rows).flatMap(([row, about]) =>
     threadCounts.flatMap((threads): Samples[] => {
       const samples = found.get(label(row, threads));
