@@ -2,7 +2,7 @@
  * One span for each API request, in the words of OpenTelemetry's conventions for HTTP servers and generative AI; a part of the
  * client's trace where it names one. Never has content. Knows the tracer by its interface alone.
  */
-import type { Context, SpanContext, Tracer } from '@opentelemetry/api';
+import type { Context, SpanContext, SpanKind, SpanStatusCode, Tracer } from '@opentelemetry/api';
 import type { FastifyInstance } from 'fastify';
 import { isOperations } from '../routes/operations.ts';
 import { CLIENT_GONE, operationOf } from './metrics.ts';
@@ -12,13 +12,11 @@ export interface TraceApi {
   readonly tracer: Tracer;
   /** The context of spans whose parent this is. */
   readonly under: (parent: SpanContext | undefined) => Context;
+  readonly server: SpanKind;
+  readonly error: SpanStatusCode;
 }
 
-/** `SpanKind.SERVER` and `SpanStatusCode.ERROR`; enums of a module that this one does not load. */
-const SERVER = 1;
-const ERROR = 2;
-
-export function registerSpans(app: FastifyInstance, { tracer, under }: TraceApi): void {
+export function registerSpans(app: FastifyInstance, { tracer, under, server, error }: TraceApi): void {
   app.addHook('onRequest', async (request, reply) => {
     if (isOperations(request)) return;
     const route = request.routeOptions.url;
@@ -26,7 +24,7 @@ export function registerSpans(app: FastifyInstance, { tracer, under }: TraceApi)
     const span = tracer.startSpan(
       `${request.method} ${route ?? 'unknown'}`,
       {
-        kind: SERVER,
+        kind: server,
         attributes: {
           'http.request.method': request.method,
           'url.scheme': request.protocol,
@@ -53,7 +51,7 @@ export function registerSpans(app: FastifyInstance, { tracer, under }: TraceApi)
           span.setAttribute('gen_ai.response.time_to_first_chunk', facts.firstPartMs / 1000);
       }
       if (status >= 400) span.setAttribute('error.type', String(status));
-      if (status >= 500) span.setStatus({ code: ERROR });
+      if (status >= 500) span.setStatus({ code: error });
       span.end();
     });
   });

@@ -2,7 +2,7 @@
  * Sends spans to an OpenTelemetry collector. Owns the SDK, which nothing else loads: who wants no traces pays nothing for them.
  * Endpoint, headers and timeouts are read by the exporter from OpenTelemetry's own environment.
  */
-import { DiagLogLevel, diag, ROOT_CONTEXT, trace } from '@opentelemetry/api';
+import { DiagLogLevel, diag, ROOT_CONTEXT, SpanKind, SpanStatusCode, trace } from '@opentelemetry/api';
 import { OTLPTraceExporter } from '@opentelemetry/exporter-trace-otlp-http';
 import { defaultResource, detectResources, envDetector, resourceFromAttributes } from '@opentelemetry/resources';
 import {
@@ -39,6 +39,8 @@ export function startTracing(settings: TracingSettings, log: FastifyBaseLogger):
   return {
     tracer: provider.getTracer('slm-server', VERSION),
     under: (parent) => (parent === undefined ? ROOT_CONTEXT : trace.setSpanContext(ROOT_CONTEXT, parent)),
+    server: SpanKind.SERVER,
+    error: SpanStatusCode.ERROR,
     // What could not be sent was told by then.
     close: () => provider.shutdown().catch(() => undefined),
   };
