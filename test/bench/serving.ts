@@ -159,6 +159,8 @@ export const serving: Bench = async ({ runs, threads: asked, model, only, progre
   const shared = { model: file, slots: SLOTS, contextPerSlot: CONTEXT_PER_SLOT };
   const promptCacheBytes = await usualPromptCache({ ...shared, threads: 1 });
   const others = await watchOthers();
+  // Ended from outside, a program leaves its children behind unless it goes the way out.
+  for (const signal of ['SIGINT', 'SIGTERM'] as const) process.once(signal, () => process.exit(1));
   using generator = startGenerator();
   const label = (row: string, threads: number) => (threadCounts.length > 1 ? `${row}, ${threads} threads` : row);
   const found = new Map<string, Record<Which, number[]>>();

@@ -24,22 +24,21 @@ const whyNot = await whyNoCompiler();
 
 let ours: RunningServer;
 let theirs: RunningServer;
-let folder: string | undefined;
+const running = new AsyncDisposableStack();
 
 beforeAll(async () => {
   if (whyNot !== undefined) return;
   const { path: model } = await smollm2();
-  folder = await mkdtemp(path.join(tmpdir(), 'slm-same-tokens-'));
+  const folder = await mkdtemp(path.join(tmpdir(), 'slm-same-tokens-'));
+  running.defer(() => rm(folder, { recursive: true, force: true }));
   ours = await start(ourSide, model);
   // Compiled apart, even from the same source, the last bits differ, and before long the words do.
   const peer = peerSide(await linkLlamaServer(await ggmlLibraries(ours), folder));
   theirs = await start({ ...peer, command: (at, port) => withBatch(peer.command(at, port)) }, model);
 }, 1_800_000);
 
-afterAll(async () => {
-  await Promise.all([ours?.[Symbol.asyncDispose](), theirs?.[Symbol.asyncDispose]()]);
-  if (folder) await rm(folder, { recursive: true, force: true });
-});
+// Also when it did not come so far.
+afterAll(() => running.disposeAsync());
 
 /** The server as it runs from the source tree. */
 const ourSide: Side = {
@@ -69,7 +68,7 @@ function withBatch<T extends { readonly args: readonly string[] }>(command: T): 
 }
 
 async function start(side: Side, model: string): Promise<RunningServer> {
-  const server = await startServer(side, { ...setup, model });
+  const server = running.use(await startServer(side, { ...setup, model }));
   await Promise.race([isReady(server), server.died]);
   return server;
 }
