@@ -116,7 +116,7 @@ export const serverEnv = {
   port: 'SLM_PORT',
   /** Port of the OpenAI listener, default 8080; 0 picks a free one, `none` leaves it out. */
   openaiPort: 'SLM_OPENAI_PORT',
-  /** llama-cpp, onnx or fake (tests). Default: told by the file. */
+  /** llama-cpp, llama-cpp-public (the library's public API alone), onnx or fake (tests). Default: told by the file. */
   engine: 'SLM_ENGINE',
   /** Folder of models beside or instead of MODEL_PATH: GGUF files, folders, Modelfiles. Looked through again when asked. */
   modelsDir: 'SLM_MODELS_DIR',
@@ -138,6 +138,8 @@ export const serverEnv = {
   modelDefaults: 'SLM_MODEL_DEFAULTS',
   /** true: the API may pull, create and delete models in MODELS_DIR. Default false. */
   management: 'SLM_MANAGEMENT',
+  /** Hosts of registries that models may be pulled from and pushed to. Default registry.ollama.ai and hf.co. */
+  registries: 'SLM_REGISTRIES',
   /** trace, debug, info, warn, error, fatal or silent. Default info. */
   logLevel: 'SLM_LOG_LEVEL',
   /** PEM file with the server's certificate and its chain; read again when it changes. Default: plain HTTP. */

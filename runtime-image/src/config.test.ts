@@ -53,6 +53,10 @@ test('only the model must be given', () => {
         "maxMemory": undefined,
         "modelfile": undefined,
         "preload": [],
+        "registries": [
+          "registry.ollama.ai",
+          "hf.co",
+        ],
       },
       "mostGuesses": 0,
       "openaiPort": 8080,
@@ -117,6 +121,7 @@ test('everything can be given', () => {
     SLM_MODELFILE: '/etc/Modelfile',
     SLM_MODEL_DEFAULTS: '{"system":"Be brief."}',
     SLM_MANAGEMENT: 'true',
+    SLM_REGISTRIES: 'models.internal:5000',
   };
   expect(readConfig(env)).toMatchInlineSnapshot(`
     {
@@ -180,6 +185,9 @@ test('everything can be given', () => {
         "preload": [
           "small",
           "other",
+        ],
+        "registries": [
+          "models.internal:5000",
         ],
       },
       "mostGuesses": 6,

@@ -18,7 +18,7 @@ import { registerRequestId, requestId } from './plugins/request-id.ts';
 import { registerSpans, type TraceApi } from './plugins/spans.ts';
 import { registerAnthropic } from './routes/anthropic/routes.ts';
 import { registerOllamaEmbeddings } from './routes/ollama/embeddings.ts';
-import { registerManagementRefusals } from './routes/ollama/management.ts';
+import { type ManagementOptions, registerManagement, registerManagementRefusals } from './routes/ollama/management.ts';
 import { registerOllamaModels } from './routes/ollama/models.ts';
 import { registerOllama } from './routes/ollama/routes.ts';
 import { registerOpenAiEmbeddings } from './routes/openai/embeddings.ts';
@@ -41,6 +41,8 @@ export interface AppOptions extends MetricSources {
   readonly audit?: AuditOptions | undefined;
   /** Default: those that hold without settings. */
   readonly limits?: Limits | undefined;
+  /** Undefined: clients may not change which models there are. */
+  readonly management?: ManagementOptions | undefined;
   /** Milliseconds since 1970. Default: Date.now. */
   readonly now?: () => number;
 }
@@ -91,6 +93,7 @@ export function makeApp(options: AppOptions): FastifyInstance {
   registerOllama(app, api);
   registerOllamaEmbeddings(app, api);
   registerOllamaModels(app, api);
-  registerManagementRefusals(app);
+  if (options.management) registerManagement(app, served, options.management);
+  else registerManagementRefusals(app);
   return app;
 }

@@ -2,12 +2,12 @@
  * The server process. Starts the load first, because it takes longest, and the HTTP side while it runs.
  */
 import { setTimeout as delay } from 'node:timers/promises';
-import { type Logger, pino } from 'pino';
+import { destination, type Logger, pino } from 'pino';
 import { type Config, readConfig } from './config.ts';
 import { fail } from './failures.ts';
 import { Lifecycle } from './lifecycle.ts';
 import type { Listeners } from './listeners.ts';
-import { openModels, startModels } from './models/start.ts';
+import { managementOf, openModels, startModels } from './models/start.ts';
 import type { Authenticator } from './plugins/auth.ts';
 import type { Tracing } from './tracing/provider.ts';
 import { readTracing } from './tracing/settings.ts';
@@ -31,11 +31,15 @@ const FLUSH_MS = 2000;
  */
 export async function serve(env: NodeJS.ProcessEnv, state: WorkerState | undefined): Promise<void> {
   const config = readConfig(env);
-  const log: Logger = pino({
-    level: config.logLevel,
-    base: null,
-    formatters: { level: (label) => ({ level: label }) },
-  });
+  const log: Logger = pino(
+    {
+      level: config.logLevel,
+      base: null,
+      formatters: { level: (label) => ({ level: label }) },
+    },
+    // At once: a crash in native code would take with it what is still to be written.
+    destination({ dest: 1, sync: true }),
+  );
 
   let tracing: Tracing | undefined;
   let running: { readonly lifecycle: Lifecycle; readonly listeners: Listeners } | undefined;
@@ -92,6 +96,7 @@ export async function serve(env: NodeJS.ProcessEnv, state: WorkerState | undefin
     restarts: state?.restarts,
     limits: config.limits,
     certificate,
+    management: managementOf(config),
   });
   const crashed = Object.keys(state?.restarts ?? {}).length > 0;
   if (crashed) await Promise.race([loading, delay(RELOAD_MS)]);
@@ -102,6 +107,7 @@ export async function serve(env: NodeJS.ProcessEnv, state: WorkerState | undefin
     onDrop: () => app.metrics.connectionDropped(),
   });
   running = { lifecycle, listeners };
+  if (!auth) log.warn('no authentication: whoever reaches these ports may use the models');
   const models = lifecycle.models.entries.flatMap((entry) => entry.spec.names);
   log.info({ ports: listeners.ports, models, pid: process.pid }, 'listening');
   await loading;

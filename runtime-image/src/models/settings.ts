@@ -32,6 +32,8 @@ export interface ModelSettings {
   readonly defaults: Readonly<Record<string, unknown>> | undefined;
   /** Whether the API may pull, create and delete models. */
   readonly management: boolean;
+  /** Hosts of the registries that it may ask, with their ports. */
+  readonly registries: readonly string[];
 }
 
 /** How settings are read; problems are collected, not thrown. */
@@ -77,7 +79,7 @@ export function readModelSettings({ text, integer, problems }: SettingReader): M
   return {
     dir,
     list,
-    preload: namesOf(text(serverEnv.preload), problems),
+    preload: namesOf(serverEnv.preload, text(serverEnv.preload), problems),
     maxLoaded: integer(serverEnv.maxLoadedModels, 0, 1000) || 3,
     maxMemory,
     keepAliveMs,
@@ -85,6 +87,7 @@ export function readModelSettings({ text, integer, problems }: SettingReader): M
     modelfile: text(serverEnv.modelfile),
     defaults: isObject(defaults) ? defaults : undefined,
     management: management === 'true',
+    registries: namesOf(serverEnv.registries, text(serverEnv.registries) ?? REGISTRIES, problems),
   };
 }
 
@@ -138,8 +141,11 @@ function isName(value: unknown): value is string {
   return typeof value === 'string' && value.trim() !== '';
 }
 
+/** Where models are known to be. */
+const REGISTRIES = 'registry.ollama.ai,hf.co';
+
 /** A JSON array, or names with commas between. */
-function namesOf(value: string | undefined, problems: string[]): string[] {
+function namesOf(setting: string, value: string | undefined, problems: string[]): string[] {
   if (value === undefined) return [];
   if (!value.startsWith('['))
     return value
@@ -152,6 +158,6 @@ function namesOf(value: string | undefined, problems: string[]): string[] {
   } catch {
     // Said below.
   }
-  problems.push(`${serverEnv.preload} must be a JSON array of names, or names with commas between.`);
+  problems.push(`${setting} must be a JSON array of names, or names with commas between.`);
   return [];
 }

@@ -12,6 +12,7 @@ import type { ModelEntry } from './model-entry.ts';
 import type { ModelSpec } from './model-spec.ts';
 import { ModelRegistry } from './registry.ts';
 import { firstModel, listedModels, modelsIn } from './sources.ts';
+import { ModelStore } from './store/store.ts';
 
 /** Steps of the load that are worth a log line. */
 const PROGRESS_STEP = 0.25;
@@ -47,17 +48,24 @@ export async function openModels(config: Config, log: Logger): Promise<ModelRegi
       ? {}
       : {
           refresh: async () => {
-            const found = await modelsIn(dir, (problem) => {
+            const report = (problem: string) => {
               // The folder is looked through again and again.
               if (!told.has(problem)) log.warn({ dir }, problem);
               told.add(problem);
-            });
+            };
+            const found = [...(await modelsIn(dir, report)), ...(await new ModelStore(dir).specs(report))];
             const taken = new Set(fixed.flatMap((spec) => spec.names));
             return [...fixed, ...found.filter((spec) => !spec.names.some((name) => taken.has(name)))];
           },
         }),
     log,
   });
+}
+
+/** What clients may change; undefined: nothing. */
+export function managementOf({ models }: Config): { store: ModelStore; registries: readonly string[] } | undefined {
+  const { management, dir, registries } = models;
+  return management && dir !== undefined ? { store: new ModelStore(dir), registries } : undefined;
 }
 
 /**

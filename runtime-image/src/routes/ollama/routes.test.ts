@@ -236,9 +236,13 @@ describe('bad requests', () => {
 
   test('generate refuses what it cannot do', async () => {
     const answers = await Promise.all(
-      [{ suffix: 'x' }, { images: ['x'] }, { template: '{{ x }}' }, { raw: true, system: 'x' }, { context: [99_999] }].map(
-        async (change) => (await generate(change)).body,
-      ),
+      [
+        { suffix: 'x' },
+        { images: ['x'] },
+        { template: '{{ x }}' },
+        { raw: true, system: 'x' },
+        { context: [99_999] },
+      ].map(async (change) => (await generate(change)).body),
     );
     expect(answers).toMatchInlineSnapshot(`
       [
