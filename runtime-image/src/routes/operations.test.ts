@@ -154,13 +154,15 @@ describe('API keys', () => {
       await status('/v1/models', bearer('first-key')),
       await status('/v1/models', bearer('second-key')),
       await status('/v1/models', { 'x-api-key': 'second-key' }),
+      await status('/v1/models', { 'api-key': 'second-key' }),
+      await status('/v1/models', { 'api-key': 'third-key' }),
       await status('/v1/models', bearer('third-key')),
       await status('/v1/models', bearer('')),
       await status('/v1/models', { authorization: 'Basic first-key' }),
       await status('/api/tags', {}),
       await status('/made/up', {}),
       await status('/', {}),
-    ]).toEqual([401, 200, 200, 200, 401, 401, 401, 401, 401, 401]);
+    ]).toEqual([401, 200, 200, 200, 200, 401, 401, 401, 401, 401, 401, 401]);
     expect([await status('/healthz', {}), await status('/readyz', {}), await status('/metrics', {})]).toEqual([
       200, 200, 200,
     ]);
