@@ -152,6 +152,17 @@ describe('an SLMDeployment', () => {
       },
       'accepted',
     ],
+    ['with management', { modelRef, api: { management: true } }, 'accepted'],
+    [
+      'with management in several pods',
+      { modelRef, api: { management: true }, replicas: 2 },
+      /keeps models in one pod: set replicas to 1/,
+    ],
+    [
+      'with management and without its API',
+      { modelRef, api: { management: true, ollama: false } },
+      /leave api.ollama on/,
+    ],
     ['with limits', { modelRef, limits: { maxTokens: 512, requestTimeoutSeconds: 60 } }, 'accepted'],
     ['with answers of no token', { modelRef, limits: { maxTokens: 0 } }, /greater than or equal to 1/],
     ['with an audit log with content', { modelRef, audit: { enabled: true, content: true } }, 'accepted'],

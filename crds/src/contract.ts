@@ -49,6 +49,9 @@ export const pod = {
   /** What a server needs to have tokens reviewed: see `brokerFiles`. */
   brokerVolume: 'broker',
   brokerPath: '/etc/slm/broker',
+  /** Models that clients make through the API; gone with the pod. */
+  modelsVolume: 'models',
+  modelsPath: '/models',
   promptCacheVolume: 'prompt-cache',
   /** Memory as files; the server keeps prompts there whose slot is gone. */
   promptCachePath: '/dev/shm',

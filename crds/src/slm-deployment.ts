@@ -231,6 +231,12 @@ export const SLMDeploymentSpec = object(
         {
           openai: optional(boolean({ description: 'OpenAI’s and Anthropic’s API, all of /v1. Default true.' })),
           ollama: optional(boolean({ description: 'Ollama’s API, all of /api but health and metrics. Default true.' })),
+          management: optional(
+            boolean({
+              description:
+                'Ollama’s pull, push, create, copy and delete, for models beside the one that is deployed. They live in the pod and go with it, so replicas is 1 at most; pull and push need isolation.denyEgress: false. Default false: what is served belongs to the cluster.',
+            }),
+          ),
         },
         {
           description: 'Which APIs are served; the others answer 404.',
@@ -238,6 +244,10 @@ export const SLMDeploymentSpec = object(
             {
               rule: '!(has(self.openai) && !self.openai && has(self.ollama) && !self.ollama)',
               message: 'api.openai and api.ollama are both false, so nobody could ask anything: leave one on',
+            },
+            {
+              rule: '!(has(self.management) && self.management && has(self.ollama) && !self.ollama)',
+              message: 'api.management is part of Ollama’s API: leave api.ollama on',
             },
           ],
         },
@@ -453,6 +463,10 @@ export const SLMDeploymentSpec = object(
       {
         rule: 'has(self.modelRef) != has(self.model)',
         message: 'give exactly one of spec.modelRef (an SLMModel by name) and spec.model (a source written in place)',
+      },
+      {
+        rule: '!has(self.api) || !has(self.api.management) || !self.api.management || !has(self.replicas) || self.replicas <= 1',
+        message: 'api.management keeps models in one pod: set replicas to 1',
       },
       {
         rule: '!has(self.tracing) || (has(self.isolation) && has(self.isolation.denyEgress) && !self.isolation.denyEgress)',

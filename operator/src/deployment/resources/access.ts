@@ -1,5 +1,5 @@
 /**
- * What a serving pod gets for who may ask it and how: keys, tokens, certificate, limits, audit log. Pure.
+ * What a serving pod gets for who may ask it, for what and how: keys, tokens, certificate, APIs, limits, traces, audit log. Pure.
  */
 import { broker, brokerFiles, pod, type SLMDeployment, serverEnv } from '@slm-operator/crds';
 import { apiKeySecretName, brokerConfigName, tlsSecretName, tokenAudience } from '../names.ts';
@@ -16,7 +16,7 @@ const TOKEN_SECONDS = 3600;
 
 /** Every way in, as the spec has it. */
 export function accessParts(deployment: SLMDeployment): PodParts {
-  const parts = [auth(deployment), tls(deployment), tracing(deployment), settings(deployment)];
+  const parts = [auth, tls, management, tracing, settings].map((make) => make(deployment));
   return {
     env: Object.assign({}, ...parts.map(({ env }) => env)) as PodParts['env'],
     volumes: parts.flatMap(({ volumes }) => volumes),
@@ -64,6 +64,18 @@ function tls(deployment: SLMDeployment): PodParts {
     },
     volumes: [{ name: pod.tlsVolume, secret: { secretName, defaultMode: 0o444 } }],
     mounts: [{ name: pod.tlsVolume, mountPath: pod.tlsPath, readOnly: true }],
+  };
+}
+
+/** Room for models that clients pull and create. */
+const MODELS_SIZE = '20Gi';
+
+function management({ spec }: SLMDeployment): PodParts {
+  if (spec.api?.management !== true) return { env: {}, volumes: [], mounts: [] };
+  return {
+    env: { [serverEnv.management]: 'true', [serverEnv.modelsDir]: pod.modelsPath },
+    volumes: [{ name: pod.modelsVolume, emptyDir: { sizeLimit: MODELS_SIZE } }],
+    mounts: [{ name: pod.modelsVolume, mountPath: pod.modelsPath }],
   };
 }
 

@@ -715,6 +715,11 @@ describe('who may ask, and how', () => {
       },
     ],
     ['one API', { api: { openai: false, ollama: true } }, { SLM_OPENAI_API: 'false', SLM_OLLAMA_API: undefined }],
+    [
+      'management',
+      { api: { management: true } },
+      { SLM_MANAGEMENT: 'true', SLM_MODELS_DIR: '/models', SLM_OLLAMA_API: undefined },
+    ],
     ['an audit log', { audit: { enabled: true } }, { SLM_AUDIT: 'true', SLM_AUDIT_CONTENT: undefined }],
     ['an audit log with content', { audit: { enabled: true, content: true } }, { SLM_AUDIT_CONTENT: 'true' }],
     [
