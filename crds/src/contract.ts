@@ -155,7 +155,7 @@ export const serverEnv = {
   maxTokens: 'SLM_MAX_TOKENS',
   /** Seconds from a request to the end of its answer. Default: no limit. */
   requestTimeoutSeconds: 'SLM_REQUEST_TIMEOUT_SECONDS',
-  /** Seconds in which a request must have arrived, else 408. Default 60. */
+  /** Seconds in which a request must have arrived, else 408. Default 60; 3600 with MANAGEMENT, whose clients upload models. */
   receiveTimeoutSeconds: 'SLM_RECEIVE_TIMEOUT_SECONDS',
   /** Seconds without progress after which a client that does not read its answer is dropped. Default 60. */
   sendTimeoutSeconds: 'SLM_SEND_TIMEOUT_SECONDS',

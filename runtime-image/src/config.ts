@@ -69,10 +69,13 @@ export interface Adapter {
 
 const SPECULATION = ['None', 'NGram'] as const;
 const DEFAULT_GUESSES = 4;
+/** For a request where clients upload models. */
+const UPLOAD_SECONDS = 3600;
+
 const FLASH_ATTENTION = ['Auto', 'Enabled', 'Disabled'] as const;
 const KV_CACHE_TYPES = ['F16', 'Q8_0', 'Q4_0'] as const;
 const AUTH = ['APIKey', 'ServiceAccount', 'None'] as const;
-const ENGINES = ['llama-cpp', 'onnx', 'fake'] as const;
+const ENGINES = ['llama-cpp', 'llama-cpp-public', 'onnx', 'fake'] as const;
 const SWITCH = ['true', 'false'] as const;
 const LOG_LEVELS = ['trace', 'debug', 'info', 'warn', 'error', 'fatal', 'silent'] as const;
 
@@ -174,7 +177,8 @@ export function readConfig(given: Readonly<Record<string, string | undefined>>):
       maxTokens: integer(serverEnv.maxTokens, 1, 16_777_216),
       requestTimeoutSeconds: integer(serverEnv.requestTimeoutSeconds, 1, 86_400),
       receiveTimeoutSeconds:
-        integer(serverEnv.receiveTimeoutSeconds, 1, 86_400) ?? DEFAULT_LIMITS.receiveTimeoutSeconds,
+        integer(serverEnv.receiveTimeoutSeconds, 1, 86_400) ??
+        (models.management ? UPLOAD_SECONDS : DEFAULT_LIMITS.receiveTimeoutSeconds),
       sendTimeoutSeconds: integer(serverEnv.sendTimeoutSeconds, 1, 86_400) ?? DEFAULT_LIMITS.sendTimeoutSeconds,
       maxConnections: integer(serverEnv.maxConnections, 1, 1_000_000) ?? DEFAULT_LIMITS.maxConnections,
     },
