@@ -1,9 +1,9 @@
 /**
  * An engine made of a decoder, a tokenizer and our scheduler. Owns the way from tokens to text; the decoder decides
- * what computes. llama.cpp and the fake are both built from this, so tests of the fake test the same path.
+ * what computes. llama.cpp, ONNX Runtime and the fake are all built from this, so tests of the fake test the same path.
  */
 import type { Decoder, Pick, Score, Token } from '../scheduling/decoder.ts';
-import type { JobResult, SchedulerStats } from '../scheduling/job.ts';
+import type { JobResult, JobScheduler, SchedulerStats } from '../scheduling/job.ts';
 import { Scheduler } from '../scheduling/scheduler.ts';
 import {
   type Embeddings,
@@ -44,7 +44,8 @@ export interface Embedder {
 
 export interface BatchedEngineParts {
   readonly info: EngineInfo;
-  readonly decoder: Decoder;
+  /** What our scheduler drives, or a scheduler of the engine's own. */
+  readonly decoder: Decoder | JobScheduler;
   readonly vocabulary: Vocabulary;
   readonly embedder: Embedder;
   /** @throws GrammarError for GBNF that the decoder would not take */
@@ -65,19 +66,22 @@ const LONGEST_SHIFTED = 10;
 export class BatchedEngine implements Engine {
   readonly info: EngineInfo;
   readonly #parts: BatchedEngineParts;
-  readonly #scheduler: Scheduler;
+  readonly #scheduler: JobScheduler;
   #closed = false;
 
   constructor(parts: BatchedEngineParts) {
     this.info = parts.info;
     this.#parts = parts;
-    this.#scheduler = new Scheduler(parts.decoder, {
-      maxQueue: parts.maxQueue,
-      promptCacheBytes: parts.promptCacheBytes ?? 0,
-      mostGuesses: parts.mostGuesses ?? 0,
-      now: () => performance.now(),
-      isEndOfGeneration: (token) => parts.vocabulary.isEndOfGeneration(token),
-    });
+    this.#scheduler =
+      'submit' in parts.decoder
+        ? parts.decoder
+        : new Scheduler(parts.decoder, {
+            maxQueue: parts.maxQueue,
+            promptCacheBytes: parts.promptCacheBytes ?? 0,
+            mostGuesses: parts.mostGuesses ?? 0,
+            now: () => performance.now(),
+            isEndOfGeneration: (token) => parts.vocabulary.isEndOfGeneration(token),
+          });
   }
 
   get stats(): SchedulerStats {

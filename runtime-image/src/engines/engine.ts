@@ -1,5 +1,5 @@
 /**
- * The one interface between the APIs and whatever computes: llama.cpp, ONNX Runtime later, a fake in tests.
+ * The one interface between the APIs and whatever computes: llama.cpp, ONNX Runtime, a fake in tests.
  * Owns types and the errors that every engine throws; knows neither HTTP nor any engine.
  */
 
@@ -46,7 +46,7 @@ export interface ModelInfo {
   readonly architecture: string;
   /** Number of weights, 0 when unknown. */
   readonly parameters: number;
-  /** Such as Q4_1. */
+  /** Such as Q4_1 (GGUF), INT4 or FP16 (ONNX). */
   readonly quantization: string;
   /** Bytes on disk. */
   readonly size: number;

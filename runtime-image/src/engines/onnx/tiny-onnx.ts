@@ -4,7 +4,7 @@
  */
 
 /** Tokens of the tiny language model's vocabulary: one for each letter, and one that ends. */
-export const TINY_WORDS = [...'abcdefghijklmnopqrstuvwxyz .,!', '<|end|>'];
+export const TINY_WORDS = [...Array.from('abcdefghijklmnopqrstuvwxyz .,!'), '<|end|>'];
 const VOCABULARY = TINY_WORDS.length;
 const CONTEXT = 64;
 const HEADS = 2;
