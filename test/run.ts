@@ -9,6 +9,9 @@ import path from 'node:path';
 import { repoRoot } from './cache.ts';
 import { whyNoCluster } from './cluster/cluster.ts';
 import { isInstalled } from './cluster/command.ts';
+import { whyNoCompiler } from './llama/compile.ts';
+import { cpuBackends } from './llama/cpu-backends.ts';
+import { llamaServer } from './llama/llama-server.ts';
 
 interface Count {
   passed: number;
@@ -68,6 +71,15 @@ async function vitestTier(project: string): Promise<Count> {
   }
 }
 
+/** Wanted by tests of the server and of its image; compiled here, where nothing has a time limit and nothing else runs. */
+async function unitTier(): Promise<Count> {
+  if ((await whyNoCompiler()) === undefined) {
+    await cpuBackends();
+    await llamaServer();
+  }
+  return vitestTier('unit');
+}
+
 async function whyNoModel(): Promise<string | undefined> {
   if (await isInstalled('python3')) return undefined;
   return 'its model comes out of a Python package: install python3 with pip and put it on the PATH.';
@@ -89,7 +101,7 @@ interface Tier {
 
 const tiers: readonly Tier[] = [
   { name: 'static', run: staticTier, whyNot: async () => undefined },
-  { name: 'unit', run: () => vitestTier('unit'), whyNot: async () => undefined },
+  { name: 'unit', run: unitTier, whyNot: async () => undefined },
   { name: 'clients', run: () => vitestTier('clients'), whyNot: whyNoModel },
   { name: 'apiserver', run: () => vitestTier('apiserver'), whyNot: whyNoControlPlane },
   { name: 'cluster', run: () => vitestTier('cluster'), whyNot: () => whyNoCluster() },

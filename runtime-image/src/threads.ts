@@ -1,6 +1,6 @@
 /**
  * How many CPU threads the engine may use: as many as the container's CPU limit pays for. More would be throttled in the
- * middle of a token, and ggml's threads spin while they wait for the throttled one.
+ * middle of a token, and all others would wait for the throttled one.
  */
 import { readFileSync } from 'node:fs';
 import { availableParallelism } from 'node:os';
@@ -46,8 +46,9 @@ export function cgroupCpuLimit(read: ReadText = readText): number | undefined {
 
 /**
  * Threads to compute with: the whole cores of the CPU limit, never more than there are, at least 1. Without a limit one core
- * stays free: ggml's threads spin, and one that must share its core with another program (Node's own thread, the kubelet) holds
- * up all others at every operation. On two busy cores that is 2 tokens a second with two threads and 70 with one.
+ * stays free: threads meet a thousand times a token, and one that must share its core with another program (the kubelet, another
+ * server) holds up all others. A small model on two cores: 215 tokens a second with two threads and 105 with one; with a busy
+ * neighbour 58 and 105.
  * @param cores what the process may run on (affinity)
  */
 export function computeThreads(limit: number | undefined, cores: number = availableParallelism()): number {
