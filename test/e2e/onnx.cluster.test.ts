@@ -9,18 +9,20 @@ import { lab, openHub, type TestHub } from './context.ts';
 import { condition, type Forward, holds, type TestNamespace, until } from './harness.ts';
 
 const DATA = 'model.onnx.data';
+/** Models that are to answer, each by the name of its repository. */
+const served = ['smollm2', 'export', 'minilm'];
 
 let hub: TestHub;
 let space: TestNamespace;
 const forwards = new Map<string, Forward>();
 
 /** A deployment with all defaults, memory among them, but for a context that fits small machines. */
-const deployed = (name: string, model = name) => ({
+const deployed = (name: string) => ({
   apiVersion: 'slm.dev/v1alpha1',
   kind: 'SLMDeployment',
   metadata: { namespace: space.name, name },
   spec: {
-    modelRef: { name: model },
+    modelRef: { name },
     engine: { contextLength: 512, parallelRequests: 2, threads: 1 },
     auth: { type: 'None' },
   },
@@ -30,7 +32,11 @@ const modelled = (name: string) => ({
   apiVersion: 'slm.dev/v1alpha1',
   kind: 'SLMModel',
   metadata: { namespace: space.name, name },
-  spec: { source: { uri: `hf://acme/${name}`, endpoint: hub.url, insecure: true } },
+  spec: {
+    source: { uri: `hf://acme/${name}`, endpoint: hub.url, insecure: true },
+    // The first pod's node is enough for what one pod serves.
+    ...(name === 'smollm2' ? {} : { prePull: { policy: 'None' } }),
+  },
 });
 
 beforeAll(async () => {
@@ -38,13 +44,14 @@ beforeAll(async () => {
   space = await lab.namespace('onnx');
   const smollm2 = await smollm2Onnx('genai');
   await hub.addRepository('smollm2', smollm2);
+  await hub.addRepository('export', await smollm2Onnx('hugging-face'));
   await hub.addRepository('minilm', await minilmOnnx());
   await hub.addRepository('incomplete', smollm2, [DATA]);
   await hub.addRepository('too-new', smollm2, ['model.onnx', DATA]);
   await addGraphOfTomorrow();
-  for (const name of ['smollm2', 'minilm', 'incomplete', 'too-new']) await lab.apply(modelled(name));
-  for (const name of ['smollm2', 'minilm', 'too-new']) await lab.apply(deployed(name));
-  for (const name of ['smollm2', 'minilm']) {
+  for (const name of [...served, 'incomplete', 'too-new']) await lab.apply(modelled(name));
+  for (const name of [...served, 'too-new']) await lab.apply(deployed(name));
+  for (const name of served) {
     await until(
       `${name} is Ready`,
       () => lab.deployment(space.name, name),
@@ -87,9 +94,20 @@ async function post<T>(model: string, route: string, body: object): Promise<T> {
   return (await response.json()) as T;
 }
 
-describe('a language model in the layout of onnxruntime-genai', () => {
-  const messages = [{ role: 'user', content: 'Name the capital of France.' }];
+const messages = [{ role: 'user', content: 'Name the capital of France.' }];
 
+it('a language model as Hugging Face’s tools export it answers too', async () => {
+  const answer = await post<{ choices: { message: { content: string } }[] }>('export', '/v1/chat/completions', {
+    messages,
+    temperature: 0,
+    max_tokens: 32,
+  });
+  expect(answer.choices[0]?.message.content).toBe('The capital of France is Paris.');
+  const model = await lab.model(space.name, 'export');
+  expect(model?.status?.revisions?.[0]?.files.map((file) => file.path)).toContain('onnx/model.onnx_data');
+});
+
+describe('a language model in the layout of onnxruntime-genai', () => {
   it('answers in the APIs of OpenAI and of Ollama', async () => {
     const openai = await post<{ choices: { message: { content: string } }[] }>('smollm2', '/v1/chat/completions', {
       messages,
@@ -117,7 +135,7 @@ describe('a language model in the layout of onnxruntime-genai', () => {
       layers: 30,
       hasChatTemplate: true,
     });
-    expect(await lab.kubectl('-n', space.name, 'get', 'slmm')).toMatch(/smollm2 +True +ONNX +INT8 +15\dM/);
+    expect(await lab.kubectl('-n', space.name, 'get', 'slmm')).toMatch(/smollm2 +True +ONNX +INT8 +135M/);
   });
 
   it('has its graph and the weights beside it as hard links, which ONNX Runtime follows', async () => {

@@ -27,15 +27,15 @@ describe('estimateMemory', () => {
   ] as const)('a KV cache of %s takes %d MiB', (kvCacheType, expected) => {
     expect(estimateMemory(1000 * MiB, gguf(10), { ...engine, kvCacheType }).kvCache).toBe(expected * MiB);
   });
-  it('of an ONNX model has room for packed weights, and for one more cache, in the type that the graph has', () => {
+  it('of an ONNX model has room for packed weights and for the request at work, in the type that the graph has', () => {
     const model = { ...gguf(10), metadata: { format: 'ONNX' } as const };
     expect(estimateMemory(1000 * MiB, model, engine)).toMatchObject({
-      kvCache: 200 * MiB,
-      overhead: 1198 * MiB,
-      promptCache: 192 * MiB,
+      kvCache: 210 * MiB,
+      overhead: 570 * MiB,
+      promptCache: 208 * MiB,
     });
     const embedding = { ...model, estimate: { weights: 1000 * MiB, kvCachePer1kTokens: 0 } };
-    expect(estimateMemory(20 * MiB, embedding, engine)).toMatchObject({ kvCache: 0, promptCache: 0, total: 496 * MiB });
+    expect(estimateMemory(20 * MiB, embedding, engine)).toMatchObject({ kvCache: 0, promptCache: 0, total: 352 * MiB });
   });
   it('takes a quarter of the weights where the header tells nothing', () => {
     expect(estimateMemory(1000 * MiB, {}, engine)).toMatchObject({ kvCache: 250 * MiB, promptCache: 0 });
