@@ -13,6 +13,8 @@ export interface Place {
   readonly positions: readonly Position[];
   /** @internal By byte; undefined where nobody has asked yet, null where there is no way. */
   ways: (Place | null | undefined)[];
+  /** @internal By the positions that a byte leads to. */
+  readonly targets: Map<string, Place>;
 }
 
 interface Position {
@@ -55,14 +57,27 @@ export class ByteGrammar {
     const known = place.ways[byte];
     if (known !== undefined) return known ?? undefined;
     const targets: Position[] = [];
+    let name = '';
     for (const { state, stack } of place.positions) {
       const { bytes } = this.#state(state);
       for (let at = 0; at < bytes.length; at += 3)
-        if (byte >= (bytes[at] as number) && byte <= (bytes[at + 1] as number))
-          targets.push({ state: bytes[at + 2] as number, stack });
+        if (byte >= (bytes[at] as number) && byte <= (bytes[at + 1] as number)) {
+          const target = bytes[at + 2] as number;
+          targets.push({ state: target, stack });
+          name += `${target}.${stack?.id ?? 0} `;
+        }
     }
-    const next = targets.length === 0 ? undefined : this.#place(targets);
-    place.ways[byte] = next ?? null;
+    if (targets.length === 0) {
+      place.ways[byte] = null;
+      return undefined;
+    }
+    // Most bytes lead where others do.
+    let next = place.targets.get(name);
+    if (!next) {
+      next = this.#place(targets);
+      place.targets.set(name, next);
+    }
+    place.ways[byte] = next;
     return next;
   }
 
@@ -95,6 +110,7 @@ export class ByteGrammar {
       complete,
       positions: wanting.map((key) => seen.get(key) as Position),
       ways: [],
+      targets: new Map(),
     };
     this.#places.set(name, place);
     return place;
@@ -115,7 +131,10 @@ export class ByteGrammar {
 
   /** Answers in the making keep the places they are at, and find their ways anew. */
   #forget(): void {
-    for (const place of this.#places.values()) place.ways = [];
+    for (const place of this.#places.values()) {
+      place.ways = [];
+      place.targets.clear();
+    }
     this.#places.clear();
     this.#stacks.clear();
   }
