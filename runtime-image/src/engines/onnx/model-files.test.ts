@@ -130,6 +130,19 @@ describe('what exporters write is served', () => {
     expect(answers.slice(2)).toEqual([...answers.slice(0, 2), ...answers.slice(0, 2)]);
   });
 
+  test('of several variants that with eight bits, else the plain one', async () => {
+    const half = tinyLanguageModel({ floats: 'float16' });
+    const variants = { 'onnx/model_fp16.onnx': half, 'onnx/model_q4.onnx': half };
+    for (const name of ['onnx/model_quantized.onnx', 'onnx/model.onnx']) {
+      const engine = await start(await folder({ ...variants, [name]: tinyLanguageModel() }));
+      expect(engine.info.model.quantization).toBe('FP32');
+      await engine.close();
+    }
+    expect(await refusal(await folder(variants))).toContain(
+      'several ONNX files (onnx/model_fp16.onnx, onnx/model_q4.onnx)',
+    );
+  });
+
   test('a file by its name, weights beside it, and a chat template wherever it is', async () => {
     const weights = Buffer.alloc(TINY_WEIGHTS, 1);
     const at = await folder({

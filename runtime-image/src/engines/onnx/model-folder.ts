@@ -72,11 +72,21 @@ async function locate(modelPath: string): Promise<{ file: string; folder: string
   return { file, ...(await aroundFile(file)) };
 }
 
-/** Older exports have the decoder three times; the merged one can do what the others do. */
+/**
+ * Of several variants the one that the operator takes as well. Older exports have the decoder three times; the merged one can
+ * do what the others do.
+ */
 function preferred(models: readonly string[]): readonly string[] {
-  const merged = models.filter((name) => /decoder_model_merged/i.test(name));
-  const rest = models.filter((name) => !/decoder(_with_past)?_model/i.test(name));
-  return merged.length > 0 && rest.length === 0 ? merged : models;
+  for (const name of [
+    'model_quantized.onnx',
+    'model.onnx',
+    'decoder_model_merged_quantized.onnx',
+    'decoder_model_merged.onnx',
+  ]) {
+    const found = models.filter((one) => path.basename(one) === name);
+    if (found.length > 0) return found;
+  }
+  return models;
 }
 
 async function inGenaiLayout(folder: string): Promise<{ file: string; folder: string; genai: Json }> {
