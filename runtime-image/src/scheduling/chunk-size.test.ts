@@ -5,9 +5,9 @@ test('the first chunk is small, for nothing is known yet', () => {
   expect(prefillChunk({}, false, 512)).toBe(64);
 });
 
-test('a chunk takes a quarter of a second while others stream, and half a second alone', () => {
+test('a chunk takes a tenth of a second while others stream, and half a second alone', () => {
   const speed = { tokensPerMs: 0.8 };
-  expect([prefillChunk(speed, true, 512), prefillChunk(speed, false, 512)]).toEqual([192, 384]);
+  expect([prefillChunk(speed, true, 512), prefillChunk(speed, false, 512)]).toEqual([64, 384]);
 });
 
 test('chunks stay between 32 tokens and the batch', () => {

@@ -7,8 +7,8 @@
 const SMALLEST = 32;
 /** Chunk before anything was measured. */
 const FIRST = 64;
-/** Longest pause in running streams that a prompt may cause, in milliseconds: a quarter of a second reads as a hitch. */
-const STREAMING_BUDGET = 250;
+/** Longest pause in running streams that a prompt may cause, in milliseconds: longer ones are seen. */
+const STREAMING_BUDGET = 100;
 /** Longest time until an abort is noticed when nobody else waits, in milliseconds. */
 const IDLE_BUDGET = 500;
 /** Weight of a new measurement: half of the estimate renews itself in about three batches. */
