@@ -1,5 +1,5 @@
 /**
- * A registry of the distribution project in memory, for tests of pull and push. The program is built once into the cache, under
+ * A registry of the distribution project over a folder of its own, for tests of pull and push. The program is built once into the cache, under
  * a name that its sources decide.
  */
 import { spawn } from 'node:child_process';

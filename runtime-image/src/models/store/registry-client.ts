@@ -69,7 +69,8 @@ export class RegistryClient {
     return response.ok;
   }
 
-  async putBlob(digest: string, body: Blob): Promise<void> {
+  /** @param open gives the bytes; called once */
+  async putBlob(digest: string, open: () => ReadableStream<Uint8Array>): Promise<void> {
     const begun = await this.#send('POST', `${this.#base}/blobs/uploads/`);
     const location = begun.headers.get('location') ?? begun.headers.get('docker-upload-location');
     if (location === null) throw new ApiError(502, 'the registry names no place for the upload');
@@ -77,7 +78,7 @@ export class RegistryClient {
     if (target.host !== new URL(this.#base).host)
       throw new ApiError(502, `the registry wants the upload at ${target.host}, which is another server`);
     target.searchParams.set('digest', digest);
-    await this.#send('PUT', target.href, { headers: { 'content-type': 'application/octet-stream' }, body });
+    await this.#send('PUT', target.href, { headers: { 'content-type': 'application/octet-stream' }, body: open() });
   }
 
   async #send(method: string, url: string, options: SendOptions = {}): Promise<Response> {
@@ -115,10 +116,17 @@ export class RegistryClient {
     }
   }
 
-  async #fetch(method: string, url: URL, headers: Record<string, string>, body?: string | Blob): Promise<Response> {
+  async #fetch(
+    method: string,
+    url: URL,
+    headers: Record<string, string>,
+    body?: string | ReadableStream<Uint8Array>,
+  ): Promise<Response> {
     const { signal } = this.#access;
     const stalled = new AbortController();
-    const timer = setTimeout(() => stalled.abort(new Error('it does not answer')), STALLED_MS);
+    // An upload takes as long as it takes.
+    const upload = typeof body === 'object';
+    const timer = upload ? undefined : setTimeout(() => stalled.abort(new Error('it does not answer')), STALLED_MS);
     try {
       return await fetch(url, {
         method,
@@ -126,6 +134,7 @@ export class RegistryClient {
         redirect: 'manual',
         signal: signal ? AbortSignal.any([signal, stalled.signal]) : stalled.signal,
         ...(body === undefined ? {} : { body }),
+        ...(upload ? { duplex: 'half' as const } : {}),
       });
     } catch (error) {
       signal?.throwIfAborted();
@@ -133,7 +142,7 @@ export class RegistryClient {
       const why = cause?.code ?? cause?.message ?? (error as Error).message;
       throw new ApiError(502, `${url.host} cannot be reached (${why}): check its name, and insecure for plain HTTP`);
     } finally {
-      // A body that stalls is its reader's business; an upload takes as long as it takes.
+      // A body that stalls is its reader's business.
       clearTimeout(timer);
     }
   }
@@ -159,7 +168,7 @@ export class RegistryClient {
 
 interface SendOptions {
   readonly headers?: Record<string, string>;
-  readonly body?: string | Blob;
+  readonly body?: string | ReadableStream<Uint8Array>;
   /** Statuses that are answers too. */
   readonly accept?: readonly number[];
   /** Whether redirects are followed. */

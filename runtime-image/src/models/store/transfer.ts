@@ -89,11 +89,7 @@ async function* download(
     const writing = pipeline(source, createWriteStream(partial, { flags: from > 0 ? 'a' : 'w' }), { signal: ended });
     writing.catch(() => undefined);
     try {
-      for (;;) {
-        const done = await Promise.race([writing.then(() => true), delay(TELL_EVERY_MS)]);
-        yield { ...about, completed: Math.min(completed, size) };
-        if (done) break;
-      }
+      for await (const _ of whileRunning(writing)) yield { ...about, completed: Math.min(completed, size) };
     } catch (error) {
       throw stalled.signal.aborted ? (stalled.signal.reason as Error) : error;
     } finally {
@@ -127,7 +123,18 @@ export async function* push(store: ModelStore, name: StoreName, access: Registry
   for (const { digest, size } of blobsOf(manifest)) {
     const about = { status: `pushing ${short(digest)}`, digest, total: size };
     yield about;
-    if (!(await client.hasBlob(digest))) await client.putBlob(digest, await openAsBlob(store.blobPath(digest)));
+    if (!(await client.hasBlob(digest))) {
+      let completed = 0;
+      const counting = new TransformStream<Uint8Array, Uint8Array>({
+        transform: (chunk, out) => {
+          completed += chunk.length;
+          out.enqueue(chunk);
+        },
+      });
+      const file = await openAsBlob(store.blobPath(digest));
+      for await (const _ of whileRunning(client.putBlob(digest, () => file.stream().pipeThrough(counting))))
+        yield { ...about, completed };
+    }
     yield { ...about, completed: size };
   }
   yield { status: 'pushing manifest' };
@@ -135,8 +142,14 @@ export async function* push(store: ModelStore, name: StoreName, access: Registry
   yield { status: 'success' };
 }
 
-function delay(ms: number): Promise<false> {
-  return new Promise((resolve) => {
-    setTimeout(() => resolve(false), ms);
-  });
+/** Something now and then while a work goes on, and once at its end. @throws what the work throws */
+async function* whileRunning(work: Promise<unknown>): AsyncGenerator<void> {
+  for (let done = false; !done; ) {
+    let timer: NodeJS.Timeout | undefined;
+    const late = new Promise<false>((resolve) => {
+      timer = setTimeout(() => resolve(false), TELL_EVERY_MS);
+    });
+    done = await Promise.race([work.then(() => true), late]).finally(() => clearTimeout(timer));
+    yield;
+  }
 }
