@@ -78,7 +78,9 @@ describe('a client that sends slowly', () => {
 
 describe('a client that reads nothing of its answer', () => {
   test('is dropped, and its slot is free', async () => {
-    // More than the kernel's buffers take, and more than can be generated before.
+    // Soon more than the kernel's buffers take, and then so slow that it never comes to its end.
+    let batches = 0;
+    const beforeDecode = () => (++batches < 6000 ? undefined : delay(50));
     const content = 'x'.repeat(10_000);
     const long = {
       model: 'chat',
@@ -87,7 +89,7 @@ describe('a client that reads nothing of its answer', () => {
       logprobs: true,
       top_logprobs: 20,
     };
-    const options = { parallelRequests: 1, beforeDecode: () => delay(1) };
+    const options = { parallelRequests: 1, beforeDecode };
     const { port, busy, lifecycle } = await start({ sendTimeoutSeconds: 1 }, options);
     const { socket, closed } = dial(port);
     socket.pause();
@@ -208,6 +210,20 @@ describe('connections', () => {
     first?.socket.write('GET /healthz HTTP/1.1\r\nhost: x\r\n\r\n');
     await expect.poll(() => first?.received()).toMatch(/^HTTP\/1\.1 200 OK/);
     expect(rest).toHaveLength(5);
+  });
+
+  test('with another request in the pipe are not ended while that one is computed', async () => {
+    const pause = { held: true };
+    const beforeDecode = async () => {
+      if (pause.held) await delay(1500);
+      pause.held = false;
+    };
+    const { port } = await start({ sendTimeoutSeconds: 1 }, { beforeDecode });
+    const { socket, received } = dial(port);
+    socket.write(
+      `GET /healthz HTTP/1.1\r\nhost: x\r\n\r\n${post('/api/generate', generate('hello', { stream: false }))}`,
+    );
+    await expect.poll(received, { timeout: 10_000 }).toContain('You said: hello');
   });
 
   test('that are idle by the hundred cost nobody anything', async () => {

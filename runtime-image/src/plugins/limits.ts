@@ -28,24 +28,27 @@ export function registerLimits(app: FastifyInstance, limits: Limits): void {
     });
   // From here on only the client can be slow.
   app.addHook('onSend', async (_request, reply) => {
-    expectReading(reply.raw, limits);
+    expectReading(reply.raw, limits, true);
   });
 }
 
-/** Drops the connection when the client reads nothing for too long; the answer's `close` then ends what it cost. */
-export function expectReading(raw: ServerResponse, limits: Limits): void {
-  // The socket's own clock: it stands still while bytes move, and Node sets it anew when the answer has left.
-  setTimeoutOf(raw, limits.sendTimeoutSeconds * 1000);
+/**
+ * Drops the connection when the client reads nothing for too long; the answer's `close` then ends what it cost.
+ * @param last nothing more comes after what was written
+ */
+export function expectReading(raw: ServerResponse, limits: Limits, last = false): void {
+  const { socket } = raw;
+  // Injected requests have no socket of the network.
+  if (!(socket instanceof Socket)) return;
+  // The socket's own clock, which stands still while bytes move.
+  socket.setTimeout(limits.sendTimeoutSeconds * 1000);
+  // Before Node sets the time for an idle connection; the next answer on this one may take as long as it likes.
+  if (last) raw.prependOnceListener('finish', () => socket.setTimeout(0));
 }
 
 /** The answer goes on: silence is the model's from here. */
 export function expectNothing(raw: ServerResponse): void {
-  setTimeoutOf(raw, 0);
-}
-
-function setTimeoutOf(raw: ServerResponse, ms: number): void {
-  // Injected requests have no socket of the network.
-  if (raw.socket instanceof Socket) raw.socket.setTimeout(ms);
+  if (raw.socket instanceof Socket) raw.socket.setTimeout(0);
 }
 
 /** For a body that only somebody hostile would send. */

@@ -275,7 +275,7 @@ export async function sendStream<Part>(
     if (!raw.destroyed) raw.write(format.error(error));
   } finally {
     await parts.return?.();
-    expectReading(raw, limits);
+    expectReading(raw, limits, true);
     raw.end();
   }
   return reply;
