@@ -236,7 +236,7 @@ describe('refused with exit code 2 and what to change', () => {
       { SLM_PORT: '8080' },
       'SLM_PORT and SLM_OPENAI_PORT are both 8080: set the second to another or none.',
     ],
-    ['an unknown choice', { SLM_ENGINE: 'vllm' }, 'SLM_ENGINE=vllm must be one of llama-cpp, onnx, fake.'],
+    ['an unknown choice', { SLM_ENGINE: 'vllm' }, 'SLM_ENGINE=vllm must be one of llama-cpp, llama-cpp-public, onnx, fake.'],
     [
       'names that are no JSON',
       { SLM_SERVED_NAMES: 'chat' },

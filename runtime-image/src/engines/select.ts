@@ -6,6 +6,7 @@ import type { Config } from '../config.ts';
 import { StartupError } from '../failures.ts';
 import { cgroupCpuLimit, computeThreads } from '../threads.ts';
 import type { Engine, LoadObserver } from './engine.ts';
+import type { LlamaCppOptions } from './llama-cpp/engine.ts';
 import { findGguf, isFolder } from './llama-cpp/model-file.ts';
 
 /** Models, and the file that says which of several files is one. */
@@ -27,8 +28,8 @@ export async function loadEngine(config: Config, observer: LoadObserver): Promis
   }
   if (await isOnnx(config)) return loadOnnxModel(config, observer);
   const file = await modelFile(config.modelPath);
-  const { loadLlamaCpp } = await import('./llama-cpp/engine.ts');
-  return loadLlamaCpp(
+  return loadGguf(
+    config,
     {
       file,
       contextLength: config.contextLength,
@@ -45,10 +46,30 @@ export async function loadEngine(config: Config, observer: LoadObserver): Promis
   );
 }
 
+/** With the library's insides as we know them, and with its public API where they are not so. */
+async function loadGguf(config: Config, options: LlamaCppOptions, observer: LoadObserver): Promise<Engine> {
+  const loadPublicly = async () => (await import('./llama-cpp/public-engine.ts')).loadPublicly(options, observer);
+  if (config.engine === 'llama-cpp-public') return loadPublicly();
+  const { loadLlamaCpp } = await import('./llama-cpp/engine.ts');
+  try {
+    return await loadLlamaCpp(options, observer);
+  } catch (error) {
+    if (!(error instanceof StartupError) || error.reason !== 'EngineMismatch') throw error;
+    observer.log(
+      'warn',
+      `${error.message} Until then the library's public API is used: slower, and without log probabilities.`,
+    );
+    return loadPublicly().catch(() => {
+      throw error;
+    });
+  }
+}
+
 async function loadOnnxModel(config: Config, observer: LoadObserver): Promise<Engine> {
   const unused = [
     ...(config.kvCacheType === 'F16' ? [] : [`the KV cache type ${config.kvCacheType}`]),
     ...(config.flashAttention === 'Enabled' ? ['flash attention'] : []),
+    ...(config.adapters.length > 0 ? ['a LoRA adapter'] : []),
     ...(config.mostGuesses > 0 ? ['speculation'] : []),
     ...(config.adapters.length > 0 ? ['LoRA adapters'] : []),
   ];

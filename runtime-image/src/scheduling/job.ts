@@ -51,6 +51,18 @@ export interface JobRequest {
   readonly sink: JobSink;
 }
 
+/** Whatever turns requests into tokens. */
+export interface JobScheduler {
+  readonly stats: SchedulerStats;
+  /**
+   * Takes a request; its sink hears of the rest.
+   * @throws QueueFullError when too many wait; Error when it is closed or broken.
+   */
+  submit(request: JobRequest): void;
+  /** Aborts everything and waits until nothing is computed any more. */
+  close(): Promise<void>;
+}
+
 export interface SchedulerStats {
   /** Requests that wait for a slot. */
   readonly queued: number;

@@ -5,7 +5,7 @@
 import { planBatch } from './batch-plan.ts';
 import { learnSpeed, type PrefillSpeed, prefillChunk } from './chunk-size.ts';
 import { type BatchItem, type Decoder, NO_TOKEN, type Pick, type SavedState, type Token } from './decoder.ts';
-import type { FinishReason, JobRequest, SchedulerStats } from './job.ts';
+import type { FinishReason, JobRequest, JobScheduler, SchedulerStats } from './job.ts';
 import { PromptCache } from './prompt-cache.ts';
 import { AdmissionQueue } from './queue.ts';
 import { emptySlot, guessAhead, type Job, newJob, resultOf, type Slot } from './running.ts';
@@ -26,7 +26,7 @@ export interface SchedulerOptions {
   readonly onBatch?: (items: readonly BatchItem[]) => void;
 }
 
-export class Scheduler {
+export class Scheduler implements JobScheduler {
   readonly #decoder: Decoder;
   readonly #options: SchedulerOptions;
   readonly #now: () => number;

@@ -109,7 +109,8 @@ export async function loadLlamaCpp(options: LlamaCppOptions, observer: LoadObser
   });
 }
 
-function contextLength(wanted: number | undefined, trained: number): number {
+/** @throws StartupError (ContextTooLong) */
+export function contextLength(wanted: number | undefined, trained: number): number {
   if (wanted === undefined) return Math.min(trained, DEFAULT_CONTEXT);
   if (wanted > trained)
     throw new StartupError(

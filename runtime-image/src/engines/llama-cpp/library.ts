@@ -3,9 +3,11 @@
  * go on it.
  */
 import { createRequire } from 'node:module';
+import { StartupError } from '../../failures.ts';
 import type { LoadObserver } from '../engine.ts';
 import type { Bindings } from './addon.ts';
-import { findNativeFiles } from './native-files.ts';
+import { missingParts } from './addon-shape.ts';
+import { BINDING_VERSION, findNativeFiles } from './native-files.ts';
 
 export interface Library {
   readonly bindings: Bindings;
@@ -59,6 +61,12 @@ async function load(): Promise<Library> {
   const { addon, backends } = findNativeFiles();
   if (process.env['OMP_WAIT_POLICY'] === undefined) process.env['GOMP_SPINCOUNT'] ??= SPINS;
   const bindings = createRequire(import.meta.url)(addon) as Bindings;
+  const missing = missingParts(bindings);
+  if (missing.length > 0)
+    throw new StartupError(
+      'EngineMismatch',
+      `this server was made for another addon than ${addon}, which lacks ${missing.join(', ')}: install node-llama-cpp ${BINDING_VERSION}.`,
+    );
   bindings.setLogger(lines(tell));
   bindings.setLoggerLogLevel(WARNINGS);
   bindings.loadBackends();
