@@ -42,6 +42,35 @@ describe('an SLMModel', () => {
       { source: hf, integrity: { digest: 'sha256:abc' } },
       /spec.integrity.digest: .*should match/,
     ],
+    [
+      'with defaults of a Modelfile',
+      {
+        source: hf,
+        parameters: { temperature: 0.7, top_p: 1, stop: ['<|im_end|>'], num_predict: -1, seed: 42 },
+        system: 'Be brief.',
+        template: '{{ .Prompt }}',
+        messages: [{ role: 'user', content: 'hi' }],
+        license: 'Apache-2.0',
+      },
+      'accepted',
+    ],
+    [
+      'with a parameter out of bounds',
+      { source: hf, parameters: { top_p: 2 } },
+      /spec.parameters.top_p: .*less than or equal to 1/,
+    ],
+    ['that predicts nothing', { source: hf, parameters: { num_predict: 0 } }, /num_predict must be at least 1, or -1/],
+    [
+      'with a misspelt parameter',
+      { source: hf, parameters: { temperatur: 1 } },
+      /unknown field "spec.parameters.temperatur"/,
+    ],
+    ['with a context length', { source: hf, parameters: { num_ctx: 4096 } }, /unknown field "spec.parameters.num_ctx"/],
+    [
+      'with a message of nobody',
+      { source: hf, messages: [{ role: 'tool', content: 'x' }] },
+      /spec.messages\[0\].role: Unsupported value: "tool"/,
+    ],
     ['from a scheme that is not there', { source: { uri: 'ftp://h/m.gguf' } }, /must start with hf:\/\/ or https:\/\//],
     ['from a hub name without a repository', { source: { uri: 'hf://orgonly' } }, /must be hf:\/\/ORG\/REPO/],
     [

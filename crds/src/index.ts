@@ -3,6 +3,7 @@ export * from './common.ts';
 export * from './contract.ts';
 export * from './digest.ts';
 export * from './kinds.ts';
+export * from './model-defaults.ts';
 export * from './reasons.ts';
 export * from './slm-deployment.ts';
 export * from './slm-model.ts';

@@ -55,6 +55,16 @@ export function integer(options: Common & { minimum: number; maximum?: number })
   });
 }
 
+/** A number within bounds, with a fraction or without. */
+export function number(options: Common & { minimum: number; maximum: number }): TUnsafe<number> {
+  return Type.Unsafe<number>({
+    type: 'number',
+    minimum: options.minimum,
+    maximum: options.maximum,
+    ...extensions(options),
+  });
+}
+
 export function boolean(options: Common): TUnsafe<boolean> {
   return Type.Unsafe<boolean>({ type: 'boolean', ...extensions(options) });
 }

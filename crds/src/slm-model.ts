@@ -1,6 +1,7 @@
 /** SLMModel: what the bytes are, how they are checked and where they are pulled ahead of use. */
 import type { Static } from 'typebox';
 import { conditions, digest, ModelFile, ModelSource, type ObjectMeta, secretRef, tolerations } from './common.ts';
+import { modelDefaultsFields } from './model-defaults.ts';
 import { boolean, integer, list, mapOf, object, optional, text, time, word } from './schema.ts';
 
 const source = object(
@@ -147,6 +148,7 @@ export const SLMModelSpec = object(
         },
       ),
     ),
+    ...modelDefaultsFields,
     suspend: optional(boolean({ description: 'Stop resolving and pulling; what is cached stays. Default false.' })),
   },
   {

@@ -37,6 +37,28 @@ const condition = (status: SLMDeploymentStatus | undefined, type: string) => {
 };
 
 describe('what is made', () => {
+  it('a new revision when the model says something else of requests, with what it says', () => {
+    const before = plan({ replicaSets: [replicaSetOf(wanted())] });
+    const spec = { source: { uri: 'hf://org/repo' }, system: 'Be brief.', parameters: { temperature: 0, stop: ['a'] } };
+    const after = plan({ model: model({}, { spec }), replicaSets: [replicaSetOf(wanted())] });
+    const made = after.apply.find((object) => object.kind === 'ReplicaSet') as unknown as {
+      readonly spec: {
+        readonly template: {
+          readonly spec: { readonly containers: { readonly env: { name: string; value: string }[] }[] };
+        };
+      };
+    };
+    expect([
+      applied(before).filter((one) => one.startsWith('ReplicaSet')),
+      made.spec.template.spec.containers[0]?.env,
+    ]).toEqual([
+      [],
+      expect.arrayContaining([
+        { name: 'SLM_MODEL_DEFAULTS', value: '{"parameters":{"temperature":0,"stop":["a"]},"system":"Be brief."}' },
+      ]),
+    ]);
+  });
+
   it('everything at once for a new deployment', () => {
     const result = plan({ apiKeys: { state: 'to-make', keys: ['a', 'b'] }, deployment: deployment({ replicas: 2 }) });
     expect(result.create?.map((object) => object.metadata.name)).toEqual(['chat-api-keys']);

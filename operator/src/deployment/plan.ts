@@ -2,7 +2,7 @@
  * From everything known of an SLMDeployment to everything to do about it. Pure: no I/O, timers, randomness or logging.
  * Owns the order of decisions; sizes are the rollout planner's, words for status are `status.ts`'s.
  */
-import { annotations, type Reason, type SLMDeploymentStatus } from '@slm-operator/crds';
+import { annotations, modelDefaultsOf, type Reason, type SLMDeploymentStatus } from '@slm-operator/crds';
 import { type EventIntent, type KubeObject, type PatchIntent, type Plan, refTo } from '../execution/plan.ts';
 import { type DeploymentGate, gateOf } from './gate.ts';
 import { estimateMemory, resolveEngine, resourcesFor } from './memory.ts';
@@ -48,6 +48,7 @@ export function planDeployment(observed: Observed, context: PlanContext): Plan<S
         model.revision.digest,
         observed.replicaSets.map(knownRevision),
         context.config.serverImage,
+        modelDefaultsOf(model.model.spec),
       )
     : undefined;
   const update = wanted && observed.replicaSets.find((set) => revisionOf(set) === wanted.revision);
@@ -159,6 +160,7 @@ function makeRevision(
     number,
     replicas,
     model: revision,
+    defaults: modelDefaultsOf(model.spec),
     engine,
     promptCacheBytes: memory.promptCache,
     resources: resourcesFor(deployment.spec.resources, memory),

@@ -23,6 +23,15 @@ describe('a new revision comes with', () => {
   it.each(rows)('%s', (_, spec) => {
     expect(want(spec).revision).not.toBe(want().revision);
   });
+  it('other defaults of the model', () => {
+    const other = (defaults?: Parameters<typeof wantedRevision>[4]) =>
+      wantedRevision(deployment(), digest, [], 'server:1', defaults).revision;
+    expect(
+      new Set([want().revision, other({ system: 'a' }), other({ system: 'b' }), other({ parameters: { seed: 1 } })])
+        .size,
+    ).toBe(4);
+    expect([other(undefined), other({ parameters: {} })]).toEqual([want().revision, want().revision]);
+  });
   it('other bytes', () => {
     const other = wantedRevision(deployment(), `sha256:${'b'.repeat(64)}`, [], 'server:1');
     expect(other.revision).not.toBe(want().revision);

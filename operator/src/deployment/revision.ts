@@ -4,7 +4,7 @@
  * other defaults makes no new revision. Pure.
  */
 import { createHash } from 'node:crypto';
-import type { SLMDeployment } from '@slm-operator/crds';
+import type { ModelDefaults, SLMDeployment } from '@slm-operator/crds';
 import { apiKeySecretName, modelNameOf, servedNamesOf } from './names.ts';
 
 /** What is known of a ReplicaSet that was made for a revision. */
@@ -29,14 +29,16 @@ export interface WantedRevision {
  * and going back to old settings brings back exactly what ran with them.
  * @param modelDigest digest of the model's revision
  * @param defaultImage server image for settings that are new
+ * @param defaults what the model says of requests
  */
 export function wantedRevision(
   deployment: SLMDeployment,
   modelDigest: string,
   known: readonly KnownRevision[],
   defaultImage: string,
+  defaults?: ModelDefaults,
 ): WantedRevision {
-  const settings = settingsOf(deployment, modelDigest);
+  const settings = { ...settingsOf(deployment, modelDigest), defaults };
   const settingsHash = shortHash(settings);
   const existing = known
     .filter((candidate) => candidate.settingsHash === settingsHash)

@@ -27,12 +27,19 @@ export async function loadModel(spec: ModelSpec, config: Config, observer: LoadO
 
 /** The server's settings, with the model's own over them. */
 export function configFor(spec: ModelSpec, config: Config): Config {
-  const { num_ctx: context, num_batch: batch, num_thread: threads } = spec.defaults.parameters;
+  const { adapters, parameters } = spec.defaults;
+  const { num_ctx: context, num_batch: batch, num_thread: threads } = parameters;
+  // The memory of a server that was started for one model was computed from its settings: those win.
+  const first = spec.resident ? config.contextLength : undefined;
   return {
     ...config,
     modelPath: spec.path,
-    contextLength: spec.contextLength ?? context ?? config.contextLength,
+    contextLength: first ?? spec.contextLength ?? context ?? config.contextLength,
     batchSize: batch === undefined ? config.batchSize : Math.max(batch, config.parallelRequests),
-    threads: threads || config.threads,
+    threads: (spec.resident ? config.threads : undefined) ?? (threads || config.threads),
+    adapters: [
+      ...(spec.path === config.modelPath ? config.adapters : []),
+      ...adapters.map((path) => ({ path, scale: 1 })),
+    ],
   };
 }

@@ -143,5 +143,5 @@ async function estimate(spec: ModelSpec, config: Config): Promise<number> {
   const facts = await readFacts(spec.path);
   const { contextLength, parallelRequests, kvCacheType } = configFor(spec, config);
   const context = Math.min(facts.trainedContextLength || DEFAULT_CONTEXT, contextLength ?? DEFAULT_CONTEXT);
-  return estimateBytes(facts, { tokens: context * parallelRequests, kvCacheType });
+  return estimateBytes(facts, { tokens: context * parallelRequests, kvCacheType }) + config.promptCacheBytes;
 }

@@ -5,6 +5,7 @@
 import {
   annotations,
   csi,
+  type ModelDefaults,
   type ModelFile,
   pod,
   ports,
@@ -39,6 +40,8 @@ export interface ReplicaSetInput {
   readonly number: number;
   readonly replicas: number;
   readonly model: { readonly digest: string; readonly files: readonly Pick<ModelFile, 'path'>[] };
+  /** What the model says of requests. */
+  readonly defaults?: ModelDefaults | undefined;
   readonly engine: ResolvedEngine;
   /** Memory for prompts that the server remembers; 0 for none. */
   readonly promptCacheBytes: number;
@@ -175,6 +178,7 @@ function makeEnv(input: ReplicaSetInput, access: PodParts, drainSeconds: number)
   const values: Record<string, string | number | undefined> = {
     [serverEnv.modelPath]: modelPath(model.files),
     [serverEnv.modelDigest]: model.digest,
+    [serverEnv.modelDefaults]: input.defaults && JSON.stringify(input.defaults),
     [serverEnv.servedNames]: JSON.stringify(servedNamesOf(deployment)),
     // Always written out: the memory was computed from them, whatever the server's own defaults may become.
     [serverEnv.contextLength]: engine.contextLength,
