@@ -159,6 +159,8 @@ export const serverEnv = {
   receiveTimeoutSeconds: 'SLM_RECEIVE_TIMEOUT_SECONDS',
   /** Seconds without progress after which a client that does not read its answer is dropped. Default 60. */
   sendTimeoutSeconds: 'SLM_SEND_TIMEOUT_SECONDS',
+  /** Origins of web pages, with commas, that may ask besides this machine's own; `*` stands for anything. Default none. */
+  origins: 'SLM_ORIGINS',
   /** Connections on each port. Default 1024. */
   maxConnections: 'SLM_MAX_CONNECTIONS',
   /**

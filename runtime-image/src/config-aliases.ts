@@ -55,7 +55,7 @@ const ALIASES: Readonly<Record<string, (value: string, name: string) => Translat
   OLLAMA_MULTIUSER_CACHE: only(FALSE, 'prompts are shared between requests as they come'),
   OLLAMA_NOPRUNE: only(/^.*$/, ''),
   OLLAMA_MODELS: same(serverEnv.modelsDir),
-  OLLAMA_ORIGINS: only(/(?!)/, 'it sends no CORS headers'),
+  OLLAMA_ORIGINS: same(serverEnv.origins),
   OLLAMA_LOAD_TIMEOUT: (value, name) => {
     const ms = parseKeepAlive(value);
     if (ms === undefined) return problem(`${name}=${value} must be a duration such as 5m.`);

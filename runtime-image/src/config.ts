@@ -8,6 +8,7 @@ import { StartupError } from './failures.ts';
 import { DEFAULT_LIMITS, type Limits } from './limits.ts';
 import { type ModelSettings, readModelSettings } from './models/settings.ts';
 import type { Apis } from './plugins/api-switch.ts';
+import { isOrigin } from './plugins/cors.ts';
 
 export interface Config {
   /** Of the model that the server is about; empty where it has only those of `models`. */
@@ -54,6 +55,8 @@ export interface Config {
   readonly auditContent: boolean;
   readonly limits: Limits;
   readonly apis: Apis;
+  /** Origins of web pages that may ask besides this machine's own. */
+  readonly origins: readonly string[];
   /** Undefined: plain HTTP. */
   readonly tls: { readonly certFile: string; readonly keyFile: string } | undefined;
   /** Whether a parent process restarts the server after a crash in native code. */
@@ -182,6 +185,7 @@ export function readConfig(given: Readonly<Record<string, string | undefined>>):
       sendTimeoutSeconds: integer(serverEnv.sendTimeoutSeconds, 1, 86_400) ?? DEFAULT_LIMITS.sendTimeoutSeconds,
       maxConnections: integer(serverEnv.maxConnections, 1, 1_000_000) ?? DEFAULT_LIMITS.maxConnections,
     },
+    origins: origins(text(serverEnv.origins), problems),
     apis: {
       openai: choice(serverEnv.openaiApi, SWITCH) !== 'false',
       ollama: choice(serverEnv.ollamaApi, SWITCH) !== 'false',
@@ -209,6 +213,17 @@ function adapters(value: string | undefined, problems: string[]): Adapter[] {
   });
   if (!Array.isArray(parsed) || list.length !== parsed.length)
     problems.push(`${serverEnv.adapters} must be a JSON array such as [{"path":"/adapters/style.gguf","scale":1}].`);
+  return list;
+}
+
+function origins(value: string | undefined, problems: string[]): string[] {
+  const list = (value ?? '')
+    .split(',')
+    .map((origin) => origin.trim().replace(/\/$/, ''))
+    .filter((origin) => origin !== '');
+  for (const origin of list)
+    if (!isOrigin(origin))
+      problems.push(`${serverEnv.origins} has ${origin}: write origins such as https://chat.example.com, with commas.`);
   return list;
 }
 

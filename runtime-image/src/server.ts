@@ -9,6 +9,7 @@ import { DEFAULT_LIMITS, isTooDeep, type Limits } from './limits.ts';
 import { ALL_APIS, type Apis, registerApiSwitch } from './plugins/api-switch.ts';
 import { type AuditOptions, registerAudit } from './plugins/audit.ts';
 import { type Authenticator, registerAuth } from './plugins/auth.ts';
+import { registerCors } from './plugins/cors.ts';
 import { registerDrain } from './plugins/drain.ts';
 import { registerErrors } from './plugins/errors.ts';
 import { registerFacts } from './plugins/facts.ts';
@@ -35,6 +36,8 @@ export interface AppOptions extends MetricSources {
   readonly log: FastifyBaseLogger;
   /** Default: all. */
   readonly apis?: Apis | undefined;
+  /** Origins of web pages that may ask besides this machine's. Default: none. */
+  readonly origins?: readonly string[] | undefined;
   /** Undefined: no traces. */
   readonly tracing?: TraceApi | undefined;
   /** Undefined: no audit log is kept. */
@@ -83,6 +86,8 @@ export function makeApp(options: AppOptions): FastifyInstance {
   registerDrain(app, lifecycle);
   if (options.tracing) registerSpans(app, options.tracing);
   if (options.audit) registerAudit(app, options.audit, api.now);
+  // Ahead of the keys: browsers send none when they ask what they may do.
+  registerCors(app, options.origins ?? []);
   if (options.auth) registerAuth(app, options.auth);
   registerApiSwitch(app, options.apis ?? ALL_APIS);
   registerOperations(app, { lifecycle, metrics });

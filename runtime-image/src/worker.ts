@@ -92,6 +92,7 @@ export async function serve(env: NodeJS.ProcessEnv, state: WorkerState | undefin
     log,
     audit: config.audit ? { write: (line) => process.stdout.write(line), content: config.auditContent } : undefined,
     apis: config.apis,
+    origins: config.origins,
     tracing,
     restarts: state?.restarts,
     limits: config.limits,

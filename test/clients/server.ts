@@ -65,6 +65,7 @@ export async function startServer(options: ServerOptions = {}): Promise<RunningS
   });
   let output = '';
   let ports: readonly number[] | undefined;
+  let loaded = false;
   const ready = Promise.withResolvers<void>();
   const ended = new Promise<number | null>((resolve) => {
     child.once('close', (code) => {
@@ -78,7 +79,9 @@ export async function startServer(options: ServerOptions = {}): Promise<RunningS
     output += `${line}\n`;
     const said = messageOf(line);
     if (said.msg === 'listening' && said.ports) ports = said.ports;
-    if (said.msg === 'ready') ready.resolve();
+    if (said.msg === 'ready') loaded = true;
+    // A model may be loaded before the ports are open.
+    if (ports && loaded) ready.resolve();
   });
   await ready.promise;
   const [first, second] = ports ?? [];

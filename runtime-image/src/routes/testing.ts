@@ -24,6 +24,7 @@ export function makeTestServer(
     readonly loading?: boolean;
     readonly auth?: Authenticator;
     readonly apis?: Partial<Apis>;
+    readonly origins?: readonly string[];
     readonly audit?: AuditOptions;
     readonly limits?: Partial<Limits>;
   } = {},
@@ -38,6 +39,7 @@ export function makeTestServer(
     lifecycle,
     auth: options.auth,
     apis: { ...ALL_APIS, ...options.apis },
+    origins: options.origins,
     limits: { ...DEFAULT_LIMITS, ...options.limits },
     audit: options.audit,
     log: pino({ level: 'silent' }),
