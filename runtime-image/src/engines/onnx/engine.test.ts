@@ -228,6 +228,8 @@ describe.each(['genai', 'hugging-face'] as const)('a model in the layout %s', (l
         engine.generate({ prompt: [1], maxTokens: 1, sampling: greedy, stop: [], grammar: { type: 'gbnf', text } });
       expect(start('root ::= "a')).toThrow(GrammarError);
       expect(start('root ::= root "a" | "b"')).toThrow('none begins with itself');
+      expect(start('root ::= ([a-z ]?){2000}')).toThrow('too many ways at once');
+      expect(start('root ::= []')).toThrow('allows no answer');
     });
   });
 

@@ -4,8 +4,8 @@
  */
 import { StartupError } from '../../failures.ts';
 import { BatchedEngine, type Embedder, type Vocabulary } from '../batched-engine.ts';
-import { type Engine, type LoadObserver, type ModelInfo, UnsupportedError } from '../engine.ts';
-import { parseGbnf } from '../sampling/gbnf-automaton.ts';
+import { type Engine, GrammarError, type LoadObserver, type ModelInfo, UnsupportedError } from '../engine.ts';
+import { ByteGrammar } from '../sampling/byte-grammar.ts';
 import { packVocabulary } from '../sampling/token-order.ts';
 import { OnnxDecoder } from './decoder.ts';
 import { OnnxEmbedder } from './embedder.ts';
@@ -114,11 +114,28 @@ export async function loadOnnx(options: OnnxOptions, observer: LoadObserver): Pr
     }),
     vocabulary: vocabularyOf(tokenizer, ends),
     embedder: generates ? NO_EMBEDDINGS : new OnnxEmbedder(thread, tokenizer, context, options.maxQueue),
-    checkGrammar: (gbnf) => void parseGbnf(gbnf),
+    checkGrammar: makeGrammarCheck(),
     maxQueue: options.maxQueue,
     promptCacheBytes: options.promptCacheBytes ?? 0,
     dispose: () => thread.close(),
   });
+}
+
+/** Grammars that were found good: clients send the same few again and again. */
+const KEPT_CHECKS = 64;
+
+/** @returns what throws GrammarError for a grammar that the thread could not follow */
+function makeGrammarCheck(): (gbnf: string) => void {
+  const good = new Set<string>();
+  return (gbnf) => {
+    if (good.has(gbnf)) return;
+    // Reading it finds every fault but one: that it becomes ambiguous later on.
+    const { start } = new ByteGrammar(gbnf);
+    if (start.positions.length === 0 && !start.complete) throw new GrammarError('the grammar allows no answer at all');
+    good.add(gbnf);
+    const [oldest] = good;
+    if (good.size > KEPT_CHECKS && oldest !== undefined) good.delete(oldest);
+  };
 }
 
 const NO_EMBEDDINGS: Embedder = {

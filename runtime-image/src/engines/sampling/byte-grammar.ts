@@ -29,10 +29,10 @@ interface Stack {
   readonly below: Stack | undefined;
 }
 
-/** Places that are remembered; each takes up to 2 kB. */
-const MOST_PLACES = 4096;
+/** Places that are remembered; each takes up to 3 kB. */
+const MOST_PLACES = 2048;
 /** Positions that a place may have: a grammar that can be read in more ways at once is not worth its memory. */
-const MOST_POSITIONS = 20_000;
+const MOST_POSITIONS = 5000;
 
 export class ByteGrammar {
   /** Where every answer begins. */
@@ -47,6 +47,11 @@ export class ByteGrammar {
   constructor(gbnf: string) {
     this.#automaton = parseGbnf(gbnf);
     this.start = this.#place([{ state: this.#automaton.rules[0]?.start ?? 0, stack: undefined }]);
+  }
+
+  /** How much memory it takes, in states of its automaton. */
+  get size(): number {
+    return this.#automaton.states.length;
   }
 
   /**

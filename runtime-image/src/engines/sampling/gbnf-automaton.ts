@@ -3,6 +3,7 @@
  * Owns reading and building; following it is byte-grammar.ts's work. Takes text that grammar/gbnf.ts has checked.
  */
 import { GrammarError } from '../engine.ts';
+import { finalStates, refuseLeftRecursion } from './automaton-checks.ts';
 import { type ByteSequence, utf8, utf8Ranges } from './utf8-ranges.ts';
 
 export interface State {
@@ -23,7 +24,7 @@ export interface Automaton {
 }
 
 /** A part of the network with one way in and one way out. */
-interface Piece {
+export interface Piece {
   readonly start: number;
   readonly end: number;
 }
@@ -31,8 +32,8 @@ interface Piece {
 /** Parts with more states than this become a rule of their own when they are repeated. */
 const LARGEST_COPY = 3;
 const LAST_CHARACTER = 0x10_ffff;
-/** States of one grammar; about 100 bytes each. */
-const MOST_STATES = 1_000_000;
+/** States of one grammar; some 200 bytes each. */
+const MOST_STATES = 300_000;
 
 /** @throws GrammarError for a rule that begins with itself, which could go on for ever without a byte */
 export function parseGbnf(text: string): Automaton {
@@ -298,94 +299,4 @@ function complement(ranges: readonly (readonly [number, number])[]): [number, nu
   }
   if (from <= LAST_CHARACTER) found.push([from, LAST_CHARACTER]);
   return found;
-}
-
-/** States from which only free edges lead on, all of them to the end of a rule. */
-function finalStates(states: readonly State[], rules: Automaton['rules']): boolean[] {
-  const ends = new Set(rules.map(({ end }) => end));
-  const known: (boolean | undefined)[] = Array.from({ length: states.length });
-  const isFinal = (start: number): boolean => {
-    const seen = new Set<number>();
-    const left = [start];
-    for (let at = left.pop(); at !== undefined; at = left.pop()) {
-      if (seen.has(at)) continue;
-      seen.add(at);
-      const state = states[at] as State;
-      if (state.call || state.bytes.length > 0) return false;
-      if (!ends.has(at) && state.free.length === 0) return false;
-      left.push(...state.free);
-    }
-    return true;
-  };
-  for (const { call } of states) if (call) known[call.back] ??= isFinal(call.back);
-  return known.map((one) => one === true);
-}
-
-/** @throws GrammarError */
-function refuseLeftRecursion(states: readonly State[], rules: Automaton['rules']): void {
-  const nullable = nullableRules(states, rules);
-  const begun = new Map<number, 'open' | 'done'>();
-  /** Rules that a rule can begin with. */
-  const firsts = (rule: number): Set<number> => {
-    const found = new Set<number>();
-    walk(states, rules[rule] as Piece, nullable, (called) => found.add(called));
-    return found;
-  };
-  for (let root = 0; root < rules.length; root++) {
-    if (begun.has(root)) continue;
-    const path = [{ rule: root, left: [...firsts(root)] }];
-    begun.set(root, 'open');
-    for (let top = path.at(-1); top; top = path.at(-1)) {
-      const next = top.left.pop();
-      if (next === undefined) {
-        begun.set(top.rule, 'done');
-        path.pop();
-      } else if (begun.get(next) === 'open')
-        throw new GrammarError(
-          'the grammar has a rule that begins with itself: write it so that none begins with itself',
-        );
-      else if (!begun.has(next)) {
-        begun.set(next, 'open');
-        path.push({ rule: next, left: [...firsts(next)] });
-      }
-    }
-  }
-}
-
-function nullableRules(states: readonly State[], rules: Automaton['rules']): Set<number> {
-  const nullable = new Set<number>();
-  for (let before = -1; before !== nullable.size; ) {
-    before = nullable.size;
-    rules.forEach((rule, number) => {
-      if (!nullable.has(number) && walk(states, rule, nullable)) nullable.add(number);
-    });
-  }
-  return nullable;
-}
-
-/** Goes where no byte is needed. @returns whether that leads to the end */
-function walk(
-  states: readonly State[],
-  piece: Piece,
-  nullable: ReadonlySet<number>,
-  called?: (rule: number) => void,
-): boolean {
-  const seen = new Set<number>();
-  const left = [piece.start];
-  let ended = false;
-  for (let at = left.pop(); at !== undefined; at = left.pop()) {
-    if (seen.has(at)) continue;
-    seen.add(at);
-    if (at === piece.end) {
-      // The end of a repeated part has no way on within it.
-      ended = true;
-      continue;
-    }
-    const { free, call } = states[at] as State;
-    left.push(...free);
-    if (!call) continue;
-    called?.(call.rule);
-    if (nullable.has(call.rule)) left.push(call.back);
-  }
-  return ended;
 }

@@ -9,7 +9,9 @@ import type { TokenOrder } from './token-order.ts';
 /** Masks kept for one grammar; each has a bit for each token. */
 const KEPT_MASKS = 128;
 /** Grammars that stay read: clients send the same few again and again. */
-const KEPT_GRAMMARS = 32;
+const KEPT_GRAMMARS = 16;
+/** States that these have together, but for the last grammar; some 200 bytes each. */
+const KEPT_STATES = 300_000;
 
 /** A grammar over one vocabulary. */
 export class TokenGrammar {
@@ -119,8 +121,13 @@ export class GrammarCache {
     const grammar = this.#grammars.get(gbnf) ?? new TokenGrammar(gbnf, this.#tokens, this.#endTokens);
     this.#grammars.delete(gbnf);
     this.#grammars.set(gbnf, grammar);
-    const [oldest] = this.#grammars.keys();
-    if (this.#grammars.size > KEPT_GRAMMARS && oldest !== undefined) this.#grammars.delete(oldest);
+    let states = 0;
+    for (const one of this.#grammars.values()) states += one.grammar.size;
+    for (const [text, one] of this.#grammars) {
+      if (one === grammar || (this.#grammars.size <= KEPT_GRAMMARS && states <= KEPT_STATES)) break;
+      this.#grammars.delete(text);
+      states -= one.grammar.size;
+    }
     return new AnswerGrammar(grammar);
   }
 }
