@@ -18,7 +18,7 @@ const source = object(
         },
         {
           rule: "!self.startsWith('hf://') || self.matches('^hf://[A-Za-z0-9][A-Za-z0-9._-]*/[A-Za-z0-9][A-Za-z0-9._-]*(@[A-Za-z0-9][A-Za-z0-9._-]*)?(/[^@?#]+)?$')",
-          message: 'must be hf://ORG/REPO, hf://ORG/REPO@REVISION or either with /FILE after it',
+          message: 'must be hf://ORG/REPO, hf://ORG/REPO@REVISION or either with /FILE or /FOLDER after it',
         },
         {
           rule: "self.startsWith('hf://') || self.matches('^https?://[^/@?#]+/[^#]*[^/#]$')",

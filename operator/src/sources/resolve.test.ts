@@ -37,6 +37,7 @@ beforeAll(async () => {
   for (const quantization of ['q2', 'q3', 'q4', 'q5', 'q6', 'q8', 'f16', 'f32', 'bf16', 'x1']) {
     await put(`hf/acme/many/m-${quantization}.gguf`, model);
   }
+  for (const folder of ['small', 'large']) await put(`hf/acme/folders/${folder}/m.gguf`, model);
   await put('hf/acme/none/model.safetensors', 'x');
   const part = (values: object) => makeGguf({ values: { ...tinyLlama, ...values }, tensors });
   await put('hf/acme/split/m-00001-of-00002.gguf', part({ 'split.count': 2, 'split.no': 0 }));
@@ -256,6 +257,11 @@ describe('hf://', () => {
     const { files, metadata } = await resolve({ uri: 'hf://acme/split/m-00001-of-00002.gguf' });
     expect(files.map((entry) => entry.path)).toEqual(['m-00001-of-00002.gguf', 'm-00002-of-00002.gguf']);
     expect(metadata.parameters).toBe(2048);
+  });
+
+  test('an address may name the folder of the model', async () => {
+    const { files } = await resolve({ uri: 'hf://acme/folders/small' });
+    expect(files.map((entry) => entry.path)).toEqual(['small/m.gguf']);
   });
 
   test('a long list of files comes page by page', async () => {
