@@ -5,6 +5,7 @@ import { mkdtemp, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { afterAll, afterEach, beforeAll, describe, expect, test, vi } from 'vitest';
+import { makeGguf } from '../../test/fixtures/gguf.ts';
 import { StartupError, writeTerminationMessage } from './failures.ts';
 import { VERSION } from './version.ts';
 
@@ -72,6 +73,36 @@ test('it serves, logs JSON without prompts or keys, and ends with 0 when asked t
     expect.arrayContaining(['API keys read', 'stopping', 'draining', 'stopped']),
   );
   expect(server.output()).not.toMatch(/private words|very-secret-key/);
+});
+
+test("a folder of models, under Ollama's names of the settings", async () => {
+  const models = await mkdtemp(path.join(folder, 'models-'));
+  await writeFile(path.join(models, 'one.gguf'), makeGguf());
+  await writeFile(path.join(models, 'two.Modelfile'), 'FROM one\nSYSTEM Be brief.');
+  const server = start({
+    SLM_MODEL_PATH: '',
+    SLM_ENGINE: 'fake',
+    SLM_PRELOAD: 'two',
+    OLLAMA_MODELS: models,
+    OLLAMA_KEEP_ALIVE: '1h',
+    OLLAMA_MAX_LOADED_MODELS: '1',
+  });
+  const { ports } = (await server.line('listening')) as { ports: number[] };
+  expect(await server.line('ready')).toMatchObject({ models: ['one', 'two'] });
+  const url = `http://127.0.0.1:${ports[0]}`;
+  const loaded = async () => {
+    const { models: running } = (await (await fetch(`${url}/api/ps`)).json()) as { models: { name: string }[] };
+    return running.map((model) => model.name);
+  };
+  expect(await loaded()).toEqual(['two:latest']);
+  const answer = await fetch(`${url}/api/generate`, {
+    method: 'POST',
+    body: JSON.stringify({ model: 'one', prompt: 'hi', stream: false }),
+  });
+  expect(await answer.json()).toMatchObject({ response: 'You said: hi' });
+  expect(await loaded()).toEqual(['one:latest']);
+  server.child.kill('SIGTERM');
+  expect(await server.ended).toBe(0);
 });
 
 describe('it ends with one clear line', () => {

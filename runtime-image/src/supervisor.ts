@@ -77,7 +77,8 @@ export async function supervise(env: NodeJS.ProcessEnv): Promise<void> {
     const running = spawn(process.execPath, [process.argv[1] ?? '', ...workerArguments(state)], {
       // The channel carries nothing: it closes when this process ends in whichever way, and the server with it.
       stdio: ['inherit', 'inherit', 'inherit', 'ipc', ...fds],
-      env,
+      // Each model that computes occupies a thread of this pool; files and names need some as well.
+      env: { UV_THREADPOOL_SIZE: String(config.models.maxLoaded + 2), ...env },
     });
     child = running;
     running.once('error', (error) => {

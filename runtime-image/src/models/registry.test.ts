@@ -149,6 +149,16 @@ test('a load that fails is told to all who wait, and tried again', async () => {
   expect(failing).toHaveBeenCalledTimes(2);
 });
 
+test('a model whose engine broke is loaded anew', async () => {
+  const { use, log } = makeRegistry(['a']);
+  const first = await use('a');
+  first.release();
+  const { stats } = first.model.engine;
+  Object.defineProperty(first.model.engine, 'stats', { value: { ...stats, broken: new Error('gone') } });
+  (await use('a')).release();
+  expect(log).toEqual(['load a', 'close a', 'load a']);
+});
+
 test('a wait has an end; the load goes on', async () => {
   const { use, hold, loaded } = makeRegistry(['a'], { loadTimeoutMs: 20 });
   const gate = hold('a');

@@ -110,6 +110,8 @@ export class ModelRegistry {
     const ended = options.signal ? AbortSignal.any([options.signal, late]) : late;
     entry.waiting++;
     try {
+      // An engine that broke answers nobody; the one that the server was started with is the kubelet's business.
+      if (entry.loaded?.engine.stats.broken && !entry.spec.resident) void entry.unload();
       while (!entry.loaded || entry.leaving) await within(this.#ensure(entry), ended);
     } catch (error) {
       options.signal?.throwIfAborted();
