@@ -41,6 +41,7 @@ export async function loadEngine(config: Config, observer: LoadObserver): Promis
       maxQueue: config.maxQueue,
       promptCacheBytes: config.promptCacheBytes,
       mostGuesses: config.mostGuesses,
+      adapters: config.adapters,
     },
     observer,
   );
@@ -69,7 +70,6 @@ async function loadOnnxModel(config: Config, observer: LoadObserver): Promise<En
   const unused = [
     ...(config.kvCacheType === 'F16' ? [] : [`the KV cache type ${config.kvCacheType}`]),
     ...(config.flashAttention === 'Enabled' ? ['flash attention'] : []),
-    ...(config.adapters.length > 0 ? ['a LoRA adapter'] : []),
     ...(config.mostGuesses > 0 ? ['speculation'] : []),
     ...(config.adapters.length > 0 ? ['LoRA adapters'] : []),
   ];

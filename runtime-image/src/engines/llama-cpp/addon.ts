@@ -41,6 +41,8 @@ export interface AddonContext {
   loadSequenceStateFromFile(file: string, slot: number, most: number): Promise<Uint32Array>;
   /** The vector of the last text that was decoded in slot 0. */
   getEmbedding(tokens: number): Float64Array;
+  /** Adds adapters to what the model computes, in place of those before. */
+  setLoras(adapters: readonly AddonLora[], scales: readonly number[]): void;
   dispose(): Promise<void>;
 }
 
@@ -55,6 +57,11 @@ export interface AddonContextOptions {
   /** ggml's numbers of types. */
   readonly kvCacheKeyType?: number;
   readonly kvCacheValueType?: number;
+}
+
+/** A LoRA adapter; it lives as long as the model. */
+export interface AddonLora {
+  readonly filePath: string;
 }
 
 /** One chain of samplers with its random state. */
@@ -95,6 +102,8 @@ export interface AddonModel {
   getEmbeddingVectorSize(): number;
   /** Such as `llama 135M Q4_1`. */
   getModelDescription(): string;
+  /** @throws Error for an adapter of another model; the reason is in the log */
+  loadLora(adapter: AddonLora): Promise<void>;
   dispose(): Promise<void>;
 }
 
@@ -108,6 +117,7 @@ export interface AddonModelOptions {
 /** What the addon exports. */
 export interface Bindings {
   readonly AddonModel: new (file: string, options: AddonModelOptions) => AddonModel;
+  readonly AddonModelLora: new (model: AddonModel, file: string) => AddonLora;
   readonly AddonContext: new (model: AddonModel, options: AddonContextOptions) => AddonContext;
   readonly AddonSampler: new (model: AddonModel) => AddonSampler;
   readonly AddonGrammar: new (gbnf: string, options: { addonExports: object; rootRuleName: string }) => AddonGrammar;

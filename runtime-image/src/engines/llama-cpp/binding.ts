@@ -8,6 +8,7 @@ import { StartupError } from '../../failures.ts';
 import type { Token } from '../../scheduling/decoder.ts';
 import type { LoadObserver } from '../engine.ts';
 import { OneAtATime } from '../one-at-a-time.ts';
+import { type Adapter, loadAdapters } from './adapters.ts';
 import type {
   AddonContext,
   AddonContextOptions,
@@ -45,6 +46,8 @@ export interface NativeOptions {
   readonly kvCacheType: 'F16' | 'Q8_0' | 'Q4_0';
   /** Given the tokens that the model was trained for. @returns tokens of context for each slot */
   readonly contextLength: (trained: number) => number;
+  /** LoRA adapters that every answer is computed with. */
+  readonly adapters: readonly Adapter[];
   readonly observer: LoadObserver;
 }
 
@@ -187,6 +190,7 @@ async function makeModel(
   const trained = model.getTrainContextSize();
   const contextLength = padded(options.contextLength(trained), trained);
   const slidingWindow = slidingWindowOf(header, trained);
+  const adapters = await loadAdapters(bindings, model, options.adapters);
   const context = await makeContext(bindings, model, {
     contextSize: contextLength * options.parallelRequests,
     // One more where a window slides: its oldest token makes room only after the batch.
@@ -197,6 +201,7 @@ async function makeModel(
     kvCacheKeyType: GGML_TYPES[options.kvCacheType],
     kvCacheValueType: GGML_TYPES[options.kvCacheType],
   });
+  adapters.apply(context);
   const tokens = specialTokens(model);
   const embedders: AddonContext[] = [];
   const grammars = new Map<string, AddonGrammar>();
@@ -244,6 +249,7 @@ async function makeModel(
         flashAttention: 'auto',
         embeddings: true,
       });
+      adapters.apply(embedding);
       embedders.push(embedding);
       return { contextLength: contextSize, embed: (input) => embed(embedding, input, batchSize) };
     },

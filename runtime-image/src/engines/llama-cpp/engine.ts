@@ -5,6 +5,7 @@ import { StartupError } from '../../failures.ts';
 import { BatchedEngine } from '../batched-engine.ts';
 import { type Engine, GrammarError, type LoadObserver } from '../engine.ts';
 import { OneAtATime } from '../one-at-a-time.ts';
+import type { Adapter } from './adapters.ts';
 import { loadNative, UnknownArchitectureError } from './binding.ts';
 import { LlamaCppDecoder } from './decoder.ts';
 import { LlamaCppEmbedder } from './embedder.ts';
@@ -30,6 +31,8 @@ export interface LlamaCppOptions {
   readonly promptCacheBytes?: number;
   /** Tokens of an answer that may be guessed at a time, from what was said before. Default 0: none. */
   readonly mostGuesses?: number;
+  /** LoRA adapters that every answer is computed with. */
+  readonly adapters?: readonly Adapter[];
 }
 
 /**
@@ -46,6 +49,7 @@ export async function loadLlamaCpp(options: LlamaCppOptions, observer: LoadObser
     batchSize: options.batchSize,
     flashAttention: options.flashAttention,
     kvCacheType: options.kvCacheType,
+    adapters: options.adapters ?? [],
     contextLength: (trained) => contextLength(options.contextLength, trained),
     observer: {
       progress: (fraction) => observer.progress(fraction),

@@ -131,6 +131,8 @@ async function load(
   ];
   if (unused.length > 0)
     observer.log('warn', `${unused.join(' and ')} cannot be had with the library's public API: left out.`);
+  if ((options.adapters ?? []).length > 0)
+    throw new StartupError('EngineMismatch', "LoRA adapters need the library's insides as this server knows them.");
   const model = await llama.loadModel({
     modelPath: options.file,
     gpuLayers: 0,
