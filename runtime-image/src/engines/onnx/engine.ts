@@ -99,7 +99,7 @@ export async function loadOnnx(options: OnnxOptions, observer: LoadObserver): Pr
       capabilities: { generate: generates, embed: !generates, grammar: generates, logprobs: generates },
       model: {
         ...describe(files, configs, trained),
-        embeddingLength: spec.kind === 'embedding' ? spec.width : hiddenSize(files, configs),
+        embeddingLength: (spec.kind === 'embedding' && spec.width) || hiddenSize(files, configs),
         vocabularySize,
         ...(template === undefined ? {} : { chatTemplate: template }),
         bosToken: tokenizer.bosToken,

@@ -53,7 +53,7 @@ const EXPLANATIONS: readonly Explanation[] = [
       `the weights of ${name} are links that leave its folder, which ONNX Runtime refuses: put the files themselves there, or hard links.`,
   },
   {
-    pattern: /bad_alloc|out of memory|Failed to allocate memory|cannot allocate/i,
+    pattern: /bad_alloc|out of memory|Failed to allocate memory|cannot allocate|buffer allocation failed/i,
     reason: 'ModelLoadFailed',
     say: (name) =>
       `there is not enough memory for ${name}: raise resources.limits.memory, or lower engine.contextLength or engine.parallelRequests.`,
