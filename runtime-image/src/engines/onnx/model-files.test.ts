@@ -237,12 +237,12 @@ describe('what cannot be served is refused with a reason', () => {
     expect([
       await refusal(at, { SLM_CONTEXT_LENGTH: '128' }),
       await refusal(at, { SLM_KV_CACHE_TYPE: 'Q8_0' }),
-      await refusal(at, { SLM_FLASH_ATTENTION: 'Enabled' }),
+      await refusal(at, { SLM_FLASH_ATTENTION: 'Enabled', SLM_ADAPTERS: '[{"path":"/style.gguf"}]' }),
     ]).toMatchInlineSnapshot(`
       [
         "2 ContextTooLong: a context of 128 tokens is more than the 64 that the model was trained for: set engine.contextLength to 64 or less.",
         "2 InvalidConfiguration: the KV cache type Q8_0 cannot be chosen for an ONNX model, whose file decides: leave it out, or use a GGUF variant of the model.",
-        "2 InvalidConfiguration: flash attention cannot be chosen for an ONNX model, whose file decides: leave it out, or use a GGUF variant of the model.",
+        "2 InvalidConfiguration: flash attention and LoRA adapters cannot be chosen for an ONNX model, whose file decides: leave it out, or use a GGUF variant of the model.",
       ]
     `);
   });
