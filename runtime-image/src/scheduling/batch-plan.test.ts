@@ -17,6 +17,26 @@ describe('planBatch', () => {
     ]);
   });
 
+  test.each([
+    ['alone, whole tiles', [], 200, 192],
+    [
+      'beside a stream, whole tiles and the token that goes along with it',
+      [{ slot: 1, arrival: 1, promptLeft: 0 }],
+      140,
+      129,
+    ],
+    [
+      'behind the end of another prompt, what goes along with that and whole tiles',
+      [{ slot: 1, arrival: 1, promptLeft: 20 }],
+      120,
+      84,
+    ],
+    ['less than a tile where there is no room for one', [{ slot: 1, arrival: 1, promptLeft: 0 }], 64, 64],
+  ])('gives a prompt that goes on %s', (_, others, prefillChunk, count) => {
+    const plan = planBatch([{ slot: 0, arrival: 9, promptLeft: 1000 }, ...others], { batchSize: 512, prefillChunk });
+    expect(plan[0]).toEqual({ slot: 0, count, sampled: false });
+  });
+
   test('is empty when nothing runs', () => {
     expect(planBatch([], { batchSize: 8, prefillChunk: 4 })).toEqual([]);
   });

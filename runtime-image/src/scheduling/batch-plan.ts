@@ -2,6 +2,7 @@
  * What goes into the next batch. Pure policy: every running stream gets its token first, prompts share what is left in
  * order of arrival.
  */
+import { TILE } from './chunk-size.ts';
 
 /** What the plan sees of a running request. */
 export interface ActiveRequest {
@@ -51,9 +52,21 @@ export function planBatch(active: readonly ActiveRequest[], limits: BatchLimits)
   let left = Math.min(limits.batchSize - items.length, Math.max(1, limits.prefillChunk));
   for (const request of prompts) {
     if (left <= 0) break;
-    const count = Math.min(left, request.promptLeft);
-    items.push({ slot: request.slot, count, sampled: count === request.promptLeft });
-    left -= count;
+    const count = request.promptLeft <= left ? request.promptLeft : wholeTiles(left, items);
+    const ends = count === request.promptLeft;
+    items.push({ slot: request.slot, count, sampled: ends });
+    // Nobody overtakes, also where rounding left something.
+    left = ends ? left - count : 0;
   }
   return items.sort((a, b) => a.slot - b.slot);
+}
+
+/**
+ * How many of `left` tokens a prompt gets that does not end in this batch. llama.cpp computes as many tokens of every sequence as
+ * the shortest has in one run, and the others in further ones: what remains for those should be whole tiles.
+ */
+function wholeTiles(left: number, others: readonly { readonly count: number }[]): number {
+  const together = others.length === 0 ? 0 : Math.min(...others.map((item) => item.count)) % TILE;
+  const tiles = Math.floor((left - together) / TILE);
+  return tiles > 0 ? tiles * TILE + together : left;
 }

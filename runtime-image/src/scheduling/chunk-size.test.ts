@@ -6,8 +6,18 @@ test('the first chunk is small, for nothing is known yet', () => {
 });
 
 test('a chunk takes a tenth of a second while others stream, and half a second alone', () => {
-  const speed = { tokensPerMs: 0.8 };
-  expect([prefillChunk(speed, true, 512), prefillChunk(speed, false, 512)]).toEqual([64, 384]);
+  const speed = { tokensPerMs: 1.5 };
+  expect([prefillChunk(speed, true, 512), prefillChunk(speed, false, 1024)]).toEqual([129, 704]);
+});
+
+test('beside streams a chunk is one token longer than whole tiles: its first goes along with theirs', () => {
+  expect([prefillChunk({ tokensPerMs: 0.8 }, true, 512), prefillChunk({ tokensPerMs: 0.8 }, false, 512)]).toEqual([
+    65, 384,
+  ]);
+});
+
+test('a chunk is one tile up to twice the budget, and half of one beyond', () => {
+  expect([0.33, 0.31].map((tokensPerMs) => prefillChunk({ tokensPerMs }, true, 512))).toEqual([65, 32]);
 });
 
 test('chunks stay between 32 tokens and the batch', () => {
