@@ -232,6 +232,18 @@ describe('what cannot be served is refused with a reason', () => {
     `);
   });
 
+  test('a context beyond which positions are computed anew', async () => {
+    const scaling = { type: 'longrope', original_max_position_embeddings: 32 };
+    const at = await folder({ 'config.json': { ...CONFIG, rope_scaling: scaling }, 'model.onnx': tinyLanguageModel() });
+    const engine = await start(at);
+    expect(engine.info.contextLength).toBe(32);
+    await engine.close();
+    expect(await refusal(at, { SLM_CONTEXT_LENGTH: '48' })).toBe(
+      '2 ContextTooLong: this ONNX model computes positions anew beyond 32 tokens, which would spoil what was computed before: ' +
+        'set engine.contextLength to 32 or less, or use a GGUF variant of the model.',
+    );
+  });
+
   test('settings that an ONNX model has no use for', async () => {
     const at = await folder({ 'model.onnx': tinyLanguageModel() });
     expect([

@@ -127,6 +127,27 @@ describe('choice', () => {
     expect(found.size).toBeGreaterThan(150);
   });
 
+  test('the nucleus is that of all tokens sorted, wherever it is found', () => {
+    const dice = fc.infiniteStream(fc.double({ min: 0, max: 1, noNaN: true }));
+    const settings = [
+      fc.integer({ min: 1, max: 5000 }),
+      fc.double({ min: 0.01, max: 0.99, noNaN: true }),
+      dice,
+    ] as const;
+    fc.assert(
+      fc.property(...settings, (size, topP, random) => {
+        const row = Float32Array.from({ length: size }, () => Math.round((random.next().value ?? 0) * 500) / 500);
+        const sorted = [...row.keys()].sort((a, b) => (row[b] ?? 0) - (row[a] ?? 0) || a - b);
+        const total = row.reduce((sum, logit) => sum + Math.exp(logit), 0);
+        let sum = 0;
+        const last = sorted.findIndex((token) => (sum += Math.exp(row[token] ?? 0)) >= topP * total);
+        const allowed = new Set(sorted.slice(0, last + 2));
+        for (const token of tokens([...row], { temperature: 1, topP }, 5)) expect(allowed).toContain(token);
+      }),
+      { numRuns: 50 },
+    );
+  });
+
   test('what is ruled out never comes, and nothing is left of nothing', () => {
     const never = Number.NEGATIVE_INFINITY;
     expect(new Set(tokens([never, 0, Number.NaN, 0], { temperature: 1 }, 100))).toEqual(new Set([1, 3]));
