@@ -143,6 +143,19 @@ describe.skipIf(!(await isInstalled('go')))('a registry (needs Go on the PATH)',
     await app.close();
   });
 
+  test('two who pull the same share the download', async () => {
+    const model = `${host()}/me/tiny:v1`;
+    const { app, lines, store } = await start();
+    const before = ranges.length;
+    const both = await Promise.all([1, 2].map(() => lines('/api/pull', { model, insecure: true })));
+    expect([both.map((one) => one.at(-1)), ranges.length - before]).toEqual([
+      [{ status: 'success' }, { status: 'success' }],
+      1,
+    ]);
+    expect(await readFile(store.blobPath(DIGEST))).toEqual(FILE);
+    await app.close();
+  });
+
   test('bytes that are not those of the digest never get its name', async () => {
     const { app, dir, lines } = await start();
     spoil = true;

@@ -179,6 +179,24 @@ test('models come and go with their folder; what runs comes to its end', async (
   await expect.poll(() => log.at(-1)).toBe('close a');
 });
 
+test('looks at the folder never overlap, and who comes meanwhile shares the next', async () => {
+  let looks = 0;
+  let running = 0;
+  const { models } = makeRegistry(['a'], {
+    refresh: async () => {
+      looks++;
+      expect(++running).toBe(1);
+      await turns(3);
+      running--;
+      return [];
+    },
+  });
+  const first = models.refresh();
+  await turns(1);
+  await Promise.all([first, models.refresh(), models.refresh(), models.refresh()]);
+  expect([looks, models.entries]).toEqual([2, []]);
+});
+
 test('closing ends every engine', async () => {
   const { models, use, log } = makeRegistry(['a', 'b']);
   await use('a');

@@ -58,6 +58,9 @@ export class ModelRegistry {
   readonly #options: RegistryOptions;
   #turn: Promise<unknown> = Promise.resolve();
   #changed = Promise.withResolvers<void>();
+  /** The look at the models outside that goes on, and the one that begins after it. */
+  #looking: Promise<void> | undefined;
+  #next: Promise<void> | undefined;
   #closed = false;
 
   constructor(specs: readonly ModelSpec[], options: RegistryOptions) {
@@ -86,6 +89,20 @@ export class ModelRegistry {
 
   /** Takes over what came, changed or went outside; what is loaded and unchanged stays as it is. */
   async refresh(): Promise<void> {
+    if (!this.#options.refresh) return;
+    // One look at a time; whoever comes meanwhile shares the next.
+    const looking = this.#looking;
+    this.#next ??= (looking ?? Promise.resolve())
+      .catch(() => undefined)
+      .then(() => {
+        this.#looking = this.#next;
+        this.#next = undefined;
+        return this.#look();
+      });
+    await this.#next;
+  }
+
+  async #look(): Promise<void> {
     const specs = await this.#options.refresh?.();
     if (!specs || this.#closed) return;
     const before = this.#entries;

@@ -47,7 +47,39 @@ export async function* pull(store: ModelStore, name: StoreName, access: Registry
   yield { status: 'success' };
 }
 
+/** Files that somebody is downloading: a second pull waits for the first. */
+const busy = new Map<string, Promise<void>>();
+
 async function* download(
+  store: ModelStore,
+  client: RegistryClient,
+  layer: Layer,
+  signal: AbortSignal | undefined,
+): AsyncGenerator<Progress> {
+  const file = store.blobPath(layer.digest);
+  for (let other = busy.get(file); other; other = busy.get(file)) {
+    yield { status: `pulling ${short(layer.digest)}`, digest: layer.digest, total: layer.size };
+    await Promise.race([other, aborted(signal)]);
+  }
+  const done = Promise.withResolvers<void>();
+  busy.set(file, done.promise);
+  try {
+    yield* downloadAlone(store, client, layer, signal);
+  } finally {
+    busy.delete(file);
+    done.resolve();
+  }
+}
+
+/** Never resolves. @throws AbortError */
+function aborted(signal: AbortSignal | undefined): Promise<never> {
+  return new Promise((_, reject) => {
+    if (signal?.aborted) reject(signal.reason as Error);
+    signal?.addEventListener('abort', () => reject(signal.reason as Error), { once: true });
+  });
+}
+
+async function* downloadAlone(
   store: ModelStore,
   client: RegistryClient,
   { digest, size }: Layer,

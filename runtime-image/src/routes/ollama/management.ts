@@ -73,7 +73,7 @@ export function registerManagement(app: FastifyInstance, served: ServedModels, o
     { config: { summary: 'Brings a model from a registry', body: TransferRequest } },
     async (request, reply) => {
       const body = checkBody(TransferRequest, request.body);
-      const name = nameOf(body.model ?? body.name);
+      const name = named(body.model ?? body.name, request);
       const access = { hosts: registries, insecure: body.insecure === true, signal: hangUp(reply) };
       return answer(request, reply, andServe(name, pull(store, name, access)), body.stream);
     },
@@ -85,7 +85,7 @@ export function registerManagement(app: FastifyInstance, served: ServedModels, o
     async (request, reply) => {
       const body = checkBody(TransferRequest, request.body);
       const access = { hosts: registries, insecure: body.insecure === true, signal: hangUp(reply) };
-      return answer(request, reply, push(store, nameOf(body.model ?? body.name), access), body.stream);
+      return answer(request, reply, push(store, named(body.model ?? body.name, request), access), body.stream);
     },
   );
 
@@ -94,7 +94,7 @@ export function registerManagement(app: FastifyInstance, served: ServedModels, o
     { config: { summary: 'Makes a model of another', body: CreateRequest } },
     async (request, reply) => {
       const body = checkBody(CreateRequest, request.body);
-      const name = nameOf(body.model ?? body.name);
+      const name = named(body.model ?? body.name, request);
       if (body.quantize || body.quantization)
         throw new ApiError(400, 'this server does not quantize: send a file that is', { param: 'quantize' });
       if (body.path)
@@ -136,7 +136,7 @@ export function registerManagement(app: FastifyInstance, served: ServedModels, o
       const { source, destination } = checkBody(CopyRequest, request.body);
       const { spec } = await found(source);
       const from = parseName(source);
-      const to = nameOf(destination);
+      const to = named(destination, request);
       const manifest = from && (await store.readManifest(from));
       if (manifest) await store.writeManifest(to, manifest);
       else for await (const step of create(store, to, { spec }, NO_DEFAULTS, [])) request.log.debug(step, 'copy');
@@ -148,7 +148,7 @@ export function registerManagement(app: FastifyInstance, served: ServedModels, o
   app.delete('/api/delete', { config: { summary: 'Removes a model', body: DeleteRequest } }, async (request, reply) => {
     const body = checkBody(DeleteRequest, request.body);
     const text = body.model ?? body.name ?? '';
-    const name = nameOf(text);
+    const name = named(text, request);
     if (!(await store.remove(name))) {
       await found(text);
       throw new ApiError(400, `model '${text}' is a file that somebody put into the folder of models: remove it there`);
@@ -171,12 +171,21 @@ export function registerManagement(app: FastifyInstance, served: ServedModels, o
       { bodyLimit: Number.MAX_SAFE_INTEGER, config: { summary: 'Takes a file' } },
       async (request, reply) => {
         const digest = digestOf(request.params.digest);
-        await store.writeBlob(digest, request.body as NodeJS.ReadableStream, hangUp(reply));
+        await store.writeBlob(digest, request.body as NodeJS.ReadableStream, hangUp(reply)).catch((error: unknown) => {
+          throw asRefusal(error);
+        });
         return reply.code(201).send();
       },
     );
     done();
   });
+}
+
+/** The name of a model that is to be changed, noted for the audit log. @throws ApiError (400) */
+function named(text: string | undefined, request: FastifyRequest): StoreName {
+  const name = nameOf(text);
+  request.facts.model = showName(name);
+  return name;
 }
 
 /** @throws ApiError (400) */
@@ -213,6 +222,28 @@ function settingsOf(body: Record<string, unknown> & { readonly from?: string; re
   }
 }
 
+/** What the file system says, as a sentence. */
+const DISK: Readonly<Record<string, string>> = {
+  ENOSPC: 'the folder of models is full: remove models, or give it more room',
+  EDQUOT: 'the folder of models is full: remove models, or give it more room',
+  EROFS: 'the folder of models cannot be written: mount it so that it can, or unset SLM_MANAGEMENT',
+  EACCES: 'the folder of models cannot be written: give it to the user of the server',
+  EPERM: 'the folder of models cannot be written: give it to the user of the server',
+};
+
+function asRefusal(thrown: unknown): unknown {
+  const sentence = DISK[(thrown as NodeJS.ErrnoException | undefined)?.code ?? ''];
+  return sentence === undefined ? thrown : new ApiError(507, sentence, { code: 'storage' });
+}
+
+async function* inWords(steps: AsyncIterable<Progress>): AsyncGenerator<Progress> {
+  try {
+    yield* steps;
+  } catch (error) {
+    throw asRefusal(error);
+  }
+}
+
 /** Line by line, or the last alone. */
 async function answer(
   request: FastifyRequest,
@@ -220,13 +251,14 @@ async function answer(
   steps: AsyncIterable<Progress>,
   stream: boolean | undefined,
 ): Promise<unknown> {
+  const told = inWords(steps);
   if (stream !== false)
-    return sendStream(request, reply, steps, {
+    return sendStream(request, reply, told, {
       contentType: 'application/x-ndjson',
       part: (step) => `${JSON.stringify(step)}\n`,
       error: (thrown) => `${JSON.stringify(ollamaError(toApiError(thrown)))}\n`,
     });
   let last: Progress = { status: 'success' };
-  for await (const step of steps) last = step;
+  for await (const step of told) last = step;
   return last;
 }
