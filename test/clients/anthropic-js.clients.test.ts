@@ -95,6 +95,14 @@ test('tokens are counted as they are read', async () => {
   expect(usage.input_tokens + (usage.cache_read_input_tokens ?? 0)).toBe(input_tokens);
 });
 
+test('models', async () => {
+  const names = [];
+  for await (const model of client.models.list()) names.push([model.type, model.id, model.display_name]);
+  expect(names).toEqual([['model', MODEL, MODEL]]);
+  expect(await client.models.retrieve(MODEL)).toMatchObject({ type: 'model', id: MODEL });
+  await expect(client.models.retrieve('other')).rejects.toBeInstanceOf(NotFoundError);
+});
+
 test('errors are the client’s own classes', async () => {
   const failure = async (promise: Promise<unknown>) =>
     promise.then(

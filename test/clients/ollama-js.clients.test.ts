@@ -160,6 +160,23 @@ test('a conversation that is too long loses its oldest turns', async () => {
   expect(answer.prompt_eval_count).toBeLessThan(100);
 });
 
+test('null stands for nothing, as in Go', async () => {
+  const said = { ...messages[0], role: 'user', thinking: null, tool_calls: null, tool_name: null, images: null };
+  const body = {
+    model: MODEL,
+    messages: [said],
+    options: { ...exact, seed: null },
+    format: null,
+    tools: null,
+    think: null,
+  };
+  const response = await fetch(`${server.url}/api/chat`, {
+    method: 'POST',
+    body: JSON.stringify({ ...body, keep_alive: null, stream: false }),
+  });
+  expect(await response.json()).toMatchObject({ message: { content: 'The capital of France is Paris.' } });
+});
+
 test('embeddings: many texts, and the older endpoint for one', async () => {
   const { embeddings, prompt_eval_count } = await client.embed({
     model: MODEL,

@@ -84,9 +84,10 @@ export function isOpenAi(request: FastifyRequest): boolean {
   return request.url.startsWith('/v1/') || request.url === '/v1';
 }
 
-/** Anthropic's API has one family of paths among OpenAI's. */
-function isAnthropic(request: FastifyRequest): boolean {
-  return /^\/v1\/messages(?:[/?]|$)/.test(request.url);
+/** Anthropic's API has one family of paths among OpenAI's, and shares one; its clients always name their version. */
+export function isAnthropic(request: FastifyRequest): boolean {
+  if (/^\/v1\/messages(?:[/?]|$)/.test(request.url)) return true;
+  return isOpenAi(request) && request.headers['anthropic-version'] !== undefined;
 }
 
 function anthropicType(status: number): string {

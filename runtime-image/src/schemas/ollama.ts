@@ -6,6 +6,7 @@ import { type Static, Type } from 'typebox';
 import {
   flag as flagField,
   modelName,
+  nullable,
   number as numberField,
   oneOf,
   stops,
@@ -100,17 +101,19 @@ export const ChatRequest = Type.Object({
             [Type.Literal('system'), Type.Literal('user'), Type.Literal('assistant'), Type.Literal('tool')],
             { description: 'system, user, assistant or tool' },
           ),
-          content: Type.Optional(text),
-          thinking: Type.Optional(text),
-          tool_name: Type.Optional(text),
-          tool_call_id: Type.Optional(text),
+          content: Type.Optional(nullable(text)),
+          thinking: Type.Optional(nullable(text)),
+          tool_name: Type.Optional(nullable(text)),
+          tool_call_id: Type.Optional(nullable(text)),
           tool_calls: Type.Optional(
-            Type.Array(
-              Type.Object({
-                id: Type.Optional(text),
-                function: Type.Object({ name: text, arguments: Type.Optional(Type.Unknown()) }),
-              }),
-              { description: 'a list of calls: {"function": {"name": …, "arguments": {…}}}' },
+            nullable(
+              Type.Array(
+                Type.Object({
+                  id: Type.Optional(nullable(text)),
+                  function: Type.Object({ name: text, arguments: Type.Optional(Type.Unknown()) }),
+                }),
+                { description: 'a list of calls: {"function": {"name": …, "arguments": {…}}}' },
+              ),
             ),
           ),
         },

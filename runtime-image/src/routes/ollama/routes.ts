@@ -85,14 +85,14 @@ function messagesOf(messages: NonNullable<ChatRequest['messages']>): ChatMessage
     return {
       role: message.role,
       content: message.content ?? '',
-      ...(message.thinking === undefined ? {} : { reasoning_content: message.thinking }),
-      ...(message.tool_name === undefined ? {} : { name: message.tool_name }),
-      ...(message.tool_call_id === undefined ? {} : { tool_call_id: message.tool_call_id }),
+      ...(message.thinking == null ? {} : { reasoning_content: message.thinking }),
+      ...(message.tool_name == null ? {} : { name: message.tool_name }),
+      ...(message.tool_call_id == null ? {} : { tool_call_id: message.tool_call_id }),
       ...(calls.length === 0
         ? {}
         : {
             tool_calls: calls.map((call) => ({
-              ...(call.id === undefined ? {} : { id: call.id }),
+              ...(call.id == null ? {} : { id: call.id }),
               type: 'function' as const,
               function: { name: call.function.name, arguments: parsedArguments(call.function.arguments) },
             })),

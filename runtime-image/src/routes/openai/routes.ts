@@ -8,10 +8,12 @@ import type { Token } from '../../engines/engine.ts';
 import type { Lifecycle, LoadedModel } from '../../lifecycle.ts';
 import { type ModelDefaults, maxTokensOf } from '../../modelfile/defaults.ts';
 import type { ModelEntry } from '../../models/model-entry.ts';
+import { isAnthropic } from '../../plugins/errors.ts';
 import type { Metrics } from '../../plugins/metrics.ts';
 import { checkBody } from '../../schemas/check.ts';
 import { ChatCompletionRequest, CompletionRequest, type GenerationFields } from '../../schemas/openai.ts';
 import { type AnswerRequest, merged, sendStream, startAnswers, textPrompt, wholeAnswer } from '../answer.ts';
+import { anthropicModel, anthropicModels } from '../anthropic/models.ts';
 import { prepareChat } from '../chat.ts';
 import { infillPrompt } from '../infill.ts';
 import type { ServedModels } from '../served-model.ts';
@@ -115,16 +117,15 @@ export function registerOpenAi(app: FastifyInstance, options: ApiOptions): void 
     created: Math.floor(((entry.spec.modifiedAt ?? entry.loaded?.loadedAt)?.getTime() ?? now()) / 1000),
     owned_by: 'slm-operator',
   });
-  app.get('/v1/models', { config: { summary: 'The names of the models' } }, async () => {
+  app.get('/v1/models', { config: { summary: 'The names of the models' } }, async (request) => {
     await served.registry.refresh();
-    return {
-      object: 'list',
-      data: served.registry.entries.flatMap((entry) => entry.spec.names.map((name) => describe(name, entry))),
-    };
+    const data = served.registry.entries.flatMap((entry) => entry.spec.names.map((name) => describe(name, entry)));
+    return isAnthropic(request) ? anthropicModels(data) : { object: 'list', data };
   });
   app.get<{ Params: { '*': string } }>('/v1/models/*', { config: { summary: 'One of them' } }, async (request) => {
     const name = request.params['*'];
-    return describe(name, await served.require(name, request));
+    const model = describe(name, await served.require(name, request));
+    return isAnthropic(request) ? anthropicModel(model) : model;
   });
 }
 
