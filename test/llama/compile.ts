@@ -18,7 +18,7 @@ import { makeProgress } from '../cluster/progress.ts';
 export interface Compilation {
   /** First part of the folder's name. */
   readonly name: string;
-  /** Settings of llama.cpp's CMake files. */
+  /** Settings of llama.cpp's CMake files; {source} in them stands for the folder of the source. */
   readonly settings: Readonly<Record<string, string>>;
   /** Files of runtime-image/native that are applied to the source first. */
   readonly patches: readonly string[];
@@ -127,7 +127,9 @@ async function build(compilation: Compilation, target: string, report: Report): 
     for (const name of compilation.patches)
       await runCommand(['git', 'apply', path.join(patchFolder, name)], { cwd: source });
     report('configuring');
-    const settings = Object.entries({ ...COMMON, ...compilation.settings }).map(([key, value]) => `-D${key}=${value}`);
+    const settings = Object.entries({ ...COMMON, ...compilation.settings }).map(
+      ([key, value]) => `-D${key}=${value.replaceAll('{source}', source)}`,
+    );
     await runCommand(['cmake', '-S', source, '-B', output, '-G', 'Ninja', ...settings]);
     await ninja(compilation, output, report);
     await mkdir(kept);

@@ -41,6 +41,11 @@ function compilation(): Compilation {
       GGML_NATIVE: 'OFF',
       // They are loaded beside the binding's libggml-base.so, whose name has no version.
       CMAKE_PLATFORM_NO_VERSIONED_SONAME: 'ON',
+      // Equal sources give equal files, wherever they are compiled, and no folder of this machine is in them.
+      CMAKE_C_FLAGS: '-ffile-prefix-map={source}=llama.cpp',
+      CMAKE_CXX_FLAGS: '-ffile-prefix-map={source}=llama.cpp',
+      CMAKE_MODULE_LINKER_FLAGS: '-Wl,-s',
+      CMAKE_SKIP_RPATH: 'ON',
       LLAMA_BUILD_COMMON: 'OFF',
       LLAMA_BUILD_TOOLS: 'OFF',
       LLAMA_BUILD_SERVER: 'OFF',
