@@ -203,7 +203,8 @@ export class ModelRegistry {
     await entry.closing;
     if (entry.waiting === 0) return;
     if (!this.#entries.includes(entry)) throw gone(entry);
-    entry.bytes = (await this.#options.estimate?.(entry.spec)) ?? 0;
+    // What cannot be read is the loader's to explain.
+    entry.bytes = (await this.#options.estimate?.(entry.spec).catch(() => 0)) ?? 0;
     await this.#makeRoom(entry);
     if (entry.waiting === 0) return;
     if (this.#closed) throw new ApiError(503, 'the server is shutting down');
