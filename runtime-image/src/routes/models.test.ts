@@ -167,6 +167,31 @@ test('a model that cannot be loaded is a 500 that says why, in the words of each
   await app.close();
 });
 
+test('a client that hangs up while its model loads waits no longer; the model is there for the next', async () => {
+  const gate = Promise.withResolvers<void>();
+  const { app, models } = start({
+    load: async (spec) => {
+      await gate.promise;
+      return makeLoadedModel(spec, createFakeEngine(), { tokensPerSecond: 1, loadedAt: new Date(0) });
+    },
+  });
+  const address = await app.listen({ port: 0, host: '127.0.0.1' });
+  const leaving = new AbortController();
+  const body = JSON.stringify({ model: 'plain', messages, stream: false });
+  const answer = fetch(`${address}/api/chat`, { method: 'POST', body, signal: leaving.signal });
+  await expect.poll(() => models.find('plain')?.waiting).toBe(1);
+  leaving.abort();
+  await expect(answer).rejects.toThrow('aborted');
+  await expect.poll(() => models.find('plain')?.waiting).toBe(0);
+  gate.resolve();
+  await expect.poll(() => models.loaded.map((entry) => [entry.name, entry.uses])).toEqual([['plain', 0]]);
+  expect((await fetch(`${address}/api/chat`, { method: 'POST', body })).status).toBe(200);
+  await expect.poll(() => models.find('plain')?.uses).toBe(0);
+  const metrics = (await app.inject('/metrics')).body;
+  expect(metrics).toMatch(/slm_requests_total\{route="\/api\/chat",code="499".*\} 1/);
+  await app.close();
+});
+
 test('the time that a model took to load is part of the answer', async () => {
   const { app } = start();
   const { body } = await call(app, 'POST', '/api/chat', { model: 'plain', stream: false, messages });
