@@ -26,6 +26,7 @@ import { registerOpenAiEmbeddings } from './routes/openai/embeddings.ts';
 import { registerOpenAi } from './routes/openai/routes.ts';
 import { registerOpenApi } from './routes/openapi.ts';
 import { registerOperations } from './routes/operations.ts';
+import { registerRerank } from './routes/rerank.ts';
 import { registerResponses } from './routes/responses/routes.ts';
 import { ServedModels } from './routes/served-model.ts';
 
@@ -93,6 +94,7 @@ export function makeApp(options: AppOptions): FastifyInstance {
   registerOperations(app, { lifecycle, metrics });
   registerOpenAi(app, api);
   registerOpenAiEmbeddings(app, api);
+  registerRerank(app, api);
   registerResponses(app, api);
   registerAnthropic(app, api);
   registerOllama(app, api);

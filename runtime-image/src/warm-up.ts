@@ -12,7 +12,8 @@ const TOKENS = 5;
  */
 export async function warmUp(engine: Engine): Promise<number> {
   if (!engine.info.capabilities.generate) {
-    await engine.embed(['Hello']);
+    if (engine.info.capabilities.rank === true) await engine.rank('Hello', ['Hello']);
+    else await engine.embed(['Hello']);
     return 0;
   }
   const prompt = [...engine.beginning, ...engine.tokenize('Hello', false)];

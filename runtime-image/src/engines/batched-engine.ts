@@ -16,6 +16,7 @@ import {
   type GenerationPart,
   GrammarError,
   PromptTooLongError,
+  type Ranking,
   type TokenLogprob,
   UnsupportedError,
 } from './engine.ts';
@@ -42,12 +43,19 @@ export interface Embedder {
   embed(inputs: readonly (string | readonly Token[])[], options: EmbedOptions): Promise<Embeddings>;
 }
 
+/** Says how well documents answer a query. */
+export interface Ranker {
+  rank(query: string, documents: readonly string[], signal: AbortSignal | undefined): Promise<Ranking>;
+}
+
 export interface BatchedEngineParts {
   readonly info: EngineInfo;
   /** What our scheduler drives, or a scheduler of the engine's own. */
   readonly decoder: Decoder | JobScheduler;
   readonly vocabulary: Vocabulary;
   readonly embedder: Embedder;
+  /** Of a model that ranks. */
+  readonly ranker?: Ranker;
   /** @throws GrammarError for GBNF that the decoder would not take */
   readonly checkGrammar: (gbnf: string) => void;
   /** Requests that may wait for a slot. */
@@ -106,10 +114,26 @@ export class BatchedEngine implements Engine {
     return this.#parts.embedder.embed(inputs, options);
   }
 
+  async rank(query: string, documents: readonly string[], signal?: AbortSignal): Promise<Ranking> {
+    if (this.#closed) throw new Error('the engine is closed');
+    const { ranker } = this.#parts;
+    if (!ranker || this.info.capabilities.rank !== true)
+      throw new UnsupportedError(
+        'rank',
+        'this model does not rank documents: use one that was made for reranking, such as bge-reranker',
+      );
+    return ranker.rank(query, documents, signal);
+  }
+
   generate(request: GenerateRequest): Generation {
     const { contextLength, capabilities } = this.info;
     if (!capabilities.generate)
-      throw new UnsupportedError('generate', 'this model turns texts into embeddings and writes none: ask it to embed');
+      throw new UnsupportedError(
+        'generate',
+        capabilities.rank === true
+          ? 'this model ranks documents and writes none: ask /v1/rerank'
+          : 'this model turns texts into embeddings and writes none: ask it to embed',
+      );
     const grammar = this.#grammarOf(request);
     const room = Math.min(contextLength, request.contextLength ?? Number.POSITIVE_INFINITY);
     if (request.prompt.length >= room) throw new PromptTooLongError(request.prompt.length, room, contextLength);

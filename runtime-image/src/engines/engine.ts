@@ -33,6 +33,8 @@ export interface Capabilities {
   /** False for models that only embed. */
   readonly generate: boolean;
   readonly embed: boolean;
+  /** Whether it says how well texts answer a question. Default false. */
+  readonly rank?: boolean;
   readonly grammar: boolean;
   readonly logprobs: boolean;
   /** Whether an answer can go on when its context is full. Default false. */
@@ -162,6 +164,13 @@ export interface Embeddings {
   readonly promptTokens: number;
 }
 
+export interface Ranking {
+  /** How well each document answers the query, 0 to 1, in the order of the documents. */
+  readonly scores: readonly number[];
+  /** Of all pairs of query and document. */
+  readonly promptTokens: number;
+}
+
 /** A loaded model. */
 export interface Engine {
   readonly info: EngineInfo;
@@ -183,6 +192,11 @@ export interface Engine {
    * @throws PromptTooLongError, QueueFullError, UnsupportedError, AbortError
    */
   embed(inputs: readonly (string | readonly Token[])[], options?: EmbedOptions): Promise<Embeddings>;
+  /**
+   * How well documents answer a query. Of a document that is too long, its best part counts.
+   * @throws PromptTooLongError for the query; QueueFullError, UnsupportedError, AbortError
+   */
+  rank(query: string, documents: readonly string[], signal?: AbortSignal): Promise<Ranking>;
   /** Texts such as `<|im_end|>` that steer the model; found out on first use. */
   readonly controlTokens: readonly string[];
   /** Aborts what runs and frees the memory. */

@@ -235,6 +235,7 @@ export function createFakeEngine(options: FakeEngineOptions = {}): Engine {
         grammar: true,
         logprobs: true,
         shift: true,
+        rank: true,
         ...options.capabilities,
       },
       model: {
@@ -265,6 +266,7 @@ export function createFakeEngine(options: FakeEngineOptions = {}): Engine {
     embedder: {
       embed: (inputs, { normalize, truncate }) => embed(inputs, contextLength, normalize !== false, truncate === true),
     },
+    ranker: { rank: (query, documents) => rank(query, documents) },
     maxQueue: options.maxQueue ?? 64,
     dispose: () => Promise.resolve(),
   });
@@ -304,6 +306,17 @@ async function embed(
     return normalize ? vector.map((value) => value / length) : vector;
   });
   return Promise.resolve({ embeddings, promptTokens });
+}
+
+/** The share of the query's words that a document has. */
+async function rank(query: string, documents: readonly string[]): Promise<{ scores: number[]; promptTokens: number }> {
+  const words = query.split(' ');
+  return Promise.resolve({
+    scores: documents.map(
+      (document) => words.filter((word) => document.split(' ').includes(word)).length / words.length,
+    ),
+    promptTokens: documents.reduce((sum, document) => sum + query.length + document.length, 0),
+  });
 }
 
 /** Says back what stands between the last two role tokens; goes through the alphabet where there are none. */

@@ -19,7 +19,7 @@ export function registerApiSwitch(app: FastifyInstance, apis: Apis): void {
   app.addHook('onRequest', async (request) => {
     if (isOperations(request)) return;
     const path = request.url.split('?', 1)[0] ?? '';
-    if (!apis.openai && /^\/v1(?:\/|$)/.test(path))
+    if (!apis.openai && /^\/(?:v[12]|rerank)(?:\/|$)/.test(path))
       throw new ApiError(404, 'this server does not serve OpenAI’s API: use Ollama’s, or set spec.api.openai to true', {
         code: 'api_disabled',
       });

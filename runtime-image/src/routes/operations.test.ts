@@ -232,12 +232,15 @@ test('the description lists every route and what it takes; health and metrics ha
     'post /api/embeddings +',
     'post /api/generate +',
     'post /api/show +',
+    'post /rerank +',
     'post /v1/chat/completions +',
     'post /v1/completions +',
     'post /v1/embeddings +',
     'post /v1/messages +',
     'post /v1/messages/count_tokens +',
+    'post /v1/rerank +',
     'post /v1/responses +',
+    'post /v2/rerank +',
   ]);
   expect((await call(app, 'GET', '/api/health')).body).toEqual({ status: 'ok' });
   expect((await call(app, 'GET', '/api/metrics')).body).toContain('slm_requests_total');

@@ -53,6 +53,19 @@ const Model = Type.Object({
   owned_by: Type.String(),
 });
 
+const Ranking = Type.Object({
+  object: Type.Literal('list'),
+  model: Type.String(),
+  usage,
+  results: Type.Array(
+    Type.Object({
+      index: count,
+      relevance_score: Type.Number({ minimum: 0, maximum: 1 }),
+      document: Type.Optional(Type.Object({ text: Type.String() })),
+    }),
+  ),
+});
+
 /** An answer, and the type of the stream that it comes in when asked for. */
 export interface Answer {
   readonly schema: TSchema;
@@ -166,6 +179,9 @@ export const ANSWERS: Readonly<Record<string, Answer>> = {
       usage,
     }),
   },
+  'POST /v1/rerank': { schema: Ranking },
+  'POST /v2/rerank': { schema: Ranking },
+  'POST /rerank': { schema: Ranking },
   'GET /v1/models': { schema: Type.Object({ object: Type.Literal('list'), data: Type.Array(Model) }) },
   'GET /v1/models/{name}': { schema: Model },
   'POST /v1/responses': {

@@ -54,6 +54,8 @@ export interface AddonContextOptions {
   readonly flashAttention: 'auto' | boolean;
   readonly threads: number;
   readonly embeddings?: boolean;
+  /** Scores instead of vectors. */
+  readonly ranking?: boolean;
   /** ggml's numbers of types. */
   readonly kvCacheKeyType?: number;
   readonly kvCacheValueType?: number;

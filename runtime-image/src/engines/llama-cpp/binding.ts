@@ -64,6 +64,8 @@ export interface NativeModel {
   readonly backend: string;
   /** False for a model that sees a text as a whole and cannot continue one. */
   readonly generates: boolean;
+  /** Whether it scores pairs of texts instead of giving vectors. */
+  readonly ranks: boolean;
   /** Tokens that begin a text. */
   readonly beginning: readonly Token[];
   createSampler(): AddonSampler;
@@ -81,6 +83,14 @@ export interface NativeModel {
   readonly embeddingFrame: { readonly begin: readonly Token[]; readonly end: readonly Token[] };
   /** Makes a context for embeddings that computes on so many threads; it lives as long as the model. */
   createEmbedder(threads: number): Promise<NativeEmbedder>;
+  /** Tokens around and between the two texts of a pair that is scored. */
+  readonly rankingFrame: {
+    readonly begin: readonly Token[];
+    readonly middle: readonly Token[];
+    readonly end: readonly Token[];
+  };
+  /** Whether scores are probabilities already, and not their logits. */
+  readonly rankNormalized: boolean;
   dispose(): Promise<void>;
 }
 
@@ -215,7 +225,10 @@ async function makeModel(
     shifts: canShift(bindings, header, slidingWindow),
     metadata,
     backend: `llama.cpp (node-llama-cpp ${BINDING_VERSION}${openmp ? ', openmp' : ''})`,
-    generates: attentionOf(header).causal,
+    generates: attentionOf(header).causal && !ranks(header),
+    ranks: ranks(header),
+    rankingFrame: rankingFrame(kind, tokens),
+    rankNormalized: /^qwen3(vl)?$/.test(architectureOf(header)),
     beginning: tokens.addBos && tokens.bos !== undefined ? [tokens.bos] : [],
     createSampler: () => new bindings.AddonSampler(model),
     createGrammarState: (gbnf) => {
@@ -248,6 +261,7 @@ async function makeModel(
         threads,
         flashAttention: 'auto',
         embeddings: true,
+        ranking: ranks(header),
       });
       adapters.apply(embedding);
       embedders.push(embedding);
@@ -324,6 +338,19 @@ function embeddingFrame(kind: number, tokens: SpecialTokens): { begin: Token[]; 
   return { begin: some(tokens.bos, tokens.addBos), end: some(tokens.eos, tokens.addEos) };
 }
 
+/** A question and a text, as the model learnt to read them together. */
+function rankingFrame(kind: number, tokens: SpecialTokens): { begin: Token[]; middle: Token[]; end: Token[] } {
+  const some = (token: Token | undefined) => (token === undefined ? [] : [token]);
+  const eos = tokens.eos ?? tokens.sep;
+  if (kind === WORD_PIECE) return { begin: some(tokens.bos), middle: some(tokens.sep), end: some(tokens.sep) };
+  return { begin: some(tokens.bos), middle: [...some(eos), ...some(tokens.sep ?? eos)], end: some(eos) };
+}
+
+/** llama_pooling_type: 4 is for ranking. */
+function ranks(header: GgufHeader): boolean {
+  return own(header, 'pooling_type') === 4;
+}
+
 /**
  * Models that look at a text as a whole, or take the mean of it, need it in one batch; of the others only the last token
  * counts, and a larger batch would cost memory for nothing.
@@ -357,7 +384,7 @@ function attentionOf(header: GgufHeader): { causal: boolean; pooling: 'whole' | 
   const pooling = own(header, 'pooling_type');
   return {
     causal: own(header, 'attention.causal') !== false && !ENCODERS.test(architectureOf(header)),
-    pooling: pooling === 1 || pooling === 2 ? 'whole' : 'last',
+    pooling: pooling === 1 || pooling === 2 || pooling === 4 ? 'whole' : 'last',
   };
 }
 

@@ -10,6 +10,7 @@ import { loadNative, UnknownArchitectureError } from './binding.ts';
 import { LlamaCppDecoder } from './decoder.ts';
 import { LlamaCppEmbedder } from './embedder.ts';
 import { checkGguf, explainLoadFailure, unsupportedArchitecture } from './model-file.ts';
+import { LlamaCppRanker } from './ranker.ts';
 
 /** Tokens of context for each request when nobody says: enough for chats, and little memory. */
 const DEFAULT_CONTEXT = 4096;
@@ -79,7 +80,8 @@ export async function loadLlamaCpp(options: LlamaCppOptions, observer: LoadObser
       batchSize: options.batchSize,
       capabilities: {
         generate: native.generates,
-        embed: true,
+        embed: !native.ranks,
+        rank: native.ranks,
         grammar: native.generates,
         logprobs: native.generates,
         shift: native.generates && native.shifts,
@@ -89,6 +91,7 @@ export async function loadLlamaCpp(options: LlamaCppOptions, observer: LoadObser
     decoder,
     vocabulary: native,
     embedder: new LlamaCppEmbedder(native, processor, options.maxQueue, options.threads),
+    ...(native.ranks ? { ranker: new LlamaCppRanker(native, processor, options.maxQueue, options.threads) } : {}),
     checkGrammar: (gbnf) => {
       try {
         native.createGrammarState(gbnf);

@@ -41,8 +41,8 @@ const string = (text: string) => Buffer.concat([u64(Buffer.byteLength(text)), Bu
 const entry = (key: string, type: number, value: Buffer) => Buffer.concat([string(key), u32(type), value]);
 const list = (type: number, values: readonly Buffer[]) => Buffer.concat([u32(type), u64(values.length), ...values]);
 
-/** @returns the file */
-export function makeTinyBert(): Buffer {
+/** @param ranks whether it scores pairs of texts instead of embedding one. @returns the file */
+export function makeTinyBert({ ranks = false } = {}): Buffer {
   const metadata = [
     entry('general.architecture', STRING, string('bert')),
     entry('general.file_type', UINT32, u32(0)),
@@ -53,7 +53,7 @@ export function makeTinyBert(): Buffer {
     entry('bert.attention.head_count', UINT32, u32(2)),
     entry('bert.attention.layer_norm_epsilon', FLOAT32, f32(1e-12)),
     entry('bert.attention.causal', BOOL, Buffer.of(0)),
-    entry('bert.pooling_type', UINT32, u32(1)),
+    entry('bert.pooling_type', UINT32, u32(ranks ? 4 : 1)),
     entry('tokenizer.ggml.model', STRING, string('bert')),
     entry('tokenizer.ggml.tokens', ARRAY, list(STRING, WORDS.map(string))),
     entry(
@@ -91,6 +91,7 @@ export function makeTinyBert(): Buffer {
     ...layer('blk.0.ffn_up', EMBEDDING, FEED_FORWARD),
     ...layer('blk.0.ffn_down', FEED_FORWARD, EMBEDDING),
     ...norm('blk.0.layer_output_norm'),
+    ...(ranks ? [...layer('cls', EMBEDDING, EMBEDDING), ...layer('cls.output', EMBEDDING, 1)] : []),
   ];
   const infos: Buffer[] = [];
   const data: Buffer[] = [];
