@@ -69,16 +69,22 @@ export interface RunningServer extends AsyncDisposable {
 }
 
 const MODEL = 'model';
+/** Where our image is laid out, in a folder for each benchmark that runs. */
+const IMAGE_FOLDER = path.join(cacheDir, 'bench');
+const IMAGE_PREFIX = 'server-';
 /** Where our server keeps prompts, see state-files.ts there. */
 const MEMORY_FILES = '/dev/shm';
 const LOG_BYTES = 16_384;
 const STOP_MS = 10_000;
 
-/** Lays our image out as plain files and says how to start it: the same files and start command as in a container. */
-export async function ourSide(): Promise<Side> {
+/**
+ * Lays our image out as plain files and says how to start it: the same files and start command as in a container. The files go when
+ * the side is disposed of.
+ */
+export async function ourSide(): Promise<Side & AsyncDisposable> {
   const { layers, config } = await makeRecipe('server');
-  const root = path.join(cacheDir, 'bench', 'server');
-  await rm(root, { recursive: true, force: true });
+  await removeLeftOvers();
+  const root = path.join(IMAGE_FOLDER, `${IMAGE_PREFIX}${process.pid}`);
   await layOut(
     layers.flatMap((layer) => layer.entries),
     root,
@@ -94,6 +100,7 @@ export async function ourSide(): Promise<Side> {
     name: 'ours',
     readyPath: '/readyz',
     keepAlive: true,
+    [Symbol.asyncDispose]: () => rm(root, { recursive: true, force: true }),
     command: (setup, port) => ({
       file,
       args,
@@ -112,6 +119,13 @@ export async function ourSide(): Promise<Side> {
       },
     }),
   };
+}
+
+/** Takes away what benchmarks left that were killed. */
+async function removeLeftOvers(): Promise<void> {
+  for (const name of await readdir(IMAGE_FOLDER).catch((): string[] => []))
+    if (name.startsWith(IMAGE_PREFIX) && !existsSync(`/proc/${name.slice(IMAGE_PREFIX.length)}`))
+      await rm(path.join(IMAGE_FOLDER, name), { recursive: true, force: true });
 }
 
 /** llama-server with its defaults but for what both sides share. */

@@ -155,7 +155,7 @@ type RowName = keyof typeof rows;
 export const serving: Bench = async ({ runs, threads: asked, model, only, progress, describe }) => {
   const threadCounts = asked ?? [Math.min(2, cpus().length)];
   const file = model ?? (await smollm2()).path;
-  const sides = await prepare(progress);
+  await using sides = await prepare(progress);
   const shared = { model: file, slots: SLOTS, contextPerSlot: CONTEXT_PER_SLOT };
   const promptCacheBytes = await usualPromptCache({ ...shared, threads: 1 });
   const others = await watchOthers();
@@ -195,14 +195,14 @@ export const serving: Bench = async ({ runs, threads: asked, model, only, progre
 
 type Which = 'ours' | 'peer';
 
-async function prepare(progress: Progress): Promise<Record<Which, Side>> {
+async function prepare(progress: Progress): Promise<Record<Which, Side> & AsyncDisposable> {
   const step = progress.step('llama-server');
   const peer = peerSide(await llamaServer({ progress: (detail, left) => step.update(detail, left) }));
   step.done();
   const image = progress.step('our image');
   const ours = await ourSide();
   image.done();
-  return { ours, peer };
+  return { ours, peer, [Symbol.asyncDispose]: () => ours[Symbol.asyncDispose]() };
 }
 
 interface Measurement {
