@@ -3,6 +3,7 @@
  */
 import type { Config } from '../config.ts';
 import type { LoadObserver } from '../engines/engine.ts';
+import { RevivingEngine } from '../engines/reviving-engine.ts';
 import { loadEngine } from '../engines/select.ts';
 import { warmUp } from '../warm-up.ts';
 import { type Loaded, makeLoadedModel } from './loaded-model.ts';
@@ -11,7 +12,8 @@ import type { ModelSpec } from './model-spec.ts';
 /** @throws StartupError, with a sentence for whoever runs the server */
 export async function loadModel(spec: ModelSpec, config: Config, observer: LoadObserver): Promise<Loaded> {
   const started = performance.now();
-  const engine = await loadEngine(configFor(spec, config), observer);
+  const load = () => loadEngine(configFor(spec, config), observer);
+  const engine = new RevivingEngine(await load(), load, (message) => observer.log('error', message));
   try {
     const tokensPerSecond = await warmUp(engine);
     return makeLoadedModel(spec, engine, {

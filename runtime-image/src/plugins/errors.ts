@@ -5,6 +5,7 @@
 import type { FastifyInstance, FastifyRequest } from 'fastify';
 import { ApiError } from '../api-error.ts';
 import { GrammarError, PromptTooLongError, UnsupportedError } from '../engines/engine.ts';
+import { EngineBrokenError } from '../scheduling/job.ts';
 import { QueueFullError } from '../scheduling/queue.ts';
 import type { Metrics } from './metrics.ts';
 
@@ -33,6 +34,8 @@ export function toApiError(thrown: unknown): ApiError {
   if (thrown instanceof ApiError) return thrown;
   if (thrown instanceof QueueFullError)
     return new ApiError(429, thrown.message, { code: 'rate_limit_exceeded', retryAfter: thrown.retryAfterSeconds });
+  if (thrown instanceof EngineBrokenError)
+    return new ApiError(503, thrown.message, { code: 'engine_restarting', retryAfter: thrown.retryAfterSeconds });
   if (thrown instanceof PromptTooLongError)
     return new ApiError(400, thrown.message, { code: 'context_length_exceeded' });
   if (thrown instanceof GrammarError) {

@@ -40,6 +40,9 @@ test('metrics count requests, tokens, times and slots, by names that no client m
     slm_prompt_tokens_total{model="chat"} 9
     slm_cached_prompt_tokens_total{model="chat"} 0
     slm_tokens_per_second_count{model="chat"} 1
+    slm_speculation_tokens_total{model="chat",result="accepted"} 0
+    slm_speculation_tokens_total{model="chat",result="rejected"} 0
+    slm_engine_reloads_total{model="chat"} 0
     slm_requests_running 0
     slm_queue_depth{model="chat"} 0
     slm_slots{model="chat",state="busy"} 0
@@ -85,6 +88,7 @@ test.each([
   ['/v1/responses', 'chat'],
   ['/api/embed', 'embeddings'],
   ['/v1/embeddings', 'embeddings'],
+  ['/v2/rerank', 'rerank'],
 ])('%s is %s', (route, operation) => {
   expect(operationOf(route)).toBe(operation);
 });

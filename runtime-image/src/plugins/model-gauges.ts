@@ -1,7 +1,7 @@
 /**
  * What Prometheus reads of the models and of the process at the moment of asking. Owns these names; changes nothing.
  */
-import { Gauge, type Registry } from 'prom-client';
+import { Counter, Gauge, type Registry } from 'prom-client';
 import type { Lifecycle } from '../lifecycle.ts';
 
 export function registerModelGauges(registry: Registry, lifecycle: Lifecycle): void {
@@ -20,6 +20,42 @@ export function registerModelGauges(registry: Registry, lifecycle: Lifecycle): v
     });
   };
 
+  // Counted where it happens; a model that is loaded anew begins at nothing, as after a restart.
+  const counter = (name: string, help: string, labels: readonly string[], collect: (counter: Counter) => void) => {
+    const made: Counter = new Counter({
+      name,
+      help,
+      labelNames: labels,
+      registers: [registry],
+      collect: () => {
+        made.reset();
+        collect(made);
+      },
+    });
+  };
+
+  counter(
+    'slm_speculation_tokens_total',
+    'Tokens that were guessed ahead, by what the model made of them: accepted or rejected.',
+    ['model', 'result'],
+    (made) => {
+      for (const { name: model, loaded } of models.entries) {
+        const guesses = loaded?.engine.stats.guesses;
+        if (!guesses) continue;
+        made.inc({ model, result: 'accepted' }, guesses.right);
+        made.inc({ model, result: 'rejected' }, guesses.made - guesses.right);
+      }
+    },
+  );
+  counter(
+    'slm_engine_reloads_total',
+    'Times that an engine which could compute nothing any more was loaded again in its process.',
+    ['model'],
+    (made) => {
+      for (const { name: model, loaded } of models.entries)
+        if (loaded) made.inc({ model }, loaded.engine.stats.reloads ?? 0);
+    },
+  );
   gauge('slm_requests_running', 'API requests that have begun and not ended.', [], (made) =>
     made.set(lifecycle.running),
   );

@@ -51,12 +51,22 @@ export interface JobRequest {
   readonly sink: JobSink;
 }
 
+/** What requests are told whose engine can compute nothing any more; it is started anew. */
+export class EngineBrokenError extends Error {
+  readonly retryAfterSeconds = 5;
+
+  constructor(cause: Error) {
+    super(`the engine failed and is started anew (${cause.message}): try again in a few seconds`, { cause });
+    this.name = 'EngineBrokenError';
+  }
+}
+
 /** Whatever turns requests into tokens. */
 export interface JobScheduler {
   readonly stats: SchedulerStats;
   /**
    * Takes a request; its sink hears of the rest.
-   * @throws QueueFullError when too many wait; Error when it is closed or broken.
+   * @throws QueueFullError when too many wait; EngineBrokenError; Error when it is closed.
    */
   submit(request: JobRequest): void;
   /** Aborts everything and waits until nothing is computed any more. */
@@ -76,4 +86,6 @@ export interface SchedulerStats {
   readonly stepAgeMs: number;
   /** Why nothing can be decoded any more. */
   readonly broken?: Error;
+  /** Times that a broken engine was loaded again. */
+  readonly reloads?: number;
 }

@@ -300,9 +300,32 @@ describe('aborts and failures', () => {
   test('a decoder that breaks its promises breaks the scheduler, which says so', async () => {
     const { scheduler, decoder } = makeScheduler();
     decoder.sample = () => Promise.reject(new Error('the device is gone'));
-    expect((await submit(scheduler, range(5))).error?.message).toBe('the device is gone');
+    expect((await submit(scheduler, range(5))).error).toMatchObject({
+      name: 'EngineBrokenError',
+      cause: { message: 'the device is gone' },
+    });
     expect(scheduler.stats.broken?.message).toBe('the device is gone');
     expect(() => scheduler.submit(noJob)).toThrow('the device is gone');
+  });
+
+  test('a batch that fails now and then fails its requests alone; several in a row are the end', async () => {
+    let batches = 0;
+    let failing = (batch: number) => batch % 3 === 0;
+    const { scheduler } = makeScheduler({
+      beforeDecode: () => {
+        if (failing(++batches)) throw new Error('no compute');
+      },
+    });
+    for (let turn = 0; turn < 11; turn++) {
+      const { error } = await submit(scheduler, range(5, turn), { maxTokens: 1 });
+      expect(error?.name).not.toBe('EngineBrokenError');
+    }
+    expect(scheduler.stats.broken).toBeUndefined();
+    failing = () => true;
+    const errors: (string | undefined)[] = [];
+    for (let turn = 0; turn < 3; turn++) errors.push((await submit(scheduler, range(5, turn))).error?.name);
+    expect(errors).toEqual(['Error', 'Error', 'EngineBrokenError']);
+    expect(scheduler.stats.broken?.message).toBe('no compute');
   });
 });
 

@@ -5,7 +5,13 @@
 import { planBatch } from './batch-plan.ts';
 import { learnSpeed, type PrefillSpeed, prefillChunk } from './chunk-size.ts';
 import { type BatchItem, type Decoder, NO_TOKEN, type Pick, type SavedState, type Token } from './decoder.ts';
-import type { FinishReason, JobRequest, JobScheduler, SchedulerStats } from './job.ts';
+import {
+  EngineBrokenError,
+  type FinishReason,
+  type JobRequest,
+  type JobScheduler,
+  type SchedulerStats,
+} from './job.ts';
 import { PromptCache } from './prompt-cache.ts';
 import { AdmissionQueue } from './queue.ts';
 import { emptySlot, guessAhead, type Job, newJob, resultOf, type Slot } from './running.ts';
@@ -26,6 +32,9 @@ export interface SchedulerOptions {
   readonly onBatch?: (items: readonly BatchItem[]) => void;
 }
 
+/** Failed batches in a row after which nothing is expected of the decoder any more. */
+const MOST_FAILURES = 3;
+
 export class Scheduler implements JobScheduler {
   readonly #decoder: Decoder;
   readonly #options: SchedulerOptions;
@@ -39,6 +48,8 @@ export class Scheduler implements JobScheduler {
   #arrivals = 0;
   #uses = 0;
   #stepStarted = 0;
+  /** Batches that failed since the last that did not. */
+  #failures = 0;
   #outbox: (() => void)[] = [];
   #wake: (() => void) | undefined;
   #closed = false;
@@ -73,10 +84,10 @@ export class Scheduler implements JobScheduler {
 
   /**
    * Takes a request; its sink hears of the rest.
-   * @throws QueueFullError when too many wait; Error when the scheduler is closed or broken.
+   * @throws QueueFullError when too many wait; EngineBrokenError; Error when the scheduler is closed.
    */
   submit(request: JobRequest): void {
-    if (this.#broken) throw this.#broken;
+    if (this.#broken) throw new EngineBrokenError(this.#broken);
     if (this.#closed) throw new Error('the engine is closed');
     const room = Math.min(request.contextLength ?? Number.POSITIVE_INFINITY, this.#decoder.contextLength);
     if (request.prompt.length === 0 || request.prompt.length >= room)
@@ -113,13 +124,14 @@ export class Scheduler implements JobScheduler {
         }
       }
     } catch (error) {
-      // Only a defect or a dead native context gets here; the probes report it, and the kubelet restarts the container.
-      this.#broken = asError(error);
+      // Only a defect or a dead native context gets here: whoever holds the engine loads it again.
+      const broken = asError(error);
+      this.#broken = broken;
       this.#stepStarted = 0;
       this.#sendOutbox();
       const jobs = [...this.#slots.map((slot) => slot.job), ...this.#queue.remove(() => true)];
       for (const slot of this.#slots) slot.job = undefined;
-      for (const job of jobs) job?.sink.failed(this.#broken);
+      for (const job of jobs) job?.sink.failed(new EngineBrokenError(broken));
     }
   }
 
@@ -243,10 +255,13 @@ export class Scheduler implements JobScheduler {
       this.#sendOutbox();
       await decoding;
     } catch (error) {
+      // One batch may have been at fault; several in a row are the context's.
+      if (++this.#failures >= MOST_FAILURES) throw error;
       this.#failBatch(items, asError(error));
       this.#stepStarted = 0;
       return true;
     }
+    this.#failures = 0;
     const computed = items.reduce((sum, item) => sum + item.tokens.length, 0);
     this.#speed = learnSpeed(this.#speed, computed, this.#now() - started);
     for (const { slot, tokens, guesses = 0 } of items)
