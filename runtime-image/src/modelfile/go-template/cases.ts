@@ -271,6 +271,15 @@ const EXPRESSIONS = [
   '{{template "x" .Name | html}}{{define "x"}}{{.}}{{end}}',
   '{{else if 1}}{{end}}',
   '{{with 1}}{{else if 1}}{{end}}',
+  // Found by templates made at random.
+  '{{ printf "%5v|%-5v" .List .Map }}',
+  '{{ printf "%s %d" .Map .Nil }}',
+  '{{ html .One nil .List }} {{ urlquery .Nil "a" }}',
+  '{{ (.Map.none).Name }} {{ $x := .Nil }}{{ $x.y }}',
+  '{{ range $i, $v := 3 }}{{ end }}',
+  '{{ range $i, $v := .None }}{{ else }}{{ $i }}{{ end }}',
+  '{{ if .No }}{{ nil }}{{ end }}ok',
+  '{{ printf "%s" "a" nil 1 }}',
 ];
 
 const SYSTEM = { role: 'system', content: 'You are kind.' };

@@ -116,8 +116,12 @@ class Evaluation {
   #range(node: Extract<Node, { readonly type: 'range' | 'if' | 'with' }>, dot: Value): void {
     const { names, assigns } = node.pipeline;
     const value = bare(this.#pipeline({ ...node.pipeline, names: [] }, dot));
+    if (typeof value === 'bigint' && names.length > 1)
+      throw new TemplateError('a range over a number has one variable');
     const entries = entriesOf(value);
+    // As Go does: whoever looks behind the loop sees what it went over.
     if (entries.length === 0) {
+      for (const name of names) this.#set(name, value, assigns);
       if (node.otherwise) this.#list(node.otherwise, dot);
       return;
     }
@@ -176,6 +180,7 @@ class Evaluation {
       if (LAZY.includes(first.name)) return this.#lazy(called, first.name, rest, dot, final);
       return called([...rest.map((one) => this.#operand(one, dot)), ...final], this.#now);
     }
+    if (first.type === 'literal' && first.value === null) throw new TemplateError('nil is no value to begin with');
     const value = this.#operand(first, dot);
     if (rest.length > 0 || final.length > 0) throw new TemplateError('a value that is no function got arguments');
     return value;
@@ -219,7 +224,9 @@ class Evaluation {
 }
 
 function fieldsOf(start: Value, path: readonly string[]): Value {
-  let value = start;
+  // Nothing has nothing in it; a field that is nothing is another matter.
+  if (start === null || start === undefined) return undefined;
+  let value: Value = start;
   for (const name of path) {
     const inner = bare(value);
     if (inner instanceof Struct) {

@@ -1,7 +1,7 @@
 /**
  * Go's printf, for the verbs that make sense in a prompt. Pure.
  */
-import { shown, typeOf, type Value } from './values.ts';
+import { bare, isMap, Shown, shown, sortedKeys, typeOf, type Value } from './values.ts';
 
 const VERB = /%(?:%|([-+# 0]*)(\d*)(?:\.(\d*))?([a-zA-Z]))/g;
 
@@ -12,11 +12,38 @@ export function printf(format: string, values: readonly Value[]): string {
     if (used >= values.length) return `%!${verb}(MISSING)`;
     const value = values[used++];
     const digits = precision === undefined ? undefined : Number(precision || 0);
-    const written = one(verb, value, digits, flags) ?? `%!${verb}(${typeOf(value)}=${shown(value)})`;
-    return padded(written, flags, Number(width || 0), typeof value !== 'string');
+    return formatted(value, { verb, flags, width: Number(width || 0), digits });
   });
-  const extra = values.slice(used).map((value) => `${typeOf(value)}=${shown(value)}`);
+  const extra = values
+    .slice(used)
+    .map((value) => (value === null || value === undefined ? '<nil>' : `${typeOf(value)}=${shown(value)}`));
   return extra.length === 0 ? text : `${text}%!(EXTRA ${extra.join(', ')})`;
+}
+
+interface Directive {
+  readonly verb: string;
+  readonly flags: string;
+  readonly width: number;
+  readonly digits: number | undefined;
+}
+
+/** Lists and maps are written with the directive applied to each of their values. */
+function formatted(given: Value, directive: Directive, inside = false): string {
+  const value = bare(given);
+  const { verb, flags, width, digits } = directive;
+  if (given instanceof Shown || verb === 'T')
+    return padded(one(verb, given, digits, flags) ?? shown(given), flags, width, true);
+  if (Array.isArray(value)) return `[${value.map((item) => formatted(item, directive, true)).join(' ')}]`;
+  if (isMap(value)) {
+    const pairs = sortedKeys(value).map(
+      (key) => `${formatted(key, directive, true)}:${formatted(value[key], directive, true)}`,
+    );
+    return `map[${pairs.join(' ')}]`;
+  }
+  if (value === null || value === undefined)
+    return verb === 'v' || inside ? padded('<nil>', flags, width, true) : `%!${verb}(<nil>)`;
+  const written = one(verb, value, digits, flags) ?? `%!${verb}(${typeOf(value)}=${shown(value)})`;
+  return padded(written, flags, width, typeof value !== 'string');
 }
 
 /** @returns undefined where the verb is not for such a value */

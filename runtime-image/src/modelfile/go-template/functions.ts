@@ -119,7 +119,8 @@ function print(args: readonly Value[]): string {
     .join('');
 }
 
-const text = (args: readonly Value[]) => (args.length === 1 && typeof args[0] === 'string' ? args[0] : print(args));
+/** What html and urlquery escape: what an action would write. */
+const text = (args: readonly Value[]) => print(args.map((value) => value ?? '<no value>'));
 
 const HTML: Readonly<Record<string, string>> = {
   '<': '&lt;',

@@ -187,8 +187,6 @@ class Parser {
       const [first] = command;
       if (commands.length > 0 && first && ['literal', 'dot'].includes(first.type))
         this.#fail('a value cannot take the result of another: a function must follow |');
-      if (command.length === 1 && first?.type === 'literal' && first.value === null)
-        this.#fail('nil is no value to begin with');
       commands.push(command);
       // Go lets a pipeline end with its pipe.
     } while (this.#mark('|') && !this.#atEnd());
