@@ -7,7 +7,7 @@ import { isOperations } from '../routes/operations.ts';
 
 /** What is served. */
 export interface Apis {
-  /** OpenAI's and Anthropic's. */
+  /** OpenAI's and Anthropic's, and the others that clients look for beside them. */
   readonly openai: boolean;
   readonly ollama: boolean;
 }

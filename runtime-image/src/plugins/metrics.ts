@@ -19,13 +19,19 @@ export interface AnswerLabels {
   readonly operation: Operation;
 }
 
-/** OpenTelemetry's `gen_ai.operation.name`. */
-export type Operation = 'chat' | 'text_completion' | 'embeddings';
+/** OpenTelemetry's `gen_ai.operation.name`; it has no word of its own for `rerank`. */
+export type Operation = 'chat' | 'text_completion' | 'embeddings' | 'rerank';
 
 /** What a route does, in OpenTelemetry's words. */
 export function operationOf(route: string | undefined): Operation {
   if (route === '/api/generate' || route === '/v1/completions') return 'text_completion';
+  if (/rerank/.test(route ?? '')) return 'rerank';
   return /embed/.test(route ?? '') ? 'embeddings' : 'chat';
+}
+
+/** Whether an operation reads texts and generates none. */
+export function isScoring(operation: Operation): boolean {
+  return operation === 'embeddings' || operation === 'rerank';
 }
 
 /** What else is worth a number, known to those who own it. */
@@ -155,10 +161,10 @@ export class Metrics {
     this.#speed.observe({ model }, 1 / perToken);
   }
 
-  /** Vectors were made. @param seconds since the request */
-  embedded(model: string, promptTokens: number, seconds: number): void {
-    this.#answered.observe(genAi({ model, operation: 'embeddings' }), seconds);
-    this.#prompt.inc({ model }, promptTokens);
+  /** Texts were read and nothing was generated: vectors or scores. @param seconds since the request */
+  scored(labels: AnswerLabels, promptTokens: number, seconds: number): void {
+    this.#answered.observe(genAi(labels), seconds);
+    this.#prompt.inc({ model: labels.model }, promptTokens);
   }
 
   requestEnded(route: string, code: number, seconds: number): void {
@@ -208,8 +214,9 @@ export function registerMetrics(app: FastifyInstance, metrics: Metrics): void {
       const route = request.routeOptions.url ?? 'unknown';
       const seconds = (performance.now() - facts.started) / 1000;
       metrics.requestEnded(route, code, seconds);
-      if (facts.canonicalModel !== undefined && code === 200 && operationOf(route) === 'embeddings')
-        metrics.embedded(facts.canonicalModel, facts.promptTokens, seconds);
+      const operation = operationOf(route);
+      if (facts.canonicalModel !== undefined && code === 200 && isScoring(operation))
+        metrics.scored({ model: facts.canonicalModel, operation }, facts.promptTokens, seconds);
       request.log.debug({ route, code, seconds }, 'request');
     };
     reply.raw.once('finish', end);

@@ -5,7 +5,7 @@
 import type { Context, SpanContext, SpanKind, SpanStatusCode, Tracer } from '@opentelemetry/api';
 import type { FastifyInstance } from 'fastify';
 import { isOperations } from '../routes/operations.ts';
-import { CLIENT_GONE, operationOf } from './metrics.ts';
+import { CLIENT_GONE, isScoring, operationOf } from './metrics.ts';
 
 /** What is needed of `@opentelemetry/api`, which is loaded only where there is a tracer. */
 export interface TraceApi {
@@ -45,7 +45,7 @@ export function registerSpans(app: FastifyInstance, { tracer, under, server, err
           'gen_ai.provider.name': 'slm',
           'gen_ai.request.model': facts.canonicalModel,
           'gen_ai.usage.input_tokens': facts.promptTokens,
-          ...(operation === 'embeddings' ? {} : { 'gen_ai.usage.output_tokens': facts.completionTokens }),
+          ...(isScoring(operation) ? {} : { 'gen_ai.usage.output_tokens': facts.completionTokens }),
         });
         if (facts.firstPartMs !== undefined)
           span.setAttribute('gen_ai.response.time_to_first_chunk', facts.firstPartMs / 1000);
