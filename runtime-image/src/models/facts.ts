@@ -5,6 +5,7 @@
 import { readFile, stat } from 'node:fs/promises';
 import path from 'node:path';
 import type { EngineInfo } from '../engines/engine.ts';
+import { readGgufHeader } from '../engines/llama-cpp/gguf-header.ts';
 import { findGguf } from '../engines/llama-cpp/model-file.ts';
 import { sizeOnDisk } from './memory.ts';
 
@@ -30,8 +31,11 @@ export interface ModelFacts {
   readonly header: Readonly<Record<string, unknown>>;
 }
 
-const VOCABULARY = ['tokens', 'scores', 'token_type', 'merges', 'added_tokens', 'precompiled_charsmap'].map(
-  (name) => `tokenizer.ggml.${name}`,
+/** Short ones are read, and still nobody wants to see them. */
+const VOCABULARY: ReadonlySet<string> = new Set(
+  ['tokens', 'scores', 'token_type', 'merges', 'added_tokens', 'precompiled_charsmap'].map(
+    (name) => `tokenizer.ggml.${name}`,
+  ),
 );
 
 /** llama.cpp's numbers for what most tensors of a file are. */
@@ -116,24 +120,25 @@ export function factsOf(info: EngineInfo, modifiedAt: Date): ModelFacts {
 }
 
 async function ggufFacts(file: string, modifiedAt: Date): Promise<ModelFacts> {
-  const { readGgufFileInfo } = await import('node-llama-cpp');
-  const info = await readGgufFileInfo(file, { sourceType: 'filesystem', ignoreKeys: VOCABULARY, logWarnings: false });
-  const header = flatten(info.metadata);
+  const parts = partsOf(file);
+  const [first, ...others] = await Promise.all(parts.map(readGgufHeader));
+  const known = [...(first?.values ?? [])].filter(([key]) => !VOCABULARY.has(key));
+  const header: Record<string, unknown> = Object.fromEntries(known);
   const architecture = text(header['general.architecture']);
   const own = (name: string) => header[`${architecture}.${name}`];
-  const parameters = (info.fullTensorInfo ?? info.tensorInfo ?? []).reduce(
-    (sum, tensor) => sum + tensor.dimensions.reduce<number>((product, one) => product * Number(one), 1),
+  const parameters = [...(first?.tensors ?? []), ...others.flatMap((part) => part.tensors)].reduce(
+    (sum, tensor) => sum + tensor.elements,
     0,
   );
   const embeddingLength = number(own('embedding_length'));
-  const size = info.splicedParts > 1 ? await sizeOfParts(file) : (await stat(file)).size;
+  const sizes = await Promise.all(parts.map(sizeOnDisk));
   const chatTemplate = header['tokenizer.chat_template'];
   return {
     format: 'gguf',
     architecture,
     parameters,
     quantization: FILE_TYPES.get(String(header['general.file_type'])) ?? 'unknown',
-    size,
+    size: sizes.reduce((sum, size) => sum + size, 0),
     modifiedAt,
     ...(typeof chatTemplate === 'string' ? { chatTemplate } : {}),
     trainedContextLength: number(own('context_length')),
@@ -156,16 +161,14 @@ function kvValues(own: (name: string) => unknown, embeddingLength: number): numb
   return kvHeads * (keys + values);
 }
 
-async function sizeOfParts(first: string): Promise<number> {
-  const match = /^(.*)-0*1-of-(\d+)\.gguf$/i.exec(first);
-  if (!match) return (await stat(first)).size;
-  const [, stem = '', count = '1'] = match;
-  const parts = Array.from(
+/** The files of a split model; any other is its only part. */
+function partsOf(file: string): string[] {
+  const [, stem = '', count = '1'] = /^(.*)-0*1-of-(\d+)\.gguf$/i.exec(file) ?? [];
+  if (stem === '') return [file];
+  return Array.from(
     { length: Number(count) },
     (_, index) => `${stem}-${String(index + 1).padStart(5, '0')}-of-${count}.gguf`,
   );
-  const sizes = await Promise.all(parts.map(sizeOnDisk));
-  return sizes.reduce((sum, size) => sum + size, 0);
 }
 
 async function onnxFacts(main: string, modifiedAt: Date): Promise<ModelFacts> {
@@ -205,19 +208,6 @@ async function onnxFacts(main: string, modifiedAt: Date): Promise<ModelFacts> {
       [`${architecture}.block_count`]: layers,
     },
   };
-}
-
-/** Nested values under names with dots, as GGUF has them. */
-function flatten(value: Record<string, unknown>, prefix = ''): Record<string, unknown> {
-  return Object.fromEntries(
-    Object.entries(value).flatMap(([key, inner]) => {
-      const name = prefix === '' ? key : `${prefix}.${key}`;
-      if (typeof inner === 'bigint') return [[name, Number(inner)]];
-      if (typeof inner === 'object' && inner !== null && !Array.isArray(inner))
-        return Object.entries(flatten(inner as Record<string, unknown>, name));
-      return [[name, inner]];
-    }),
-  );
 }
 
 function number(value: unknown): number {

@@ -48,7 +48,7 @@ test('values of each type, and lists', async () => {
       Buffer.concat([text('e'), u32(9), u32(8), u64(2), text('x'), text('yz')]),
     ),
   );
-  expect(Object.fromEntries(header.values)).toEqual({ a: -1, b: true, c: 2 ** 40, d: [7, 8] });
+  expect(Object.fromEntries(header.values)).toEqual({ a: -1, b: true, c: 2 ** 40, d: [7, 8], e: ['x', 'yz'] });
   expect(Object.fromEntries(header.lengths)).toEqual({ d: 2, e: 2 });
 });
 
@@ -63,6 +63,9 @@ test('a file that ends in its header, or is damaged, is refused', async () => {
   await expect(readGgufHeader(cut)).rejects.toThrow(RangeError);
   const strange = await file('strange.gguf', u64(0), u64(1), text('t'), u32(99), u64(1));
   await expect(readGgufHeader(strange)).rejects.toThrow('unknown type 99');
+  const other = path.join(folder, 'other.gguf');
+  await writeFile(other, 'this is a text and nothing else');
+  await expect(readGgufHeader(other)).rejects.toThrow('no GGUF file');
   const endless = await file('endless.gguf', u64(0), u64(2 ** 52), text('t'), u32(4), u32(1));
   await expect(readGgufHeader(endless)).rejects.toThrow(RangeError);
 });

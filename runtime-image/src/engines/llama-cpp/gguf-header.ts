@@ -1,10 +1,10 @@
 /**
- * Reads the header of a GGUF file (versions 2 and 3) from disk, without its vocabulary: a few milliseconds, while llama.cpp loads
- * the rest. The file was checked to begin like one. Never decides whether a model can be served.
+ * Reads the header of a GGUF file (versions 2 and 3) from disk, without its vocabulary: a few milliseconds. Never decides whether a
+ * model can be served.
  */
 import { open } from 'node:fs/promises';
 
-export type GgufValue = number | string | boolean | readonly number[];
+export type GgufValue = number | string | boolean | readonly number[] | readonly string[];
 
 export interface GgufTensor {
   readonly name: string;
@@ -16,7 +16,7 @@ export interface GgufTensor {
 }
 
 export interface GgufHeader {
-  /** By key; of lists only those of up to 1024 numbers. */
+  /** By key; of lists only those of up to 1024 numbers or texts. */
   readonly values: ReadonlyMap<string, GgufValue>;
   /** Lengths of all lists, by key. */
   readonly lengths: ReadonlyMap<string, number>;
@@ -27,8 +27,10 @@ export interface GgufHeader {
 const FIRST_BYTES = 4 * 2 ** 20;
 /** No header is longer: a file that wants more is damaged. */
 const MOST_BYTES = 256 * 2 ** 20;
-const KEPT_NUMBERS = 1024;
+const KEPT = 1024;
 
+/** `GGUF`. */
+const MAGIC = 0x4655_4747;
 const STRING = 8;
 const ARRAY = 9;
 /** Bytes of the other types of values, by ggml's number: u8, i8, u16, i16, u32, i32, f32, bool, …, u64, i64, f64. */
@@ -55,7 +57,9 @@ export async function readGgufHeader(file: string): Promise<GgufHeader> {
 }
 
 function parse(reader: Reader): GgufHeader {
-  reader.skip(8);
+  if (reader.u32() !== MAGIC) throw new Error('it is no GGUF file');
+  const version = reader.u32();
+  if (version !== 2 && version !== 3) throw new Error(`it has GGUF version ${version}; versions 2 and 3 can be read`);
   const tensorCount = reader.u64();
   const valueCount = reader.u64();
   const values = new Map<string, GgufValue>();
@@ -82,13 +86,22 @@ function readList(reader: Reader, key: string, values: Map<string, GgufValue>, l
   const type = reader.u32();
   const length = reader.u64();
   lengths.set(key, length);
-  if (type === STRING) for (let index = 0; index < length; index++) reader.skip(reader.u64());
-  else if (length <= KEPT_NUMBERS)
+  if (length <= KEPT && type === STRING)
     values.set(
       key,
-      Array.from({ length }, () => Number(reader.scalar(type))),
+      list(length, () => reader.text()),
     );
+  else if (length <= KEPT)
+    values.set(
+      key,
+      list(length, () => Number(reader.scalar(type))),
+    );
+  else if (type === STRING) for (let index = 0; index < length; index++) reader.skip(reader.u64());
   else reader.skip(length * sizeOf(type));
+}
+
+function list<T>(length: number, next: () => T): T[] {
+  return Array.from({ length }, next);
 }
 
 function sizeOf(type: number): number {
