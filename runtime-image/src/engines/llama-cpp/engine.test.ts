@@ -102,6 +102,7 @@ test('the file says what it is', () => {
         "generate": true,
         "grammar": true,
         "logprobs": true,
+        "rank": false,
         "shift": true,
       },
       "contextLength": 512,
