@@ -123,7 +123,8 @@ it.each([
   world.server.setFault('/files/broken.gguf', { status: 500 });
   await world.applyModel('bad', https(file, '0'.repeat(64)));
   await world.until('bad', `Ready=False ${reason}`, `${state}=True ${reason}`, `Resolved=False ${reason}`);
-  expect(world.events).toContainEqual(expect.objectContaining({ type: 'Warning', reason }));
+  // Events are told after the status is written.
+  await expect.poll(() => world.events).toContainEqual(expect.objectContaining({ type: 'Warning', reason }));
 });
 
 it('a refused connection is tried again, and succeeds once the server is there', async () => {
