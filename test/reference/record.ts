@@ -3,6 +3,7 @@ import { writeFile } from 'node:fs/promises';
 import path from 'node:path';
 import { CASES } from '../../runtime-image/src/modelfile/go-template/cases.ts';
 import { repoRoot } from '../cache.ts';
+import { runCommand } from '../cluster/command.ts';
 import { renderByReference } from './ollama-template.ts';
 
 /** Where the unit tests look. */
@@ -11,9 +12,8 @@ export const RECORDED = path.join(repoRoot, 'runtime-image/src/modelfile/go-temp
 if (import.meta.main) {
   const results = await renderByReference(CASES);
   // What went wrong is for people; that something did is the contract.
-  const lines = results.map((one) =>
-    JSON.stringify(one.output === undefined ? { error: true } : { output: one.output }),
-  );
-  await writeFile(RECORDED, `[\n${lines.map((line) => `  ${line}`).join(',\n')}\n]\n`);
+  const kept = results.map(({ output }) => (output === undefined ? { error: true } : { output }));
+  await writeFile(RECORDED, JSON.stringify(kept));
+  await runCommand([path.join(repoRoot, 'node_modules/.bin/biome'), 'format', '--write', RECORDED], { cwd: repoRoot });
   process.stdout.write(`${results.length} results in ${path.relative(repoRoot, RECORDED)}\n`);
 }
