@@ -126,6 +126,22 @@ describe('an SLMDeployment', () => {
     ['with both', { modelRef, model: { uri: 'hf://org/repo' } }, /exactly one of spec.modelRef .* and spec.model/],
     ['with neither', { replicas: 1 }, /exactly one of spec.modelRef .* and spec.model/],
     [
+      'with memory for prompts, and guesses',
+      { modelRef, engine: { promptCache: { maxSize: '256Mi' }, speculation: { type: 'NGram', maxDraft: 8 } } },
+      'accepted',
+    ],
+    ['with no memory for prompts', { modelRef, engine: { promptCache: { maxSize: 0 } } }, 'accepted'],
+    [
+      'with memory in words',
+      { modelRef, engine: { promptCache: { maxSize: '1 GB' } } },
+      /spec.engine.promptCache.maxSize: .*should match/,
+    ],
+    [
+      'with guesses of a kind that is not known',
+      { modelRef, engine: { speculation: { type: 'Draft' } } },
+      /spec.engine.speculation.type: .*"None", "NGram"/,
+    ],
+    [
       'of an https model in place without a digest',
       { model: { uri: 'https://h/m.gguf' } },
       /needs model.digest: sha256:HEX/,
