@@ -77,8 +77,13 @@ export async function supervise(env: NodeJS.ProcessEnv): Promise<void> {
     const running = spawn(process.execPath, [process.argv[1] ?? '', ...workerArguments(state)], {
       // The channel carries nothing: it closes when this process ends in whichever way, and the server with it.
       stdio: ['inherit', 'inherit', 'inherit', 'ipc', ...fds],
-      // Each model that computes occupies a thread of this pool; files and names need some as well.
-      env: { UV_THREADPOOL_SIZE: String(config.models.maxLoaded + 2), ...env },
+      env: {
+        // Each model that computes occupies a thread of this pool; files and names need some as well.
+        UV_THREADPOOL_SIZE: String(config.models.maxLoaded + 2),
+        // By default glibc gives each of those threads a heap of its own, which grows for hours: 50 MiB and more for nothing.
+        MALLOC_ARENA_MAX: '2',
+        ...env,
+      },
     });
     child = running;
     running.once('error', (error) => {
