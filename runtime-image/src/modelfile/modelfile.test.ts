@@ -73,9 +73,15 @@ test('line ends of every kind, a byte order mark, and no last line end', () => {
   ]);
 });
 
+test('what people write for other hardware and other servers', () => {
+  const text = 'FROM qwen2.5:3b\nPARAMETER context_length 4096\nPARAMETER num_gpu 1\nPARAMETER num_thread 8\n';
+  expect(readModelfile(text).defaults.parameters).toEqual({ num_ctx: 4096, num_gpu: 1, num_thread: 8 });
+});
+
 describe('what is wrong is named with its line', () => {
   const cases: [string, string][] = [
     ['FROM a\nBASE b', 'line 2 of the Modelfile: "BASE" is no instruction: FROM, PARAMETER, TEMPLATE,'],
+    ['FILE ./a.txt', 'line 1 of the Modelfile: FILE is no instruction: write what the model should know into SYSTEM'],
     ['\nFROM', 'line 2 of the Modelfile: FROM needs a value'],
     ['FROM a\nFROM b', 'line 2 of the Modelfile: there is a second FROM: one model is enough'],
     ['SYSTEM """a\nb', 'line 1 of the Modelfile: the quotes of SYSTEM are never closed'],

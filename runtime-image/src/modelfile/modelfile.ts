@@ -20,6 +20,9 @@ export interface Modelfile {
 
 const ROLES = ['system', 'user', 'assistant'] as const;
 
+/** Names of llama.cpp's and Foundry Local's that Modelfiles use for Ollama's. */
+const OTHER_NAMES: Readonly<Record<string, string>> = { context_length: 'num_ctx', ctx_size: 'num_ctx' };
+
 /** @throws ModelfileError */
 export function readModelfile(text: string): Modelfile {
   let from: string | undefined;
@@ -37,7 +40,7 @@ export function readModelfile(text: string): Modelfile {
         from = value;
         break;
       case 'PARAMETER': {
-        const parameter = key.toLowerCase();
+        const parameter = OTHER_NAMES[key.toLowerCase()] ?? key.toLowerCase();
         if (parameter === 'stop') stops.push(value);
         const read = parameter === 'stop' ? stops : parameterValue(parameter, value);
         atLine(line, () => checkParameters({ [parameter]: read }));

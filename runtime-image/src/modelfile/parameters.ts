@@ -26,6 +26,9 @@ export const FIXED_PARAMETERS: readonly FixedParameter[] = [
   ['use_mlock', [false], 'it is not supported'],
 ];
 
+/** Layers for a GPU are a wish: `num_gpu` of a model is said in the log where there is none, of a request refused. */
+const WISHES: readonly string[] = ['num_gpu'];
+
 /**
  * Checks parameters that are to hold for every request.
  * @throws ApiError (400) naming the parameter and what to do
@@ -37,7 +40,7 @@ export function checkParameters(given: Readonly<Record<string, unknown>>): Optio
   const options = checkBody(Options, given);
   for (const [name, harmless, why] of FIXED_PARAMETERS) {
     const value = options[name];
-    if (value !== undefined && !harmless.includes(value))
+    if (value !== undefined && !harmless.includes(value) && !WISHES.includes(name))
       throw new ApiError(400, `${name} cannot be ${String(value)}: ${why}; leave it out`, { param: name });
   }
   if (options.num_predict === 0)

@@ -46,6 +46,8 @@ export function parseInstructions(text: string): Instruction[] {
     if (source === '' || source.startsWith('#')) continue;
     const [, word = '', after = ''] = /^(\S+)\s*(.*)$/s.exec(source) ?? [];
     const name = INSTRUCTIONS.find((one) => one === word.toUpperCase());
+    if (word.toUpperCase() === 'FILE')
+      throw new ModelfileError(line, 'FILE is no instruction: write what the model should know into SYSTEM or MESSAGE');
     if (name === undefined)
       throw new ModelfileError(line, `${JSON.stringify(word)} is no instruction: ${INSTRUCTIONS.join(', ')} are`);
     const keyed = name === 'PARAMETER' || name === 'MESSAGE';

@@ -13,6 +13,12 @@ import type { ModelSpec } from './model-spec.ts';
 export async function loadModel(spec: ModelSpec, config: Config, observer: LoadObserver): Promise<Loaded> {
   const started = performance.now();
   const load = () => loadEngine(configFor(spec, config), observer);
+  const layers = spec.defaults.parameters.num_gpu ?? 0;
+  if (layers > 0)
+    observer.log(
+      'warn',
+      `num_gpu ${layers} of the Modelfile: there is no GPU here, every layer is computed on the CPU`,
+    );
   const engine = new RevivingEngine(await load(), load, (message) => observer.log('error', message));
   try {
     const tokensPerSecond = await warmUp(engine);

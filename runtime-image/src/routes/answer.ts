@@ -86,6 +86,14 @@ export function startAnswers(
   const { limits } = reply.server;
   const gone = goneOf(reply);
   const tenant = facts.tenant === undefined ? {} : { tenant: facts.tenant };
+  const { slotsTotal, maxQueue } = model.engine.stats;
+  // Waiting would not help, so this is no 429.
+  if (requests.length > slotsTotal + maxQueue)
+    throw new ApiError(
+      400,
+      `${requests.length} answers in one request, and this server takes ${slotsTotal + maxQueue} at a time: ask for fewer`,
+      { param: 'n' },
+    );
   const labels = { model: model.name, operation: operationOf(reply.request.routeOptions.url) };
   try {
     return requests.map((request) =>

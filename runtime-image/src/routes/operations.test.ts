@@ -101,7 +101,7 @@ describe('probes', () => {
 
   test('an engine that broke makes the server unhealthy, so that it is restarted', async () => {
     const { app, lifecycle } = makeTestServer({ loading: true });
-    const stats = { queued: 0, slotsBusy: 1, slotsTotal: 1, stepAgeMs: 1000 };
+    const stats = { queued: 0, slotsBusy: 1, slotsTotal: 1, maxQueue: 0, stepAgeMs: 1000 };
     const health = async (change: Partial<SchedulerStats>) => {
       lifecycle.ready({ ...createFakeEngine(), stats: { ...stats, ...change } }, 50, new Date());
       const { status, body } = await call(app, 'GET', '/healthz');

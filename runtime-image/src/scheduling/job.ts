@@ -78,6 +78,8 @@ export interface SchedulerStats {
   readonly queued: number;
   readonly slotsBusy: number;
   readonly slotsTotal: number;
+  /** Requests that may wait for a slot. */
+  readonly maxQueue: number;
   /** Tokens whose keys and values the slots hold. */
   readonly kvTokens?: number;
   /** Guesses that were computed, and how many of them were right. */

@@ -75,6 +75,7 @@ export class Scheduler implements JobScheduler {
       queued: this.#queue.length,
       slotsBusy: this.#slots.filter((slot) => slot.job).length,
       slotsTotal: this.#slots.length,
+      maxQueue: this.#options.maxQueue,
       kvTokens: this.#slots.reduce((sum, slot) => sum + slot.tokens.length, 0),
       guesses: { ...this.#guesses },
       stepAgeMs: this.#stepStarted === 0 ? 0 : this.#now() - this.#stepStarted,

@@ -47,8 +47,10 @@ export class PublicScheduler implements JobScheduler {
   }
 
   get stats(): SchedulerStats {
-    const slotsTotal = this.#options.sequences.length;
-    return { queued: this.#queue.length, slotsBusy: slotsTotal - this.#free.length, slotsTotal, stepAgeMs: 0 };
+    const { sequences, maxQueue } = this.#options;
+    const slotsTotal = sequences.length;
+    const slotsBusy = slotsTotal - this.#free.length;
+    return { queued: this.#queue.length, slotsBusy, slotsTotal, maxQueue, stepAgeMs: 0 };
   }
 
   submit(request: JobRequest): void {

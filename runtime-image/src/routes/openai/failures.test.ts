@@ -32,6 +32,19 @@ test('a full queue is 429 with Retry-After', async () => {
   await busy.app.close();
 });
 
+test('more answers than could ever wait are no matter of trying again', async () => {
+  const small = makeTestServer({ parallelRequests: 1, maxQueue: 2 });
+  const ask = (n: number) => call(small.app, 'POST', '/v1/chat/completions', { model: 'chat', messages, n });
+  expect(await ask(4)).toMatchObject({
+    status: 400,
+    body: {
+      error: { message: '4 answers in one request, and this server takes 3 at a time: ask for fewer', param: 'n' },
+    },
+  });
+  expect((await ask(3)).status).toBe(200);
+  await small.app.close();
+});
+
 test('a model without a chat template completes texts and says that it cannot chat', async () => {
   const plain = makeTestServer({ chatTemplate: null });
   const { status, body } = await call(plain.app, 'POST', '/v1/chat/completions', { model: 'chat', messages });
