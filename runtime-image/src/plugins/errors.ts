@@ -83,8 +83,9 @@ export function ollamaError(error: ApiError): unknown {
   return { error: error.message };
 }
 
-export function isOpenAi(request: FastifyRequest): boolean {
-  return request.url.startsWith('/v1/') || request.url === '/v1';
+/** @param request anything with a path; reranking is no part of Ollama's API, wherever it stands */
+export function isOpenAi(request: { readonly url: string }): boolean {
+  return /^\/(?:v1(?:[/?]|$)|(?:v2\/)?rerank(?:[/?]|$))/.test(request.url);
 }
 
 /** Anthropic's API has one family of paths among OpenAI's, and shares one; its clients always name their version. */

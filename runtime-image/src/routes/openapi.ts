@@ -4,6 +4,7 @@
  */
 import type { FastifyInstance } from 'fastify';
 import type { TSchema } from 'typebox';
+import { isOpenAi } from '../plugins/errors.ts';
 import { ANSWERS, AnthropicError, OllamaError, OpenAIError } from '../schemas/answers.ts';
 import { VERSION } from '../version.ts';
 
@@ -80,5 +81,5 @@ function responsesOf(route: string, url: string): Record<string, unknown> {
 
 function errorOf(url: string): 'OllamaError' | 'OpenAIError' | 'AnthropicError' {
   if (url.startsWith('/v1/messages')) return 'AnthropicError';
-  return url.startsWith('/v1/') ? 'OpenAIError' : 'OllamaError';
+  return isOpenAi({ url }) ? 'OpenAIError' : 'OllamaError';
 }
