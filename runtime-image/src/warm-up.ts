@@ -2,6 +2,7 @@
  * The first tokens of a freshly loaded model: proof that it answers, and how fast. Readiness waits for this.
  */
 import type { Engine } from './engines/engine.ts';
+import { GREEDY } from './scheduling/decoder.ts';
 
 /** One token proves that the model works; the others time the decoder without delaying the start much. */
 const TOKENS = 5;
@@ -20,18 +21,7 @@ export async function warmUp(engine: Engine): Promise<number> {
   const generation = engine.generate({
     prompt,
     maxTokens: TOKENS,
-    sampling: {
-      temperature: 0,
-      topK: 1,
-      topP: 1,
-      minP: 0,
-      seed: 0,
-      repeatPenalty: 1,
-      repeatLastN: 0,
-      presencePenalty: 0,
-      frequencyPenalty: 0,
-      logitBias: [],
-    },
+    sampling: GREEDY,
     stop: [],
   });
   for await (const part of generation) {

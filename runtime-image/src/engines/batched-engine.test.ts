@@ -1,27 +1,14 @@
 import { describe, expect, test } from 'vitest';
+import { GREEDY as sampling } from '../scheduling/decoder.ts';
 import {
   type Engine,
   type GeneratedLogprob,
   type GenerateRequest,
   type GenerationPart,
   GrammarError,
-  type SamplingParams,
   UnsupportedError,
 } from './engine.ts';
 import { createFakeEngine, type FakeEngineOptions } from './fake.ts';
-
-const sampling: SamplingParams = {
-  temperature: 0,
-  topK: 0,
-  topP: 1,
-  minP: 0,
-  seed: 1,
-  repeatPenalty: 1,
-  repeatLastN: 0,
-  presencePenalty: 0,
-  frequencyPenalty: 0,
-  logitBias: [],
-};
 
 function start(engine: Engine, said: string, more: Partial<GenerateRequest> = {}) {
   const prompt = engine.tokenize(`<|user|>${said}<|end|><|assistant|>`, true);

@@ -1,22 +1,10 @@
 import { expect, test, vi } from 'vitest';
 import { toApiError } from '../plugins/errors.ts';
+import { GREEDY as sampling } from '../scheduling/decoder.ts';
 import { EngineBrokenError } from '../scheduling/job.ts';
-import type { Engine, SamplingParams } from './engine.ts';
+import type { Engine } from './engine.ts';
 import { createFakeEngine } from './fake.ts';
 import { RevivingEngine } from './reviving-engine.ts';
-
-const sampling: SamplingParams = {
-  temperature: 0,
-  topK: 0,
-  topP: 1,
-  minP: 0,
-  seed: 1,
-  repeatPenalty: 1,
-  repeatLastN: 0,
-  presencePenalty: 0,
-  frequencyPenalty: 0,
-  logitBias: [],
-};
 
 function start(loads: readonly (() => Promise<Engine>)[] = []) {
   const told: string[] = [];

@@ -33,6 +33,20 @@ export interface SamplingParams {
   readonly logitBias: readonly (readonly [token: Token, bias: number])[];
 }
 
+/** The likeliest token each time, and nothing that changes which one that is. */
+export const GREEDY: SamplingParams = {
+  temperature: 0,
+  topK: 0,
+  topP: 1,
+  minP: 0,
+  seed: 1,
+  repeatPenalty: 1,
+  repeatLastN: 0,
+  presencePenalty: 0,
+  frequencyPenalty: 0,
+  logitBias: [],
+};
+
 /** Everything that decides on the tokens of one generation. */
 export interface SamplerRequest extends SamplingParams {
   /** GBNF whose language the answer must belong to. */

@@ -1,24 +1,12 @@
 import * as fc from 'fast-check';
 import { describe, expect, test } from 'vitest';
 import { FakeDecoder, type FakeDecoderOptions, turns } from '../engines/fake.ts';
-import { type BatchItem, NO_TOKEN, type SamplingParams, type Token } from './decoder.ts';
+import { type BatchItem, NO_TOKEN, type SamplingParams, GREEDY as sampling, type Token } from './decoder.ts';
 import type { JobResult } from './job.ts';
 import { QueueFullError } from './queue.ts';
 import { Scheduler } from './scheduler.ts';
 
 const END = 999;
-const sampling: SamplingParams = {
-  temperature: 0,
-  topK: 0,
-  topP: 1,
-  minP: 0,
-  seed: 1,
-  repeatPenalty: 1,
-  repeatLastN: 0,
-  presencePenalty: 0,
-  frequencyPenalty: 0,
-  logitBias: [],
-};
 
 /** Depends on every token before and on the seed, so whatever a slot holds wrongly changes the answer. */
 function next(tokens: readonly Token[], params: SamplingParams): Token {

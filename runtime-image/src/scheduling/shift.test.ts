@@ -1,24 +1,13 @@
 import * as fc from 'fast-check';
 import { expect, test, vi } from 'vitest';
 import { FakeDecoder, turns } from '../engines/fake.ts';
-import type { SamplingParams, Token } from './decoder.ts';
+import type { Token } from './decoder.ts';
+import { GREEDY as sampling } from './decoder.ts';
 import type { JobRequest, JobResult } from './job.ts';
 import { Scheduler } from './scheduler.ts';
 import { planShift } from './shift.ts';
 
 const CONTEXT = 40;
-const sampling: SamplingParams = {
-  temperature: 0,
-  topK: 0,
-  topP: 1,
-  minP: 0,
-  seed: 1,
-  repeatPenalty: 1,
-  repeatLastN: 0,
-  presencePenalty: 0,
-  frequencyPenalty: 0,
-  logitBias: [],
-};
 /** Depends on everything that the slot holds. */
 const next = (tokens: readonly Token[]) => tokens.reduce((hash, token) => (hash * 31 + token) % 1009, 7) % 50;
 const range = (length: number, from = 0) => Array.from({ length }, (_, index) => (from + index) % 50);

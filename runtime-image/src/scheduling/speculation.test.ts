@@ -2,22 +2,11 @@ import * as fc from 'fast-check';
 import { describe, expect, test } from 'vitest';
 import { FakeDecoder, turns } from '../engines/fake.ts';
 import type { BatchItem, SamplingParams, Token } from './decoder.ts';
+import { GREEDY as sampling } from './decoder.ts';
 import { Scheduler } from './scheduler.ts';
 import { guessesEach, Speculation } from './speculation.ts';
 
 const END = 999;
-const sampling: SamplingParams = {
-  temperature: 0,
-  topK: 0,
-  topP: 1,
-  minP: 0,
-  seed: 1,
-  repeatPenalty: 1,
-  repeatLastN: 0,
-  presencePenalty: 0,
-  frequencyPenalty: 0,
-  logitBias: [],
-};
 
 describe('guesses', () => {
   test('are what followed the same words the last time', () => {

@@ -1,8 +1,10 @@
 /** A model that embeds and does not generate, with the real library. */
+
 import { mkdtemp, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { afterAll, beforeAll, expect, test, vi } from 'vitest';
+import { GREEDY } from '../../scheduling/decoder.ts';
 import { warmUp } from '../../warm-up.ts';
 import { type Engine, PromptTooLongError, UnsupportedError } from '../engine.ts';
 import { loadLlamaCpp } from './engine.ts';
@@ -38,18 +40,7 @@ afterAll(async () => {
 test('it says that it only embeds, and refuses to write', () => {
   expect(engine.info.capabilities).toMatchObject({ generate: false, embed: true });
   expect(engine.info.model).toMatchObject({ architecture: 'bert', embeddingLength: 32 });
-  const sampling = {
-    temperature: 0,
-    topK: 0,
-    topP: 1,
-    minP: 0,
-    seed: 1,
-    repeatPenalty: 1,
-    repeatLastN: 0,
-    presencePenalty: 0,
-    frequencyPenalty: 0,
-    logitBias: [],
-  };
+  const sampling = GREEDY;
   expect(() => engine.generate({ prompt: [5], maxTokens: 1, sampling, stop: [] })).toThrow(UnsupportedError);
 });
 

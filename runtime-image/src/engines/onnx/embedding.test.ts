@@ -1,7 +1,9 @@
 /** A real model that embeds, all-MiniLM-L6-v2 with int8 weights, against ONNX Runtime's Python package. */
+
 import { minilmOnnx } from '@slm-operator/test/fixtures/onnx/minilm';
 import { genaiPython, runPython } from '@slm-operator/test/fixtures/onnx/python';
 import { afterAll, beforeAll, expect, test, vi } from 'vitest';
+import { GREEDY } from '../../scheduling/decoder.ts';
 import { warmUp } from '../../warm-up.ts';
 import { type Engine, PromptTooLongError, UnsupportedError } from '../engine.ts';
 import { loadOnnx } from './engine.ts';
@@ -52,18 +54,7 @@ test('it says that it only embeds, and refuses to write', async () => {
     capabilities: { generate: false, embed: true },
     model: { format: 'onnx', architecture: 'bert', embeddingLength: 384, quantization: 'INT8' },
   });
-  const sampling = {
-    temperature: 0,
-    topK: 0,
-    topP: 1,
-    minP: 0,
-    seed: 1,
-    repeatPenalty: 1,
-    repeatLastN: 0,
-    presencePenalty: 0,
-    frequencyPenalty: 0,
-    logitBias: [],
-  };
+  const sampling = GREEDY;
   expect(() => engine.generate({ prompt: [5], maxTokens: 1, sampling, stop: [] })).toThrow(UnsupportedError);
   expect(await warmUp(engine)).toBe(0);
 });

@@ -1,7 +1,9 @@
 /** The same greedy tokens as onnxruntime-genai, which the layout is made for, on the same file. */
+
 import { smollm2Onnx } from '@slm-operator/test/fixtures/onnx/smollm2';
 import { afterAll, beforeAll, expect, test, vi } from 'vitest';
 import { ChatTemplate } from '../../chat-template.ts';
+import { GREEDY } from '../../scheduling/decoder.ts';
 import type { Engine } from '../engine.ts';
 import { loadOnnx } from './engine.ts';
 import { genaiAnswers, type Reference } from './genai-reference.ts';
@@ -59,18 +61,7 @@ test('prompts have the same tokens', () => {
 
 test.each(QUESTIONS.map((question, index) => [question, index] as const))('%s', async (_, index) => {
   const { prompt = [], answer = [] } = references[index] ?? {};
-  const sampling = {
-    temperature: 0,
-    topK: 0,
-    topP: 1,
-    minP: 0,
-    seed: 0,
-    repeatPenalty: 1,
-    repeatLastN: 0,
-    presencePenalty: 0,
-    frequencyPenalty: 0,
-    logitBias: [],
-  };
+  const sampling = GREEDY;
   const tokens: number[] = [];
   for await (const part of engine.generate({ prompt, maxTokens: MOST_TOKENS, sampling, stop: [] }))
     if (part.type === 'end') tokens.push(...part.tokens);

@@ -1,10 +1,12 @@
 /** Files as exporters write them, and files that cannot be served: with ONNX Runtime and models of a few thousand bytes. */
+
 import { mkdir, mkdtemp, rm, symlink, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { afterAll, beforeAll, describe, expect, test, vi } from 'vitest';
 import { readConfig } from '../../config.ts';
 import { StartupError } from '../../failures.ts';
+import { GREEDY as greedy } from '../../scheduling/decoder.ts';
 import type { Engine, SamplingParams } from '../engine.ts';
 import { loadEngine } from '../select.ts';
 import { TINY_WEIGHTS, type TinyOptions, tinyLanguageModel, tinyTokenizer } from './tiny-onnx.ts';
@@ -67,19 +69,6 @@ async function refusal(modelPath: string, env: Record<string, string> = {}): Pro
     return `${error.exitCode} ${error.reason}: ${error.message.replaceAll(root, '')}`;
   }
 }
-
-const greedy: SamplingParams = {
-  temperature: 0,
-  topK: 0,
-  topP: 1,
-  minP: 0,
-  seed: 1,
-  repeatPenalty: 1,
-  repeatLastN: 0,
-  presencePenalty: 0,
-  frequencyPenalty: 0,
-  logitBias: [],
-};
 
 async function write(engine: Engine, text: string, more: Partial<SamplingParams> = {}): Promise<string> {
   const prompt = engine.tokenize(text, true);
