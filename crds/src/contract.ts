@@ -14,6 +14,8 @@ export const labels = {
   deployment: 'slm.dev/deployment',
   revision: 'slm.dev/revision',
   model: 'slm.dev/model',
+  /** Kind of hardware that a ReplicaSet's pods run on: the name of a tier. */
+  tier: 'slm.dev/tier',
   name: 'app.kubernetes.io/name',
   instance: 'app.kubernetes.io/instance',
   component: 'app.kubernetes.io/component',
@@ -26,6 +28,8 @@ export const annotations = {
   settingsHash: 'slm.dev/settings-hash',
   /** On a ReplicaSet: monotonically growing number, as `kubectl rollout history` counts. */
   revisionNumber: 'slm.dev/revision-number',
+  /** On a ReplicaSet: JSON of the server images of its revision, by image variant, for tiers that get pods later. */
+  serverImages: 'slm.dev/server-images',
 } as const;
 export const MANAGED_BY = 'slm-operator';
 
@@ -84,6 +88,15 @@ export const serverEnv = {
   batchSize: 'SLM_BATCH_SIZE',
   /** CPU threads. Default: floor of the cgroup's CPU limit, else one less than the cores; at least 1. */
   threads: 'SLM_THREADS',
+  /**
+   * What to compute on, in order, with commas: npu, gpu, cpu, or a backend: cuda, vulkan, webgpu. The first that there is is taken;
+   * without cpu among them the server ends when it finds none. `auto` is gpu,cpu. Default auto.
+   */
+  device: 'SLM_DEVICE',
+  /** Layers that the GPU computes (llama.cpp: n_gpu_layers). Default: all. */
+  gpuLayers: 'SLM_GPU_LAYERS',
+  /** With fewer tokens a second at start the server does not get ready. Default: no minimum. */
+  minTokensPerSecond: 'SLM_MIN_TOKENS_PER_SECOND',
   /** Auto, Enabled or Disabled. */
   flashAttention: 'SLM_FLASH_ATTENTION',
   /** F16 or Q8_0 or Q4_0: type of the KV cache. */
@@ -177,6 +190,37 @@ export const serverEnv = {
   /** true: those lines hold what was asked and answered too. Default false. */
   auditContent: 'SLM_AUDIT_CONTENT',
 } as const;
+
+/** What the engine really opened. */
+export interface DeviceReport {
+  readonly class: 'npu' | 'gpu' | 'cpu';
+  /** CPU, CUDA, Vulkan, WebGPU and so on. */
+  readonly backend: string;
+  /** As the driver says, such as `NVIDIA L4`; of processors, the model name. */
+  readonly name: string;
+  /** Memory of the device in bytes, when it has its own. */
+  readonly memoryBytes?: number;
+  /** GGUF: layers that the device computes, and that there are (the output layer included). */
+  readonly layersOffloaded?: number;
+  readonly layers?: number;
+  /** ONNX: the execution provider, in ONNX Runtime's words. */
+  readonly executionProvider?: string;
+}
+
+/** Fields of the body of `readyz` that the operator reads, whatever its status. Others may stand beside them. */
+export interface ReadyReport {
+  /** Once the model is loaded. */
+  readonly device?: DeviceReport;
+  /** Of one stream, at start. */
+  readonly tokensPerSecond?: number;
+  /** API requests that run or wait now. */
+  readonly running?: number;
+  /** Seconds since the last of them ended; absent while one runs, and counted from the start before the first. */
+  readonly idleSeconds?: number;
+  /** Why it is not ready: loading, draining, too-slow. */
+  readonly reason?: string;
+  readonly message?: string;
+}
 
 /**
  * The broker: the operator's HTTPS service that hands a node's agent what one download needs, and that reviews the tokens of a

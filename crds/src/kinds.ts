@@ -2,7 +2,8 @@
 import type { TSchema } from 'typebox';
 import { GROUP, VERSION } from './contract.ts';
 import { type CelRule, toStructural } from './schema.ts';
-import { SLMDeploymentSpec, SLMDeploymentStatus } from './slm-deployment.ts';
+import { SLMDeploymentSpec } from './slm-deployment.ts';
+import { SLMDeploymentStatus } from './slm-deployment-status.ts';
 import { SLMModelSpec, SLMModelStatus } from './slm-model.ts';
 import { SLMNodeCacheSpec, SLMNodeCacheStatus } from './slm-node-cache.ts';
 
@@ -92,6 +93,7 @@ export const slmDeploymentKind: Kind = {
     { name: 'Model', type: 'string', jsonPath: '.status.modelName' },
     { name: 'Revision', type: 'string', jsonPath: '.status.updateRevision' },
     { name: 'Replicas', type: 'string', jsonPath: '.status.readyText' },
+    { name: 'Hardware', type: 'string', jsonPath: '.status.hardware.summary' },
     { name: 'Status', type: 'string', jsonPath: '.status.statusText' },
     age,
     { name: 'Endpoint', type: 'string', jsonPath: '.status.endpoints.openai', priority: 1 },

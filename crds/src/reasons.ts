@@ -62,6 +62,18 @@ export const reasons = {
     'auth.type is ServiceAccount, and the operator has no certificate or address yet for reviewing tokens.',
   ChildConflict: 'An object of a needed name exists and belongs to somebody else.',
   WriteRefused: 'The API server refuses an object that is needed.',
+  // hardware
+  OnPreferredHardware: 'Every pod runs on the preferred hardware.',
+  WaitingForDevice: 'No device of the wanted kind is free, and pods wait for one.',
+  FellBack: 'Pods run on other hardware than preferred.',
+  DeviceNotFound: 'A pod was promised a device, and its engine found none.',
+  DeviceLost: 'A device that pods ran on is gone.',
+  TooSlow: 'The engine generates fewer tokens a second than hardware.minTokensPerSecond.',
+  InsufficientMemory: 'No node has the memory that a pod needs.',
+  InsufficientDeviceMemory: 'No device has the memory that the model needs.',
+  NoVariant: 'The model has no file that this hardware can compute.',
+  UnknownProfile: 'spec.hardware names a profile that the operator’s configuration does not have.',
+  PromotedBack: 'Pods that fell back moved to better hardware.',
   // events
   RevisionResolved: 'A source was resolved to a new revision.',
   PullProgress: 'A quarter more of the bytes is on the nodes.',

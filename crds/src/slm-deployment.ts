@@ -1,20 +1,10 @@
 /** SLMDeployment: how a model is served. */
 import type { Static } from 'typebox';
-import { conditions, digest, type ObjectMeta, secretRef, tolerations } from './common.ts';
+import { digest, type ObjectMeta, secretRef, tolerations } from './common.ts';
 import { accessFields } from './deployment-access.ts';
-import {
-  boolean,
-  integer,
-  intOrPercent,
-  list,
-  mapOf,
-  object,
-  optional,
-  passThrough,
-  text,
-  time,
-  word,
-} from './schema.ts';
+import { Hardware } from './deployment-hardware.ts';
+import { boolean, integer, intOrPercent, list, mapOf, object, optional, passThrough, text, word } from './schema.ts';
+import type { SLMDeploymentStatus } from './slm-deployment-status.ts';
 import { SLMModelSpec } from './slm-model.ts';
 
 /** A Kubernetes quantity such as `500m` or `2Gi`, or a plain number. */
@@ -54,6 +44,14 @@ export const Engine = object(
         minimum: 1,
         maximum: 256,
         description: 'CPU threads. Default: the CPU limit rounded down, else one less than the cores of the node.',
+      }),
+    ),
+    gpuLayers: optional(
+      integer({
+        minimum: 0,
+        maximum: 1024,
+        description:
+          'Layers that a GPU computes, the rest is left to the CPU (llama.cpp: n_gpu_layers). Default: all. GGUF models only.',
       }),
     ),
     flashAttention: optional(
@@ -164,6 +162,7 @@ export const SLMDeploymentSpec = object(
       ),
     ),
     replicas: optional(integer({ minimum: 0, maximum: 10000, description: 'Number of pods. Default 1.' })),
+    hardware: optional(Hardware),
     engine: optional(Engine),
     resources: optional(
       object(
@@ -335,64 +334,6 @@ export const SLMDeploymentSpec = object(
   },
 );
 export type SLMDeploymentSpec = Static<typeof SLMDeploymentSpec>;
-
-export const BlockedBy = object(
-  {
-    reason: text({ max: 128, description: 'One word.' }),
-    message: text({ max: 1024, description: 'What is missing and what to do.' }),
-    since: time({ description: 'Since when.' }),
-  },
-  { description: 'Something that the deployment waits for.' },
-);
-export type BlockedBy = Static<typeof BlockedBy>;
-
-export const SLMDeploymentStatus = object(
-  {
-    observedGeneration: optional(integer({ minimum: 0, description: 'The spec that this status speaks of.' })),
-    conditions: optional(conditions),
-    replicas: optional(integer({ minimum: 0, description: 'Pods that exist.' })),
-    updatedReplicas: optional(integer({ minimum: 0, description: 'Pods of the update revision.' })),
-    readyReplicas: optional(
-      integer({ minimum: 0, description: 'Pods that are ready: verified, loaded, one token generated.' }),
-    ),
-    availableReplicas: optional(integer({ minimum: 0, description: 'Pods that are available.' })),
-    selector: optional(
-      text({ max: 512, description: 'Label selector of the pods, for kubectl scale and autoscalers.' }),
-    ),
-    modelName: optional(text({ max: 253, description: 'Name of the SLMModel.' })),
-    currentRevision: optional(text({ max: 63, description: 'Revision that all pods had when a rollout last ended.' })),
-    updateRevision: optional(text({ max: 63, description: 'Revision that the spec asks for.' })),
-    readyText: optional(text({ max: 32, description: 'READY/WANTED for the REPLICAS column.' })),
-    statusText: optional(text({ max: 256, description: 'For the STATUS column: what it waits for, or what it does.' })),
-    blockedBy: optional(list(BlockedBy, { max: 16, keys: ['reason'], description: 'What it waits for.' })),
-    endpoints: optional(
-      object(
-        {
-          ollama: text({ max: 512, description: 'Base address for Ollama clients.' }),
-          openai: text({ max: 512, description: 'Base address for OpenAI clients.' }),
-        },
-        { description: 'Where clients inside the cluster connect.' },
-      ),
-    ),
-    apiKeySecret: optional(text({ max: 253, description: 'Secret that holds the API keys.' })),
-    rollout: optional(
-      object(
-        {
-          phase: word(['Idle', 'WaitingForModel', 'Progressing', 'Paused', 'Stalled'], {
-            description: 'Where the rollout is.',
-          }),
-          message: optional(text({ max: 1024, description: 'What it does now.' })),
-          lastProgressTime: optional(
-            time({ description: 'When a pod last came or went as planned; the deadline counts from here.' }),
-          ),
-        },
-        { description: 'The rollout.' },
-      ),
-    ),
-  },
-  { description: 'What is.' },
-);
-export type SLMDeploymentStatus = Static<typeof SLMDeploymentStatus>;
 
 /** A served model. */
 export interface SLMDeployment {

@@ -102,6 +102,56 @@ const source = object(
 export const SLMModelSpec = object(
   {
     source,
+    variants: optional(
+      list(
+        object(
+          {
+            name: text({
+              max: 32,
+              min: 1,
+              pattern: '^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$',
+              description: 'Name of the variant, such as fp16 or int4-npu.',
+            }),
+            accelerators: list(
+              text({
+                max: 32,
+                min: 1,
+                pattern: '^[a-z0-9]([-a-z0-9]*[a-z0-9])?$',
+                description: 'A class (npu, gpu, cpu) or a profile such as nvidia.',
+              }),
+              {
+                max: 16,
+                min: 1,
+                set: true,
+                description: 'Hardware that this file is for. A profile goes before a class.',
+              },
+            ),
+            uri: source.properties.uri,
+            files: source.properties.files,
+            digest: optional(digest('sha256:HEX that it must have; needed for https://.')),
+            format: optional(
+              word(['Auto', 'GGUF', 'ONNX'], { description: 'What the files must be. Default Auto: told by them.' }),
+            ),
+          },
+          {
+            description: 'Another file of the same model, for other hardware.',
+            rules: [
+              {
+                rule: "!self.uri.startsWith('https://') || has(self.digest)",
+                message:
+                  'an https:// uri of a variant needs its digest: sha256:HEX (what sha256sum prints for the file)',
+              },
+            ],
+          },
+        ),
+        {
+          max: 16,
+          keys: ['name'],
+          description:
+            'Files of the same model for other hardware; source is for all the rest. Credentials, endpoint and certificates are those of source.',
+        },
+      ),
+    ),
     integrity: optional(
       object(
         {
@@ -164,30 +214,21 @@ export const SLMModelSpec = object(
 );
 export type SLMModelSpec = Static<typeof SLMModelSpec>;
 
+const filesFields = {
+  files: list(ModelFile, { max: 256, keys: ['path'], description: 'The files.' }),
+  sources: list(ModelSource, { max: 8, atomic: true, description: 'Where they are to be had, in order.' }),
+};
+
 const revisionFields = {
-  name: text({ max: 63, description: 'First ten hex digits of the digest.' }),
+  name: text({
+    max: 63,
+    description: 'First ten hex digits of the digest; with variants, of the hash over all their digests.',
+  }),
   digest: digest('SHA-256 over the list of files, one line "HEX  PATH" each, sorted by path.'),
   sourceRevision: optional(text({ max: 256, description: 'Commit that a branch or tag was resolved to.' })),
   size: integer({ minimum: 0, description: 'Bytes of all files.' }),
   resolvedAt: time({ description: 'When it was resolved.' }),
 };
-
-export const ModelRevision = object(
-  {
-    ...revisionFields,
-    files: list(ModelFile, { max: 256, keys: ['path'], description: 'The files.' }),
-    sources: list(ModelSource, { max: 8, atomic: true, description: 'Where they are to be had, in order.' }),
-    usedBy: optional(
-      list(text({ max: 253, description: 'Name of an SLMDeployment.' }), {
-        max: 64,
-        atomic: true,
-        description: 'Deployments in this namespace that serve it.',
-      }),
-    ),
-  },
-  { description: 'Bytes that never change.' },
-);
-export type ModelRevision = Static<typeof ModelRevision>;
 
 export const ModelMetadata = object(
   {
@@ -209,6 +250,59 @@ export const ModelMetadata = object(
   { description: 'What the header of the file says, or the files of an ONNX model.' },
 );
 export type ModelMetadata = Static<typeof ModelMetadata>;
+
+export const ModelEstimate = object(
+  {
+    weights: integer({ minimum: 0, description: 'Bytes of the weights.' }),
+    kvCachePer1kTokens: optional(
+      integer({
+        minimum: 0,
+        description:
+          'Bytes of KV cache for 1024 tokens: at f16; of an ONNX model in the type that it was exported with.',
+      }),
+    ),
+  },
+  { description: 'Memory that serving takes, from the header.' },
+);
+export type ModelEstimate = Static<typeof ModelEstimate>;
+
+export const ModelVariant = object(
+  {
+    name: text({ max: 32, description: 'Name as in spec.variants.' }),
+    accelerators: list(text({ max: 32, description: 'A class or a profile.' }), {
+      max: 16,
+      set: true,
+      description: 'Hardware that it is for.',
+    }),
+    digest: digest('SHA-256 over the list of its files, as that of the revision.'),
+    sourceRevision: optional(text({ max: 256, description: 'Commit that a branch or tag was resolved to.' })),
+    size: integer({ minimum: 0, description: 'Bytes of all its files.' }),
+    ...filesFields,
+    metadata: optional(ModelMetadata),
+    estimate: optional(ModelEstimate),
+  },
+  { description: 'Files of the model for other hardware.' },
+);
+export type ModelVariant = Static<typeof ModelVariant>;
+
+export const ModelRevision = object(
+  {
+    ...revisionFields,
+    ...filesFields,
+    variants: optional(
+      list(ModelVariant, { max: 16, keys: ['name'], description: 'The other files, for other hardware.' }),
+    ),
+    usedBy: optional(
+      list(text({ max: 253, description: 'Name of an SLMDeployment.' }), {
+        max: 64,
+        atomic: true,
+        description: 'Deployments in this namespace that serve it.',
+      }),
+    ),
+  },
+  { description: 'Bytes that never change.' },
+);
+export type ModelRevision = Static<typeof ModelRevision>;
 
 export const ModelFailure = object(
   {
@@ -238,21 +332,7 @@ export const SLMModelStatus = object(
       }),
     ),
     metadata: optional(ModelMetadata),
-    estimate: optional(
-      object(
-        {
-          weights: integer({ minimum: 0, description: 'Bytes of the weights.' }),
-          kvCachePer1kTokens: optional(
-            integer({
-              minimum: 0,
-              description:
-                'Bytes of KV cache for 1024 tokens: at f16; of an ONNX model in the type that it was exported with.',
-            }),
-          ),
-        },
-        { description: 'Memory that serving takes, from the header.' },
-      ),
-    ),
+    estimate: optional(ModelEstimate),
     cache: optional(
       object(
         {

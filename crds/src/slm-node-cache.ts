@@ -1,7 +1,8 @@
 /** SLMNodeCache: what one node must hold (spec, by the operator) and holds (status, by that node's agent). */
 import type { Static } from 'typebox';
 import { conditions, digest, ModelFile, ModelSource, type ObjectMeta } from './common.ts';
-import { integer, list, object, optional, text, time, word } from './schema.ts';
+import { hardwareClasses } from './deployment-hardware.ts';
+import { boolean, integer, list, object, optional, text, time, word } from './schema.ts';
 
 export const WantedModel = object(
   {
@@ -74,6 +75,29 @@ export const CacheEntry = object(
 );
 export type CacheEntry = Static<typeof CacheEntry>;
 
+export const NodeDevice = object(
+  {
+    id: text({ max: 128, description: 'Address on its bus, such as 0000:01:00.0; cpu for the processors.' }),
+    class: word(hardwareClasses, { description: 'npu, gpu or cpu.' }),
+    vendor: optional(text({ max: 64, description: 'Who made it, such as nvidia, amd or intel.' })),
+    name: optional(text({ max: 256, description: 'What it calls itself, else its PCI ids as VENDOR:DEVICE.' })),
+    driver: optional(text({ max: 64, description: 'Kernel driver that is bound to it; absent: none.' })),
+    memoryBytes: optional(integer({ minimum: 0, description: 'Memory of its own.' })),
+    usable: boolean({ description: 'Whether it has a driver and a device file, so that a container could use it.' }),
+    message: optional(text({ max: 512, description: 'What is missing for that.' })),
+    flags: optional(
+      list(text({ max: 32, description: 'Name as in NFD’s cpu-cpuid labels, such as AVX512F.' }), {
+        max: 64,
+        set: true,
+        description: 'Instruction sets of the processors that speed up inference.',
+      }),
+    ),
+    cores: optional(integer({ minimum: 1, description: 'Processors that the node has.' })),
+  },
+  { description: 'A device that models can be computed on.' },
+);
+export type NodeDevice = Static<typeof NodeDevice>;
+
 export const SLMNodeCacheStatus = object(
   {
     observedGeneration: optional(integer({ minimum: 0, description: 'The spec that the agent last acted on.' })),
@@ -83,6 +107,9 @@ export const SLMNodeCacheStatus = object(
     freeBytes: optional(integer({ minimum: 0, description: 'Free on it when an entry last changed.' })),
     usedBytes: optional(integer({ minimum: 0, description: 'Taken by models.' })),
     summary: optional(text({ max: 64, description: 'READY/WANTED for the column.' })),
+    devices: optional(
+      list(NodeDevice, { max: 64, keys: ['id'], description: 'What the node can compute on, as the agent sees it.' }),
+    ),
     entries: optional(list(CacheEntry, { max: 1024, keys: ['digest'], description: 'What is here or on its way.' })),
   },
   { description: 'Written by the agent of this node alone.' },
