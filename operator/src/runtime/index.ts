@@ -14,4 +14,4 @@ export * from './manager.ts';
 export * from './metrics.ts';
 export * from './outcome.ts';
 export type { StoreOptions } from './shared-stores.ts';
-export { deepFreeze, type Indexer, type Store, type StoreEvent, type StoreHandler } from './store.ts';
+export { deepFreeze, type Indexer, type Store, type StoreEvent, type StoreHandler, type Transform } from './store.ts';

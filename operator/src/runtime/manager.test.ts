@@ -93,11 +93,15 @@ describe('manager', () => {
     manager.add(defineController({ name: 'two', sources: [watches(ConfigMap)], reconcile: two.reconcile }));
     expect(manager.store(ConfigMap)).toBe(manager.store(ConfigMap, {}));
     expect(manager.store(ConfigMap)).not.toBe(manager.store(ConfigMap, { namespace: 'ns' }));
+    const transform = <T>(object: T): T => object;
+    const cut = { namespace: 'ns', transform };
+    expect(manager.store(ConfigMap, cut)).toBe(manager.store(ConfigMap, { ...cut }));
+    expect(manager.store(ConfigMap, cut)).not.toBe(manager.store(ConfigMap, { namespace: 'ns' }));
     void manager.start();
     await manager.running;
     setup.server.put(ConfigMap, makeMap('a'));
     await eventually(() => one.runs.length === 1 && two.runs.length === 1);
-    expect(setup.server.requests.filter((request) => request === 'list configmaps')).toHaveLength(2);
+    expect(setup.server.requests.filter((request) => request === 'list configmaps')).toHaveLength(3);
   });
 
   it('maps children to their owner, both owners when one changes hands, and honours predicates', async () => {

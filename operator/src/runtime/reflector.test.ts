@@ -111,6 +111,17 @@ describe('reflector', () => {
     expect(() => Object.assign(object?.data ?? {}, { value: 'changed' })).toThrow(TypeError);
   });
 
+  it('keeps of each object what its transform leaves, from lists and from watches', async () => {
+    const transform = ({ data: _, ...rest }: Map_): Map_ => rest;
+    await using setup = await setUp(fill, { transform });
+    await eventually(() => setup.store.size === names.length);
+    setup.server.put(ConfigMap, makeMap('new'));
+    await eventually(() => setup.store.get('ns/new') !== undefined);
+    for (const name of ['a', 'new']) expect(setup.store.get(`ns/${name}`)).not.toHaveProperty('data');
+    setup.server.remove(ConfigMap, 'ns/new');
+    await eventually(() => setup.store.size === names.length);
+  });
+
   it('follows adds, updates and deletes, and objects that are made again under their name', async () => {
     await using setup = await setUp(fill);
     await expectEqual(setup);

@@ -7,12 +7,14 @@ import { ApiError, isExpired } from '../kube/errors.ts';
 import { type KubeObject, type ResourceType, resourceName } from '../kube/resource.ts';
 import { type Clock, sleep, systemClock } from './clock.ts';
 import type { Logger } from './log.ts';
-import { deepFreeze, type WritableStore } from './store.ts';
+import { deepFreeze, type Transform, type WritableStore } from './store.ts';
 
 export interface ReflectorOptions<T extends KubeObject> {
   readonly client: Pick<KubeClient, 'list' | 'watch'>;
   readonly type: ResourceType<T>;
   readonly selector?: Selector | undefined;
+  /** What the store keeps of each object. Default: all but managedFields. */
+  readonly transform?: Transform<T> | undefined;
   readonly store: WritableStore<T>;
   readonly log: Logger;
   readonly clock?: Clock | undefined;
@@ -97,7 +99,7 @@ class Reflector<T extends KubeObject> {
         continue: next,
         signal: this.#signal,
       });
-      for (const object of page.items) objects.push(prepare(object));
+      for (const object of page.items) objects.push(this.#prepare(object));
       // The first page's version: later pages of the same list carry the same, and the watch must not start later.
       version ??= page.resourceVersion;
       next = page.continue;
@@ -133,7 +135,7 @@ class Reflector<T extends KubeObject> {
           this.#resourceVersion = event.resourceVersion;
           continue;
         }
-        const object = prepare(event.object);
+        const object = this.#prepare(event.object);
         if (event.type === 'DELETED') this.#options.store.remove(object);
         else this.#options.store.put(object);
         this.#resourceVersion = object.metadata?.resourceVersion ?? this.#resourceVersion;
@@ -177,6 +179,14 @@ class Reflector<T extends KubeObject> {
     this.#failures += 1;
     const pause = Math.max(atLeastMs, Math.min(maxMs, base * (1 + this.#random())));
     await sleep(this.#clock, pause, this.#signal).catch(() => undefined);
+  }
+
+  /** Objects come fresh from the parser, so they may be changed until they are frozen. */
+  #prepare(object: T): T {
+    const metadata = object.metadata as { managedFields?: unknown } | undefined;
+    // Often half of an object's size, and nobody here reads it.
+    if (metadata !== undefined) delete metadata.managedFields;
+    return deepFreeze(this.#options.transform?.(object) ?? object);
   }
 }
 
@@ -234,12 +244,4 @@ class WatchGuard {
     this.#wasQuiet = true;
     this.#controller.abort(new QuietWatchError(why));
   }
-}
-
-/** Objects come fresh from the parser, so they may be changed until they are frozen. */
-function prepare<T extends KubeObject>(object: T): T {
-  const metadata = object.metadata as { managedFields?: unknown } | undefined;
-  // Often half of an object's size, and nobody here reads it.
-  if (metadata !== undefined) delete metadata.managedFields;
-  return deepFreeze(object);
 }

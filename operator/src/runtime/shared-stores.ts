@@ -1,5 +1,5 @@
 /**
- * The stores of one process: one for each resource and selector, each kept by its own reflector, shared by all that ask.
+ * The stores of one process: one for each resource, selector and transform, each kept by its own reflector, shared by all that ask.
  * Owns their life; reads nothing from them.
  */
 import type { KubeClient, Selector } from '../kube/client.ts';
@@ -8,10 +8,17 @@ import type { Clock, Timer } from './clock.ts';
 import type { Logger } from './log.ts';
 import type { RuntimeMetrics } from './metrics.ts';
 import { runReflector } from './reflector.ts';
-import { type Indexer, makeStore, type Store } from './store.ts';
+import { type Indexer, makeStore, type Store, type Transform } from './store.ts';
 
-/** What a shared store is made of: one exists for each resource and selector; indexes add up. */
+/** What a shared store is made of: one exists for each resource, selector and transform; indexes add up. */
 export interface StoreOptions<T extends KubeObject> extends Selector {
+  /**
+   * Cuts objects down to what is read of them, before they are kept: stores of thousands of objects are most of a process's
+   * memory. Gets an object that it may change or take parts of, and must keep `metadata.name`, `namespace`, `uid` and
+   * `resourceVersion`. Give the same function to every call that means the same store: another one makes another store, with a
+   * watch of its own.
+   */
+  readonly transform?: Transform<T> | undefined;
   readonly indexes?: Readonly<Record<string, Indexer<T>>> | undefined;
 }
 
@@ -35,6 +42,8 @@ export class SharedStores {
   readonly #options: SharedStoresOptions;
   readonly #stores = new Map<string, SharedStore>();
   readonly #running = new Set<Promise<void>>();
+  /** A number for each transform, because a function has no text to tell it by. */
+  readonly #transforms = new Map<unknown, number>();
   #signal: AbortSignal | undefined;
 
   constructor(options: SharedStoresOptions) {
@@ -43,11 +52,18 @@ export class SharedStores {
 
   /** The store of a resource and selector; makes it, and fills it when the others are being filled already. */
   get<T extends KubeObject>(type: ResourceType<T>, options: StoreOptions<T> = {}): Store<T> {
-    const { indexes, ...selector } = options;
+    const { indexes, transform, ...selector } = options;
     const { namespace = '', labelSelector = '', fieldSelector = '' } = selector;
-    const id = [resourceName(type), type.version, namespace, labelSelector, fieldSelector].join('|');
+    const id = [
+      resourceName(type),
+      type.version,
+      namespace,
+      labelSelector,
+      fieldSelector,
+      this.#numberOf(transform),
+    ].join('|');
     // The id names the resource, so whatever is stored under it holds objects of type T.
-    const shared = this.#stores.get(id) ?? this.#make(id, type, selector);
+    const shared = this.#stores.get(id) ?? this.#make(id, type, selector, transform);
     const store = shared.store as unknown as Store<T>;
     for (const [name, indexer] of Object.entries(indexes ?? {})) store.addIndex(name, indexer);
     return store;
@@ -87,12 +103,24 @@ export class SharedStores {
       .map(({ name }) => name);
   }
 
-  #make<T extends KubeObject>(id: string, type: ResourceType<T>, selector: Selector): SharedStore {
+  #numberOf(transform: unknown): number {
+    if (transform === undefined) return 0;
+    const number = this.#transforms.get(transform) ?? this.#transforms.size + 1;
+    this.#transforms.set(transform, number);
+    return number;
+  }
+
+  #make<T extends KubeObject>(
+    id: string,
+    type: ResourceType<T>,
+    selector: Selector,
+    transform: Transform<T> | undefined,
+  ): SharedStore {
     const { client, log, metrics, clock, random } = this.#options;
     const name = resourceName(type);
     const store = makeStore<T>((error) => log.error({ err: error, resource: name }, 'a handler threw'));
     const onEvent = (event: Parameters<RuntimeMetrics['reflector']>[1]) => metrics.reflector(name, event);
-    const options = { client, type, selector, store, log, clock, random, onEvent };
+    const options = { client, type, selector, transform, store, log, clock, random, onEvent };
     const shared = {
       store: store as unknown as Store<KubeObject>,
       name,

@@ -7,6 +7,9 @@ import { type KubeObject, keyOf } from '../kube/resource.ts';
 /** Values under which an object is found in an index. */
 export type Indexer<T> = (object: T) => Iterable<string> | string | undefined;
 
+/** Makes of an object what a store keeps of it. */
+export type Transform<T> = (object: T) => T;
+
 /** What changed in a store. `previous` is the object as handlers last saw it. */
 export type StoreEvent<T> =
   | { readonly type: 'add'; readonly key: string; readonly object: T }
