@@ -128,7 +128,11 @@ export const SLMModelSpec = object(
             ),
             uri: source.properties.uri,
             files: source.properties.files,
-            digest: optional(digest('sha256:HEX that it must have; needed for https://.')),
+            digest: optional(
+              digest(
+                'sha256:HEX that it must have, as integrity.digest is for source: of the file where there is one file, of the revision where there are several. Needed for https://.',
+              ),
+            ),
             format: optional(
               word(['Auto', 'GGUF', 'ONNX'], { description: 'What the files must be. Default Auto: told by them.' }),
             ),
@@ -137,9 +141,17 @@ export const SLMModelSpec = object(
             description: 'Another file of the same model, for other hardware.',
             rules: [
               {
-                rule: "!self.uri.startsWith('https://') || has(self.digest)",
+                rule: "!self.uri.startsWith('http') || has(self.digest)",
                 message:
                   'an https:// uri of a variant needs its digest: sha256:HEX (what sha256sum prints for the file)',
+              },
+              {
+                rule: "!has(self.files) || self.uri.startsWith('hf://')",
+                message: 'files of a variant is for hf:// repositories; an https:// uri names one file itself',
+              },
+              {
+                rule: "!has(self.files) || !self.uri.matches('^hf://[^/]+/[^/]+/.+')",
+                message: 'give a variant either a file in its uri or globs in files, not both',
               },
             ],
           },
@@ -148,7 +160,14 @@ export const SLMModelSpec = object(
           max: 16,
           keys: ['name'],
           description:
-            'Files of the same model for other hardware; source is for all the rest. Credentials, endpoint and certificates are those of source.',
+            'Files of the same model for other hardware; source is for all the rest. Credentials, endpoint and certificates are those of source; the credentials go only to the host that source is on.',
+          rules: [
+            {
+              rule: 'self.all(one, one.accelerators.all(name, self.exists_one(other, name in other.accelerators)))',
+              message:
+                'two variants name the same accelerator, so that it is open which of them it gets: name each class and each profile in one variant only',
+            },
+          ],
         },
       ),
     ),
@@ -157,7 +176,7 @@ export const SLMModelSpec = object(
         {
           digest: optional(
             digest(
-              'sha256:HEX that the source must have: of the file where there is one file, of the revision (status.latestRevision.digest) where there are several.',
+              'sha256:HEX that the source must have: of the file where there is one file, of the revision (status.latestRevision.digest) where there are several. Each variant has a digest of its own.',
             ),
           ),
         },
@@ -205,6 +224,10 @@ export const SLMModelSpec = object(
     description: 'What the weights are.',
     rules: [
       {
+        rule: "!has(self.variants) || (has(self.source.insecure) && self.source.insecure) || self.variants.all(one, !one.uri.startsWith('http://'))",
+        message: 'an http:// uri of a variant needs source.insecure: true; write https:// where the server has it',
+      },
+      {
         rule: "!self.source.uri.startsWith('http') || (has(self.integrity) && has(self.integrity.digest))",
         message:
           'an https:// source needs integrity.digest: sha256:HEX (what sha256sum prints for the file), because the server could change the file at any time',
@@ -222,7 +245,8 @@ const filesFields = {
 const revisionFields = {
   name: text({
     max: 63,
-    description: 'First ten hex digits of the digest; with variants, of the hash over all their digests.',
+    description:
+      'First ten hex digits of the digest; with variants, of the hash over all digests and what they are for.',
   }),
   digest: digest('SHA-256 over the list of files, one line "HEX  PATH" each, sorted by path.'),
   sourceRevision: optional(text({ max: 256, description: 'Commit that a branch or tag was resolved to.' })),
@@ -275,6 +299,7 @@ export const ModelVariant = object(
       description: 'Hardware that it is for.',
     }),
     digest: digest('SHA-256 over the list of its files, as that of the revision.'),
+    resolvedSource: optional(text({ max: 64, description: 'Hash of the fields that it was resolved from.' })),
     sourceRevision: optional(text({ max: 256, description: 'Commit that a branch or tag was resolved to.' })),
     size: integer({ minimum: 0, description: 'Bytes of all its files.' }),
     ...filesFields,
