@@ -8,10 +8,11 @@ import { ensureTools } from './tools.ts';
 
 /** Label of every fake node. */
 export const FAKE_NODE_LABEL = 'slm.dev/fake-node';
-const ANNOTATION = 'kwok.x-k8s.io/node';
+/** kwok plays the kubelet of a node that carries it with the value `fake`. */
+export const KWOK_ANNOTATION = 'kwok.x-k8s.io/node';
 
 /** Pods get to a fake node only if they tolerate this. */
-export const FAKE_NODE_TAINT = { key: ANNOTATION, value: 'fake', effect: 'NoSchedule' } as const;
+export const FAKE_NODE_TAINT = { key: KWOK_ANNOTATION, value: 'fake', effect: 'NoSchedule' } as const;
 
 /** The objects of fake nodes `fake-0001` to `fake-COUNT`, in three zones, as one List. */
 export function fakeNodes(count: number) {
@@ -31,12 +32,32 @@ export function fakeNodes(count: number) {
       return {
         apiVersion: 'v1',
         kind: 'Node',
-        metadata: { name, labels, annotations: { [ANNOTATION]: 'fake' } },
+        metadata: { name, labels, annotations: { [KWOK_ANNOTATION]: 'fake' } },
         spec: { taints: [FAKE_NODE_TAINT] },
         status: { capacity: resources, allocatable: resources },
       };
     }),
   };
+}
+
+/** The command of kwok, whose stages are written to `folder`. */
+export async function kwokCommand(options: {
+  readonly folder: string;
+  readonly kubeconfig: string;
+  readonly progress: Progress;
+}): Promise<string[]> {
+  const tools = await ensureTools(['kwok', 'kwok-stages'], options.progress);
+  const stages = path.join(options.folder, 'kwok-stages.yaml');
+  await writeFile(stages, await runCommand([tools['kwok-stages']]));
+  return [
+    tools.kwok,
+    `--config=${stages}`,
+    `--kubeconfig=${options.kubeconfig}`,
+    '--manage-all-nodes=false',
+    `--manage-nodes-with-annotation-selector=${KWOK_ANNOTATION}=fake`,
+    '--node-lease-duration-seconds=40',
+    '--server-address=127.0.0.1:0',
+  ];
 }
 
 /** Makes fake nodes join a cluster until there are `count`, and waits until they are Ready. */
@@ -49,27 +70,10 @@ export async function ensureKwokNodes(options: {
   readonly progress: Progress;
 }): Promise<void> {
   const { folder, kubeconfig, kubectl, count, progress } = options;
-  const tools = await ensureTools(['kwok', 'kwok-stages'], progress);
   const step = progress.step(`${count} fake nodes`);
   const log = path.join(folder, 'log', 'kwok.log');
-  const stages = path.join(folder, 'kwok-stages.yaml');
-  if (findProcesses(folder, 'kwok').length === 0) {
-    await writeFile(stages, await runCommand([tools['kwok-stages']]));
-    startDaemon({
-      owner: folder,
-      name: 'kwok',
-      log,
-      command: [
-        tools.kwok,
-        `--config=${stages}`,
-        `--kubeconfig=${kubeconfig}`,
-        '--manage-all-nodes=false',
-        `--manage-nodes-with-annotation-selector=${ANNOTATION}=fake`,
-        '--node-lease-duration-seconds=40',
-        '--server-address=127.0.0.1:0',
-      ],
-    });
-  }
+  if (findProcesses(folder, 'kwok').length === 0)
+    startDaemon({ owner: folder, name: 'kwok', log, command: await kwokCommand({ folder, kubeconfig, progress }) });
   const known = new Set((await kubectl(['get', 'nodes', '-l', FAKE_NODE_LABEL, '-o', 'name'])).split('\n'));
   const { items, ...list } = fakeNodes(count);
   const missing = items.filter(({ metadata }) => !known.has(`node/${metadata.name}`));

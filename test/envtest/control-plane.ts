@@ -1,6 +1,6 @@
 /**
- * Owns a real etcd and kube-apiserver, and a kube-controller-manager when asked, for one test run: free ports on the
- * loopback, a temporary folder, no root. There are no nodes, so no pod ever runs here. Ends with the process that started
+ * Owns a real etcd and kube-apiserver, and a kube-controller-manager, kube-scheduler and kwok when asked, for one test run: free ports on the
+ * loopback, a temporary folder, no root. There are no nodes but kwok's, so no pod ever runs here. Ends with the process that started
  * it, whichever way that ends.
  */
 import { randomInt } from 'node:crypto';
@@ -17,14 +17,20 @@ import {
   etcdArguments,
   flags,
   prepareControlPlane,
+  schedulerArguments,
 } from '../cluster/control-plane.ts';
 import { endAllProcesses, endedReason, signalProcesses, startDaemon, waitUntil } from '../cluster/daemons.ts';
+import { kwokCommand } from '../cluster/kwok.ts';
 import { makeProgress, type Progress } from '../cluster/progress.ts';
 import { ensureTools } from '../cluster/tools.ts';
 
 export interface ControlPlaneOptions {
   /** Also run kube-controller-manager: garbage collection, namespace deletion, ReplicaSets. Default false. */
   readonly controllerManager?: boolean;
+  /** Also run kube-scheduler. Default false. */
+  readonly scheduler?: boolean;
+  /** Also run kwok, which plays the kubelets of nodes that carry {@link KWOK_ANNOTATION}. Default false. */
+  readonly kwok?: boolean;
   /** Further flags of kube-apiserver, without the dashes; they win over ours. */
   readonly apiServerFlags?: Readonly<Record<string, string>>;
   /** Where building the programs is shown the first time. Default: standard error. */
@@ -61,10 +67,8 @@ const READY_TIMEOUT_MS = 90_000;
 
 /** Starts a control plane, in about three seconds once its programs are built. Resolves when it is ready. */
 export async function startControlPlane(options: ControlPlaneOptions = {}): Promise<TestControlPlane> {
-  const tools = await ensureTools(
-    ['etcd', 'kube-apiserver', 'kube-controller-manager'],
-    options.progress ?? makeProgress(),
-  );
+  const progress = options.progress ?? makeProgress();
+  const tools = await ensureTools(['etcd', 'kube-apiserver', 'kube-controller-manager', 'kube-scheduler'], progress);
   const folder = await mkdtemp(path.join(tmpdir(), 'slm-envtest-'));
   const [etcdPort, etcdPeerPort, apiPort] = await freePorts(3);
   const settings: ControlPlaneSettings = {
@@ -76,6 +80,8 @@ export async function startControlPlane(options: ControlPlaneOptions = {}): Prom
     etcdPeerPort: etcdPeerPort ?? 0,
     serviceRange: '10.199.240.0/24',
     serviceAddress: '10.199.240.1',
+    // Fake nodes renew their leases every 10 s and more.
+    ...(options.kwok ? { nodeGraceSeconds: 40 } : {}),
   };
   const files = await prepareControlPlane(settings);
   // The kernel ends the daemons when this process dies, so that even a killed test run leaves none.
@@ -113,6 +119,8 @@ export async function startControlPlane(options: ControlPlaneOptions = {}): Prom
     await startApiServer();
     if (options.controllerManager)
       run('kube-controller-manager', [tools['kube-controller-manager'], ...controllerManagerArguments(settings)]);
+    if (options.scheduler) run('kube-scheduler', [tools['kube-scheduler'], ...schedulerArguments(settings)]);
+    if (options.kwok) run('kwok', await kwokCommand({ folder, kubeconfig: files.kubeconfig, progress }));
   } catch (error) {
     await stop();
     throw error;
