@@ -18,6 +18,7 @@ describe('estimateMemory', () => {
       overhead: 420 * MiB,
       promptCache: 160 * MiB,
       total: 1744 * MiB,
+      device: 0,
     });
   });
   it.each([
@@ -72,7 +73,7 @@ describe('resolveEngine', () => {
 });
 
 describe('resourcesFor', () => {
-  const memory = { weights: 0, kvCache: 0, overhead: 0, promptCache: 0, total: 512 * MiB };
+  const memory = { weights: 0, kvCache: 0, overhead: 0, promptCache: 0, total: 512 * MiB, device: 0 };
   it.each([
     ['nothing said', undefined, { requests: { memory: '512Mi', cpu: '500m' }, limits: { memory: '512Mi' } }],
     [

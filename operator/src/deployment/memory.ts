@@ -27,6 +27,16 @@ const ONNX_OVERHEAD = { base: 320 * MiB, share: 0.25 };
 /** The request that is being computed has its keys and values a second time, and scores for all its tokens. */
 const ONNX_REQUEST_AT_WORK = 1.25;
 
+/**
+ * What the process takes of the host when a device computes: the base as above, the driver's own library and its buffers for
+ * copies (CUDA maps and pins about 200 MiB), and the share of the weights that stays: llama.cpp leaves the token embeddings with
+ * the processor, and reads the file through pages that the kernel may take back. ONNX Runtime holds all weights while it loads.
+ */
+const GGUF_HOST_OF_DEVICE = { base: 512 * MiB, share: 0.25 };
+const ONNX_HOST_OF_DEVICE = { base: 640 * MiB, share: 1 };
+/** On the device besides weights and KV cache: the driver's context, and compute buffers that grow with the model. */
+const DEVICE_OVERHEAD = { base: 512 * MiB, share: 0.05 };
+
 /** KV cache where the header did not tell its size: a quarter of the weights for 1024 tokens of all requests together. */
 const UNKNOWN_KV_SHARE = 0.25;
 
@@ -66,33 +76,68 @@ export interface MemoryEstimate {
   readonly kvCache: number;
   readonly overhead: number;
   readonly promptCache: number;
-  /** The sum, rounded up to 16 MiB. */
+  /** Memory of the host, rounded up to 16 MiB: the sum, but for what a device holds. */
   readonly total: number;
+  /** Memory of the device; 0 when the processor computes. */
+  readonly device: number;
+}
+
+/** A device computes instead of the processor. */
+export interface Offload {
+  /** llama.cpp's n_gpu_layers; undefined for all. GGUF models only. */
+  readonly gpuLayers?: number | undefined;
 }
 
 /**
  * @param weights bytes of the model's files
  * @param model what its files say of it; GGUF when they say nothing
  * @param spec what it says of the prompt cache, and of a limit that the cache must leave room in
+ * @param offload undefined: the processor computes all of it
  */
 export function estimateMemory(
   weights: number,
   model: Pick<SLMModelStatus, 'metadata' | 'estimate'>,
   engine: ResolvedEngine,
   spec: Pick<SLMDeploymentSpec, 'engine' | 'resources'> = {},
+  offload?: Offload,
 ): MemoryEstimate {
   const kvCachePer1kTokens = model.estimate?.kvCachePer1kTokens;
   const isOnnx = model.metadata?.format === 'ONNX';
-  const { base, share } = isOnnx ? ONNX_OVERHEAD : GGUF_OVERHEAD;
   const requests = engine.parallelRequests + (isOnnx ? ONNX_REQUEST_AT_WORK : 0);
   const tokens = engine.contextLength * requests;
   const exported = kvCachePer1kTokens === undefined ? weights * UNKNOWN_KV_SHARE : kvCachePer1kTokens * (tokens / 1024);
   const kvCache = Math.ceil(isOnnx ? exported : exported * kvFactor[engine.kvCacheType]);
-  const overhead = Math.ceil(base + weights * share);
-  const without = Math.ceil((weights + kvCache + overhead) / STEP) * STEP;
+  const offloaded = offload === undefined ? 0 : offloadedShare(offload, isOnnx, model);
+  const overhead = Math.ceil(hostOverhead(weights, isOnnx, offloaded, offload !== undefined));
+  const without = Math.ceil(((weights + kvCache) * (1 - offloaded) + overhead) / STEP) * STEP;
   // Where the header tells no size, the engine may well keep nothing that could be put aside.
   const promptCache = promptCacheOf(spec, kvCachePer1kTokens === undefined ? 0 : kvCache, without);
-  return { weights, kvCache, overhead, promptCache, total: Math.ceil((without + promptCache) / STEP) * STEP };
+  return {
+    weights,
+    kvCache,
+    overhead,
+    promptCache,
+    total: Math.ceil((without + promptCache) / STEP) * STEP,
+    device:
+      offload === undefined
+        ? 0
+        : Math.ceil((weights * (1 + DEVICE_OVERHEAD.share) + kvCache) * offloaded + DEVICE_OVERHEAD.base),
+  };
+}
+
+/** Part of the model that the device holds. The output layer counts as one, as llama.cpp counts. */
+function offloadedShare(offload: Offload, isOnnx: boolean, model: Pick<SLMModelStatus, 'metadata'>): number {
+  if (isOnnx || offload.gpuLayers === undefined) return 1;
+  const layers = model.metadata?.layers;
+  if (layers === undefined || layers === 0) return offload.gpuLayers === 0 ? 0 : 1;
+  return Math.min(1, offload.gpuLayers / (layers + 1));
+}
+
+function hostOverhead(weights: number, isOnnx: boolean, offloaded: number, onDevice: boolean): number {
+  const own = isOnnx ? ONNX_OVERHEAD : GGUF_OVERHEAD;
+  if (!onDevice) return own.base + weights * own.share;
+  const device = isOnnx ? ONNX_HOST_OF_DEVICE : GGUF_HOST_OF_DEVICE;
+  return device.base + weights * (device.share * offloaded + own.share * (1 - offloaded));
 }
 
 /** @param without bytes that the server takes without it */

@@ -43,7 +43,7 @@ export function modelStateOf(deployment: SLMDeployment, model: SLMModel | undefi
   }
   const { status } = model;
   const latest = status?.latestRevision;
-  const revision = status?.revisions?.find((candidate) => candidate.digest === latest?.digest);
+  const revision = status?.revisions?.find((candidate) => candidate.name === latest?.name);
   if (revision === undefined) {
     const ready = status?.conditions?.find((condition) => condition.type === 'Ready');
     const why = ready === undefined || ready.status === 'True' ? 'its source is being resolved' : ready.message;

@@ -7,9 +7,12 @@ import { labels, MANAGED_BY, type SLMDeployment } from '@slm-operator/crds';
 /** Every child that is watched carries this, so that the caches hold nothing else. */
 export const managedSelector = `${labels.managedBy}=${MANAGED_BY}`;
 
-/** One ReplicaSet for each revision. */
-export function replicaSetName(deployment: string, revision: string): string {
-  return `${deployment}-${revision}`;
+/** The tier whose ReplicaSets are named and selected as all were before there were tiers. */
+export const CPU_TIER = 'cpu';
+
+/** One ReplicaSet for each revision and kind of hardware. */
+export function replicaSetName(deployment: string, revision: string, tier: string = CPU_TIER): string {
+  return tier === CPU_TIER ? `${deployment}-${revision}` : `${deployment}-${revision}-${tier}`;
 }
 
 export function serviceName(deployment: string): string {
@@ -77,9 +80,17 @@ export function podSelectorText(deployment: string): string {
     .join(',');
 }
 
-/** What the pods of one revision have in common. */
-export function revisionSelector(deployment: string, revision: string): Record<string, string> {
-  return { [labels.deployment]: deployment, [labels.revision]: revision };
+/**
+ * What the pods of one ReplicaSet have in common. The selector of tier cpu matches the pods of the others too; those have a
+ * controller already, so no ReplicaSet takes them for its own.
+ */
+export function revisionSelector(
+  deployment: string,
+  revision: string,
+  tier: string = CPU_TIER,
+): Record<string, string> {
+  const selector = { [labels.deployment]: deployment, [labels.revision]: revision };
+  return tier === CPU_TIER ? selector : { ...selector, [labels.tier]: tier };
 }
 
 /** Labels of every child. */
@@ -93,6 +104,11 @@ export function childLabels(deployment: string): Record<string, string> {
 }
 
 /** Labels of a ReplicaSet and of its pods. */
-export function revisionLabels(deployment: string, revision: string, model: string): Record<string, string> {
-  return { ...childLabels(deployment), [labels.revision]: revision, [labels.model]: model };
+export function revisionLabels(
+  deployment: string,
+  revision: string,
+  model: string,
+  tier: string = CPU_TIER,
+): Record<string, string> {
+  return { ...childLabels(deployment), [labels.revision]: revision, [labels.model]: model, [labels.tier]: tier };
 }

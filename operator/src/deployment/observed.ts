@@ -1,10 +1,11 @@
 /** What a plan is made of: everything known of one SLMDeployment, as plain data. Types and small readers; pure. */
 import { annotations, labels, type SLMDeployment, type SLMModel, type SLMNodeCache } from '@slm-operator/crds';
 import type { NetworkPolicy, ObjectOf, Pod, PodDisruptionBudget, ReplicaSet, Service } from '../kube/resource.ts';
+import { CPU_TIER } from './names.ts';
 import type { NodeView } from './node-match.ts';
 import type { KeyPair } from './resources/api-keys.ts';
 import type { BrokerAccess } from './resources/broker-config.ts';
-import type { KnownRevision } from './revision.ts';
+import { BASE_IMAGE, type KnownRevision, type ServerImages } from './revision.ts';
 import type { RevisionSize } from './rollout-planner.ts';
 
 export type PodObject = ObjectOf<typeof Pod>;
@@ -70,13 +71,34 @@ export function numberOf(set: ReplicaSetObject): number {
   return Number(set.metadata?.annotations?.[annotations.revisionNumber] ?? 0) || 0;
 }
 
+/** The tier of a ReplicaSet; those made before there were tiers are tier cpu. */
+export function tierOf(set: ReplicaSetObject): string {
+  return set.metadata?.labels?.[labels.tier] ?? CPU_TIER;
+}
+
 export function knownRevision(set: ReplicaSetObject): KnownRevision {
+  const images = recordedImages(set);
   return {
     revision: revisionOf(set),
     settingsHash: set.metadata?.annotations?.[annotations.settingsHash] ?? '',
-    image: set.spec?.template?.spec?.containers[0]?.image ?? '',
+    // Of another tier the container has another variant of the image, so what was written down goes first.
+    image: images?.[BASE_IMAGE] ?? set.spec?.template?.spec?.containers[0]?.image ?? '',
+    ...(images === undefined ? {} : { images }),
     number: numberOf(set),
   };
+}
+
+function recordedImages(set: ReplicaSetObject): ServerImages | undefined {
+  const text = set.metadata?.annotations?.[annotations.serverImages];
+  if (text === undefined) return undefined;
+  try {
+    const value: unknown = JSON.parse(text);
+    if (typeof value !== 'object' || value === null) return undefined;
+    return Object.fromEntries(Object.entries(value).filter(([, image]) => typeof image === 'string')) as ServerImages;
+  } catch {
+    // Somebody else wrote there. The container still says which image it has.
+    return undefined;
+  }
 }
 
 /** Sizes of a ReplicaSet. A status that does not speak of the present spec yet counts as far as it cannot be too good. */

@@ -21,7 +21,8 @@ import {
 const plan = (change: Partial<Observed> = {}) => planDeployment(observed(change), { now, config });
 
 /** The revision that this spec asks for. */
-const wanted = (spec: Partial<SLMDeploymentSpec> = {}) => wantedRevision(deployment(spec), digest, [], 'server:1');
+const wanted = (spec: Partial<SLMDeploymentSpec> = {}) =>
+  wantedRevision({ deployment: deployment(spec), model: { digest }, known: [], images: { cpu: 'server:1' } });
 const name = (spec: Partial<SLMDeploymentSpec> = {}) => `chat-${wanted(spec).revision}`;
 
 const applied = (result: ReturnType<typeof plan>) =>

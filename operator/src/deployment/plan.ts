@@ -7,7 +7,7 @@ import { type EventIntent, type KubeObject, type PatchIntent, type Plan, refTo }
 import { type DeploymentGate, gateOf } from './gate.ts';
 import { estimateMemory, resolveEngine, resourcesFor } from './memory.ts';
 import { type ModelState, modelStateOf } from './model-state.ts';
-import { apiKeySecretName, modelNameOf, replicaSetName, tlsSecretName } from './names.ts';
+import { apiKeySecretName, CPU_TIER, modelNameOf, replicaSetName, tlsSecretName } from './names.ts';
 import { knownRevision, numberOf, type Observed, type ReplicaSetObject, revisionOf, sizeOf } from './observed.ts';
 import { makeApiKeysSecret } from './resources/api-keys.ts';
 import { makeBrokerConfig } from './resources/broker-config.ts';
@@ -16,7 +16,7 @@ import { makeModel } from './resources/model.ts';
 import { makeNetworkPolicy } from './resources/network-policy.ts';
 import { makeReplicaSet } from './resources/replica-set.ts';
 import { makeService } from './resources/service.ts';
-import { type WantedRevision, wantedRevision } from './revision.ts';
+import { BASE_IMAGE, type WantedRevision, wantedRevision } from './revision.ts';
 import { isGated, planRollout, type RolloutInput, resolveBounds } from './rollout-planner.ts';
 import { deploymentStatus } from './status.ts';
 
@@ -43,13 +43,13 @@ export function planDeployment(observed: Observed, context: PlanContext): Plan<S
   const replicas = spec.replicas ?? 1;
   const model = modelStateOf(deployment, observed.model);
   const wanted = model.usable
-    ? wantedRevision(
+    ? wantedRevision({
         deployment,
-        model.revision.digest,
-        observed.replicaSets.map(knownRevision),
-        context.config.serverImage,
-        modelDefaultsOf(model.model.spec),
-      )
+        model: model.revision,
+        known: observed.replicaSets.map(knownRevision),
+        images: { [BASE_IMAGE]: context.config.serverImage },
+        defaults: modelDefaultsOf(model.model.spec),
+      })
     : undefined;
   const update = wanted && observed.replicaSets.find((set) => revisionOf(set) === wanted.revision);
   const old = observed.replicaSets.filter((set) => set !== update);
@@ -157,6 +157,8 @@ function makeRevision(
   return makeReplicaSet({
     deployment,
     wanted,
+    hardware: { tier: CPU_TIER, device: 'cpu' },
+    image: wanted.image,
     number,
     replicas,
     model: revision,

@@ -1,11 +1,18 @@
 import { describe, expect, it } from 'vitest';
-import { stableJson, type WantedRevision, wantedRevision } from './revision.ts';
-import { deployment, digest } from './testing/objects.ts';
+import { knownRevision } from './observed.ts';
+import { imageOf, type RevisionInput, stableJson, type WantedRevision, wantedRevision } from './revision.ts';
+import { deployment, digest, replicaSet, replicaSetOf } from './testing/objects.ts';
 
 type Spec = Parameters<typeof deployment>[0];
 
-function want(spec: Spec = {}, image = 'server:1', known: Parameters<typeof wantedRevision>[2] = []): WantedRevision {
-  return wantedRevision(deployment(spec), digest, known, image);
+function want(spec: Spec = {}, image = 'server:1', change: Partial<RevisionInput> = {}): WantedRevision {
+  return wantedRevision({
+    deployment: deployment(spec),
+    model: { digest },
+    known: [],
+    images: { cpu: image },
+    ...change,
+  });
 }
 
 describe('a new revision comes with', () => {
@@ -19,13 +26,14 @@ describe('a new revision comes with', () => {
     ['a drain timeout', { strategy: { drainTimeoutSeconds: 5 } }],
     ['an image', { image: 'mine:1' }],
     ['another model of the same bytes', { modelRef: { name: 'other' } }],
+    ['another number of devices for each pod', { hardware: { preferred: 'gpu', count: 2 } }],
+    ['another least speed', { hardware: { preferred: 'gpu', minTokensPerSecond: 20 } }],
   ];
   it.each(rows)('%s', (_, spec) => {
     expect(want(spec).revision).not.toBe(want().revision);
   });
   it('other defaults of the model', () => {
-    const other = (defaults?: Parameters<typeof wantedRevision>[4]) =>
-      wantedRevision(deployment(), digest, [], 'server:1', defaults).revision;
+    const other = (defaults: RevisionInput['defaults']) => want({}, 'server:1', { defaults }).revision;
     expect(
       new Set([want().revision, other({ system: 'a' }), other({ system: 'b' }), other({ parameters: { seed: 1 } })])
         .size,
@@ -33,8 +41,18 @@ describe('a new revision comes with', () => {
     expect([other(undefined), other({ parameters: {} })]).toEqual([want().revision, want().revision]);
   });
   it('other bytes', () => {
-    const other = wantedRevision(deployment(), `sha256:${'b'.repeat(64)}`, [], 'server:1');
+    const other = want({}, 'server:1', { model: { digest: `sha256:${'b'.repeat(64)}` } });
     expect(other.revision).not.toBe(want().revision);
+  });
+  it('other files for other hardware', () => {
+    const other = (...variants: { accelerators: string[]; digest: string }[]) =>
+      want({}, 'server:1', { model: { digest, variants } }).revision;
+    const fp16 = { accelerators: ['gpu', 'nvidia'], digest: `sha256:${'f'.repeat(64)}` };
+    expect(
+      new Set([want().revision, other(fp16), other({ ...fp16, digest }), other({ ...fp16, accelerators: ['gpu'] })])
+        .size,
+    ).toBe(4);
+    expect([other(), other({ ...fp16, accelerators: ['nvidia', 'gpu'] })]).toEqual([want().revision, other(fp16)]);
   });
 });
 
@@ -46,6 +64,7 @@ describe('no new revision comes with', () => {
     ['another Service', { service: { type: 'NodePort' } }],
     ['another NetworkPolicy', { isolation: { denyEgress: false } }],
     ['a longer history', { revisionHistoryLimit: 9 }],
+    ['other hardware, which only moves pods', { hardware: { preferred: 'npu', fallback: ['gpu'], count: 1 } }],
     ['objects without content', { engine: {}, podTemplate: { spec: {} }, strategy: {} }],
   ];
   it.each(rows)('%s', (_, spec) => {
@@ -54,13 +73,13 @@ describe('no new revision comes with', () => {
   it('a newer operator with another default image', () => {
     const first = want();
     const known = [{ ...first, number: 1 }];
-    expect(want({}, 'server:2', known)).toEqual(first);
+    expect(want({}, 'server:2', { known })).toEqual(first);
   });
 });
 
 it('takes the operator’s image for settings that are new', () => {
   const known = [{ ...want(), number: 1 }];
-  expect(want({ engine: { contextLength: 1024 } }, 'server:2', known).image).toBe('server:2');
+  expect(want({ engine: { contextLength: 1024 } }, 'server:2', { known }).image).toBe('server:2');
 });
 
 it('takes the newest of several revisions with the same settings', () => {
@@ -69,17 +88,88 @@ it('takes the newest of several revisions with the same settings', () => {
     { revision: 'new', settingsHash, image: 'server:2', number: 3 },
     { revision: 'old', settingsHash, image: 'server:1', number: 1 },
   ];
-  expect(want({}, 'server:3', known)).toMatchObject({ revision: 'new', image: 'server:2' });
+  expect(want({}, 'server:3', { known })).toMatchObject({ revision: 'new', image: 'server:2' });
 });
 
-it('has a name of ten hex digits that never changes for the same spec: it is part of the upgrade contract', () => {
-  expect(want()).toMatchInlineSnapshot(`
-    {
-      "image": "server:1",
-      "revision": "f712db10c6",
-      "settingsHash": "d399ebb631",
-    }
-  `);
+describe('the name of a revision and the hash of its settings never change for the same spec: they are part of the upgrade contract', () => {
+  // As the releases before tiers and variants had them.
+  const rows: [string, Spec, string, string][] = [
+    ['the smallest spec', {}, 'd399ebb631', 'f712db10c6'],
+    [
+      'an engine and resources',
+      { engine: { contextLength: 1024, gpuLayers: 0 }, resources: { limits: { memory: '1Gi' } } },
+      '38b910a259',
+      '59e19545cf',
+    ],
+    ['an image of its own', { image: 'mine:1' }, '402a9ebfee', '36607ba28d'],
+    [
+      'tokens, TLS, limits and a pod template',
+      {
+        auth: { type: 'ServiceAccount' },
+        tls: { secretRef: { name: 'tls' } },
+        limits: { maxTokens: 100 },
+        podTemplate: { spec: { nodeSelector: { a: 'b' } } },
+        strategy: { drainTimeoutSeconds: 5 },
+      },
+      '719f79769d',
+      '32c62312cf',
+    ],
+  ];
+  it.each(rows)('%s', (_, spec, settingsHash, revision) => {
+    expect(want(spec)).toMatchObject({ settingsHash, revision });
+    // More images, and files for hardware that there are none of, make no difference.
+    const images = { cpu: 'server:1', cuda: 'server-cuda:1' };
+    expect(want(spec, '', { images, model: { digest, variants: [] } })).toMatchObject({ settingsHash, revision });
+  });
+  it('defaults of the model', () => {
+    const inline = want({ model: { uri: 'hf://a/b' } }, 'server:1', { defaults: { system: 'Be brief.' } });
+    expect(inline).toMatchObject({ settingsHash: '6962fbe982', revision: '0905218382' });
+  });
+});
+
+describe('server images of a revision', () => {
+  const images = { cpu: 'server:1', cuda: 'server-cuda:1' };
+  const newer = { cpu: 'server:2', cuda: 'server-cuda:2', vulkan: 'server-vulkan:2' };
+  const first = want({}, '', { images });
+  const rows: [string, WantedRevision, object][] = [
+    ['are the operator’s when it is new', first, { cpu: 'server:1', cuda: 'server-cuda:1', vulkan: undefined }],
+    [
+      'stay what they were with a newer operator',
+      want({}, '', { images: newer, known: [knownRevision(replicaSetOf(first))] }),
+      { cpu: 'server:1', cuda: 'server-cuda:1', vulkan: undefined },
+    ],
+    [
+      'stay so when only the ReplicaSet of another tier is left',
+      want({}, '', {
+        images: newer,
+        known: [knownRevision(replicaSetOf(first, { tier: 'nvidia', image: 'server-cuda:1' }))],
+      }),
+      { cpu: 'server:1', cuda: 'server-cuda:1', vulkan: undefined },
+    ],
+    [
+      'of a ReplicaSet older than variants: its own, and the operator’s for other hardware',
+      want({}, '', {
+        images: newer,
+        known: [knownRevision(replicaSet(first.revision, { settingsHash: first.settingsHash }))],
+      }),
+      { cpu: 'server:1', cuda: 'server-cuda:2', vulkan: 'server-vulkan:2' },
+    ],
+    [
+      'are one for all with spec.image',
+      want({ image: 'mine:1' }, '', { images }),
+      { cpu: 'mine:1', cuda: 'mine:1', vulkan: 'mine:1' },
+    ],
+  ];
+  it.each(rows)('%s', (_, wanted, expected) => {
+    expect({
+      cpu: imageOf(wanted, 'cpu'),
+      cuda: imageOf(wanted, 'cuda'),
+      vulkan: imageOf(wanted, 'vulkan'),
+    }).toEqual(expected);
+  });
+  it('of a profile that names a whole reference are that', () => {
+    expect(imageOf(first, 'registry.example/npu:3')).toBe('registry.example/npu:3');
+  });
 });
 
 it('writes JSON whatever the order of keys', () => {

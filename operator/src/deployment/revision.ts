@@ -4,15 +4,25 @@
  * other defaults makes no new revision. Pure.
  */
 import { createHash } from 'node:crypto';
-import type { ModelDefaults, SLMDeployment } from '@slm-operator/crds';
+import type { ModelDefaults, ModelRevision, ModelVariant, SLMDeployment } from '@slm-operator/crds';
+import { isImageReference } from '../hardware/profiles.ts';
 import { apiKeySecretName, modelNameOf, servedNamesOf } from './names.ts';
+
+/** Server images by image variant: `cpu`, `cuda`, `vulkan` and so on. */
+export type ServerImages = Readonly<Record<string, string>>;
+
+/** The image variant that every installation has; the one that a revision is named by. */
+export const BASE_IMAGE = 'cpu';
 
 /** What is known of a ReplicaSet that was made for a revision. */
 export interface KnownRevision {
   /** The ten hex digits. */
   readonly revision: string;
   readonly settingsHash: string;
+  /** Of variant {@link BASE_IMAGE}. */
   readonly image: string;
+  /** All variants as they were when the revision was made; absent for one older than variants, or with `spec.image`. */
+  readonly images?: ServerImages | undefined;
   /** Grows with every rollout. */
   readonly number: number;
 }
@@ -20,39 +30,69 @@ export interface KnownRevision {
 export interface WantedRevision {
   readonly revision: string;
   readonly settingsHash: string;
+  /** Of variant {@link BASE_IMAGE}. */
   readonly image: string;
+  /** All variants, {@link BASE_IMAGE} among them; undefined where `spec.image` is for every tier. */
+  readonly images?: ServerImages | undefined;
+}
+
+export interface RevisionInput {
+  readonly deployment: SLMDeployment;
+  /** The model's bytes. */
+  readonly model: Pick<ModelRevision, 'digest'> & {
+    readonly variants?: readonly Pick<ModelVariant, 'accelerators' | 'digest'>[] | undefined;
+  };
+  /** What runs or ran; of a revision with several tiers once for each. */
+  readonly known: readonly KnownRevision[];
+  /** Server images for settings that are new. */
+  readonly images: ServerImages & { readonly [BASE_IMAGE]: string };
+  /** What the model says of requests. */
+  readonly defaults?: ModelDefaults | undefined;
 }
 
 /**
- * The revision that this spec and these bytes ask for. With the settings of a revision that exists, its image is kept
- * when the spec names none: the newest such one. So an operator that comes with another default image restarts nothing,
+ * The revision that this spec and these bytes ask for. With the settings of a revision that exists, its images are kept
+ * when the spec names none: the newest such one. So an operator that comes with other default images restarts nothing,
  * and going back to old settings brings back exactly what ran with them.
- * @param modelDigest digest of the model's revision
- * @param defaultImage server image for settings that are new
- * @param defaults what the model says of requests
  */
-export function wantedRevision(
-  deployment: SLMDeployment,
-  modelDigest: string,
-  known: readonly KnownRevision[],
-  defaultImage: string,
-  defaults?: ModelDefaults,
-): WantedRevision {
-  const settings = { ...settingsOf(deployment, modelDigest), defaults };
+export function wantedRevision({ deployment, model, known, images, defaults }: RevisionInput): WantedRevision {
+  const settings = { ...settingsOf(deployment, model), defaults };
   const settingsHash = shortHash(settings);
+  const own = deployment.spec.image;
   const existing = known
     .filter((candidate) => candidate.settingsHash === settingsHash)
     .reduce<KnownRevision | undefined>((a, b) => (a === undefined || b.number > a.number ? b : a), undefined);
-  if (existing !== undefined) return { revision: existing.revision, settingsHash, image: existing.image };
-  const image = deployment.spec.image ?? defaultImage;
-  return { revision: shortHash({ settings, image }), settingsHash, image };
+  const image = existing?.image ?? own ?? images[BASE_IMAGE];
+  return {
+    // Named by one image alone, as before there were variants.
+    revision: existing?.revision ?? shortHash({ settings, image }),
+    settingsHash,
+    image,
+    // Of a revision older than variants those are new, and its own image stays.
+    ...(own === undefined ? { images: existing?.images ?? { ...images, [BASE_IMAGE]: image } } : {}),
+  };
+}
+
+/**
+ * The server image of a revision for some hardware; undefined when the operator has none.
+ * @param variant of the image, or a whole reference
+ */
+export function imageOf({ image, images }: WantedRevision, variant: string): string | undefined {
+  if (images === undefined) return image;
+  return isImageReference(variant) ? variant : images[variant];
 }
 
 /** Everything of the spec that ends up in a pod. What is not here can change without a rollout. */
-function settingsOf(deployment: SLMDeployment, modelDigest: string): object {
+function settingsOf(deployment: SLMDeployment, { digest: modelDigest, variants }: RevisionInput['model']): object {
   const { spec } = deployment;
+  const { count, minTokensPerSecond } = spec.hardware ?? {};
   return {
     modelDigest,
+    variants: variants?.length
+      ? variants.map(({ accelerators, digest }) => ({ accelerators: accelerators.toSorted(), digest }))
+      : undefined,
+    // The rest of it says where pods go, not what they are.
+    hardware: { count: count === 1 ? undefined : count, minTokensPerSecond },
     model: modelNameOf(deployment),
     servedNames: servedNamesOf(deployment),
     engine: spec.engine,

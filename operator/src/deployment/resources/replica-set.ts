@@ -1,5 +1,5 @@
 /**
- * The ReplicaSet of a revision and the serving pod in it. Pure. The pod meets Pod Security `restricted`; what it is told is
+ * The ReplicaSet of a revision on one kind of hardware, and the serving pod in it. Pure. The pod meets Pod Security `restricted`; what it is told is
  * the contract with the inference server (`serverEnv`).
  */
 import {
@@ -12,10 +12,12 @@ import {
   type SLMDeployment,
   serverEnv,
   serverPaths,
+  type Toleration,
 } from '@slm-operator/crds';
 import type { KubeObject } from '../../execution/plan.ts';
 import type { ResolvedEngine, Resources } from '../memory.ts';
 import {
+  CPU_TIER,
   modelNameOf,
   replicaSetName,
   revisionLabels,
@@ -23,7 +25,7 @@ import {
   servedNamesOf,
   tlsSecretName,
 } from '../names.ts';
-import type { WantedRevision } from '../revision.ts';
+import { stableJson, type WantedRevision } from '../revision.ts';
 import { accessParts, type PodParts } from './access.ts';
 import { childMetadata } from './owner.ts';
 
@@ -33,54 +35,81 @@ const SHUTDOWN_DELAY_SECONDS = 5;
 const EXIT_SECONDS = 5;
 const DEFAULT_DRAIN_SECONDS = 60;
 
+/** What pods of a tier have besides what all have. */
+export interface PodHardware {
+  /** Name of the tier. */
+  readonly tier: string;
+  /** Value of SLM_DEVICE. Tier cpu has none: it is what servers do without devices, and what they did before there were tiers. */
+  readonly device: string;
+  /** Name of a ResourceClaimTemplate of the namespace, where devices are claimed rather than counted. */
+  readonly claimTemplate?: string | undefined;
+  readonly tolerations?: readonly Toleration[] | undefined;
+  readonly runtimeClassName?: string | undefined;
+  /** As in a pod. */
+  readonly affinity?: object | undefined;
+  /** Environment that the hardware's profile adds. */
+  readonly env?: Readonly<Record<string, string>> | undefined;
+}
+
 export interface ReplicaSetInput {
   readonly deployment: SLMDeployment;
   readonly wanted: WantedRevision;
+  readonly hardware: PodHardware;
+  /** Server image. */
+  readonly image: string;
   /** Number of the rollout. */
   readonly number: number;
   readonly replicas: number;
+  /** The bytes that are served on this hardware. */
   readonly model: { readonly digest: string; readonly files: readonly Pick<ModelFile, 'path'>[] };
   /** What the model says of requests. */
   readonly defaults?: ModelDefaults | undefined;
   readonly engine: ResolvedEngine;
   /** Memory for prompts that the server remembers; 0 for none. */
   readonly promptCacheBytes: number;
+  /** Devices that are counted are among them. */
   readonly resources: Resources;
   readonly imagePullPolicy: string;
 }
 
-/** The ReplicaSet of a new revision. */
+/** Name of the claim inside a pod. */
+const CLAIM = 'device';
+
+/** The ReplicaSet of a revision on one kind of hardware. */
 export function makeReplicaSet(input: ReplicaSetInput): KubeObject {
   const { deployment, wanted, number, replicas, model } = input;
+  const { tier } = input.hardware;
   const { name } = deployment.metadata;
-  const labels = revisionLabels(name, wanted.revision, modelNameOf(deployment));
+  const labels = revisionLabels(name, wanted.revision, modelNameOf(deployment), tier);
   return {
     apiVersion: 'apps/v1',
     kind: 'ReplicaSet',
     metadata: {
-      ...childMetadata(deployment, replicaSetName(name, wanted.revision)),
+      ...childMetadata(deployment, replicaSetName(name, wanted.revision, tier)),
       labels,
       annotations: {
         [annotations.modelDigest]: model.digest,
         [annotations.settingsHash]: wanted.settingsHash,
         [annotations.revisionNumber]: String(number),
+        ...(wanted.images === undefined ? {} : { [annotations.serverImages]: stableJson(wanted.images) }),
       },
     },
     spec: {
       replicas,
-      selector: { matchLabels: revisionSelector(name, wanted.revision) },
+      selector: { matchLabels: revisionSelector(name, wanted.revision, tier) },
       template: makePodTemplate(input, labels),
     },
   } as KubeObject;
 }
 
 function makePodTemplate(input: ReplicaSetInput, labels: Record<string, string>): object {
-  const { deployment, wanted } = input;
+  const { deployment, wanted, hardware } = input;
   const { spec } = deployment;
   const own = spec.podTemplate;
   const settings = own?.spec;
   const drainSeconds = spec.strategy?.drainTimeoutSeconds ?? DEFAULT_DRAIN_SECONDS;
   const access = accessParts(deployment);
+  const tolerations = [...(settings?.tolerations ?? []), ...(hardware.tolerations ?? [])];
   return {
     metadata: {
       labels: { ...own?.metadata?.labels, ...labels },
@@ -97,7 +126,12 @@ function makePodTemplate(input: ReplicaSetInput, labels: Record<string, string>)
         seccompProfile: { type: 'RuntimeDefault' },
       },
       ...(settings?.nodeSelector === undefined ? {} : { nodeSelector: settings.nodeSelector }),
-      ...(settings?.tolerations === undefined ? {} : { tolerations: settings.tolerations }),
+      ...(hardware.affinity === undefined ? {} : { affinity: hardware.affinity }),
+      ...(tolerations.length === 0 ? {} : { tolerations }),
+      ...(hardware.runtimeClassName === undefined ? {} : { runtimeClassName: hardware.runtimeClassName }),
+      ...(hardware.claimTemplate === undefined
+        ? {}
+        : { resourceClaims: [{ name: CLAIM, resourceClaimTemplateName: hardware.claimTemplate }] }),
       ...(settings?.priorityClassName === undefined ? {} : { priorityClassName: settings.priorityClassName }),
       ...(settings?.imagePullSecrets === undefined ? {} : { imagePullSecrets: settings.imagePullSecrets }),
       topologySpreadConstraints: settings?.topologySpreadConstraints ?? [
@@ -105,7 +139,7 @@ function makePodTemplate(input: ReplicaSetInput, labels: Record<string, string>)
           maxSkew: 1,
           topologyKey: 'kubernetes.io/hostname',
           whenUnsatisfiable: 'ScheduleAnyway',
-          labelSelector: { matchLabels: revisionSelector(deployment.metadata.name, wanted.revision) },
+          labelSelector: { matchLabels: revisionSelector(deployment.metadata.name, wanted.revision, hardware.tier) },
         },
       ],
       containers: [makeContainer(input, access, drainSeconds)],
@@ -142,14 +176,17 @@ function makeContainer(input: ReplicaSetInput, access: PodParts, drainSeconds: n
   const probe = (path: string) => ({ httpGet: { path, port: 'ollama', ...scheme } });
   return {
     name: pod.container,
-    image: input.wanted.image,
+    image: input.image,
     imagePullPolicy: input.imagePullPolicy,
     ports: [
       { name: 'ollama', containerPort: ports.ollama, protocol: 'TCP' },
       { name: 'openai', containerPort: ports.openai, protocol: 'TCP' },
     ],
     env: makeEnv(input, access, drainSeconds),
-    resources: input.resources,
+    resources: {
+      ...input.resources,
+      ...(input.hardware.claimTemplate === undefined ? {} : { claims: [{ name: CLAIM }] }),
+    },
     securityContext: {
       allowPrivilegeEscalation: false,
       readOnlyRootFilesystem: true,
@@ -173,7 +210,7 @@ function makeContainer(input: ReplicaSetInput, access: PodParts, drainSeconds: n
 }
 
 function makeEnv(input: ReplicaSetInput, access: PodParts, drainSeconds: number): object[] {
-  const { deployment, engine, model } = input;
+  const { deployment, engine, model, hardware } = input;
   const own = deployment.spec.engine;
   const values: Record<string, string | number | undefined> = {
     [serverEnv.modelPath]: modelPath(model.files),
@@ -185,6 +222,9 @@ function makeEnv(input: ReplicaSetInput, access: PodParts, drainSeconds: number)
     [serverEnv.parallelRequests]: engine.parallelRequests,
     [serverEnv.kvCacheType]: engine.kvCacheType,
     [serverEnv.promptCacheBytes]: input.promptCacheBytes,
+    [serverEnv.device]: hardware.tier === CPU_TIER ? undefined : hardware.device,
+    [serverEnv.gpuLayers]: hardware.tier === CPU_TIER ? undefined : own?.gpuLayers,
+    [serverEnv.minTokensPerSecond]: deployment.spec.hardware?.minTokensPerSecond,
     [serverEnv.speculation]: own?.speculation?.type,
     [serverEnv.maxDraft]: own?.speculation?.maxDraft,
     [serverEnv.batchSize]: own?.batchSize,
@@ -194,6 +234,7 @@ function makeEnv(input: ReplicaSetInput, access: PodParts, drainSeconds: number)
     ...access.env,
     [serverEnv.drainTimeoutSeconds]: drainSeconds,
     [serverEnv.shutdownDelaySeconds]: SHUTDOWN_DELAY_SECONDS,
+    ...hardware.env,
   };
   return Object.entries(values)
     .filter(([, value]) => value !== undefined)

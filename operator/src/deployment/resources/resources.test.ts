@@ -10,11 +10,13 @@ import { makeService } from './service.ts';
 
 type Spec = Parameters<typeof deployment>[0];
 
-function set(spec: Spec = {}) {
+function set(spec: Spec = {}, change: Partial<Parameters<typeof makeReplicaSet>[0]> = {}) {
   const owner = deployment(spec);
   return makeReplicaSet({
     deployment: owner,
-    wanted: { revision: '0123456789', settingsHash: 'settings00', image: 'server:1' },
+    wanted: { revision: '0123456789', settingsHash: 'settings00', image: 'server:1', images: { cpu: 'server:1' } },
+    hardware: { tier: 'cpu', device: 'cpu' },
+    image: 'server:1',
     number: 3,
     replicas: 2,
     model: { digest, files: [{ path: 'model.gguf' }] },
@@ -22,7 +24,20 @@ function set(spec: Spec = {}) {
     promptCacheBytes: owner.spec.engine?.promptCache?.maxSize === 0 ? 0 : 134_217_728,
     resources: { requests: { cpu: '500m', memory: '512Mi' }, limits: { memory: '512Mi' } },
     imagePullPolicy: 'IfNotPresent',
+    ...change,
   });
+}
+
+/** The parts of a ReplicaSet that tests look into. */
+interface SetShape {
+  readonly metadata: { readonly name: string; readonly labels: object };
+  readonly spec: {
+    readonly selector: { readonly matchLabels: object };
+    readonly template: {
+      readonly metadata: { readonly labels: object };
+      readonly spec: { readonly containers: readonly { readonly env: { name: string; value: string }[] }[] };
+    };
+  };
 }
 
 it('the ReplicaSet of a revision', () => {
@@ -34,6 +49,7 @@ it('the ReplicaSet of a revision', () => {
         "annotations": {
           "slm.dev/model-digest": "sha256:a1b2c3d4e5000000000000000000000000000000000000000000000000000000",
           "slm.dev/revision-number": "3",
+          "slm.dev/server-images": "{"cpu":"server:1"}",
           "slm.dev/settings-hash": "settings00",
         },
         "labels": {
@@ -44,6 +60,7 @@ it('the ReplicaSet of a revision', () => {
           "slm.dev/deployment": "chat",
           "slm.dev/model": "smollm2",
           "slm.dev/revision": "0123456789",
+          "slm.dev/tier": "cpu",
         },
         "name": "chat-0123456789",
         "namespace": "demo",
@@ -76,6 +93,7 @@ it('the ReplicaSet of a revision', () => {
               "slm.dev/deployment": "chat",
               "slm.dev/model": "smollm2",
               "slm.dev/revision": "0123456789",
+              "slm.dev/tier": "cpu",
             },
           },
           "spec": {
@@ -274,6 +292,55 @@ it('the ReplicaSet of a revision', () => {
   `);
 });
 
+it('the ReplicaSet of a revision on a device', () => {
+  const spec: Spec = {
+    hardware: { preferred: 'gpu', minTokensPerSecond: 20 },
+    engine: { gpuLayers: 12 },
+    podTemplate: { spec: { tolerations: [{ key: 'team', operator: 'Exists' }] } },
+  };
+  const hardware = {
+    tier: 'nvidia',
+    device: 'cuda',
+    tolerations: [{ key: 'nvidia.com/gpu', operator: 'Exists' as const }],
+    runtimeClassName: 'nvidia',
+    affinity: { nodeAffinity: {} },
+    env: { CUDA_MODULE_LOADING: 'LAZY' },
+  };
+  const resources = { requests: { memory: '512Mi', 'nvidia.com/gpu': '1' }, limits: { 'nvidia.com/gpu': '1' } };
+  const cpu = set(spec) as unknown as SetShape;
+  const gpu = set(spec, { hardware, resources, image: 'server-cuda:1' }) as unknown as SetShape;
+  const claimed = set(spec, { hardware: { tier: 'nvidia', device: 'cuda', claimTemplate: 'one-gpu' } });
+  const env = ({ spec: { template } }: SetShape) =>
+    template.spec.containers[0]?.env
+      .filter(({ name }) => /DEVICE|GPU|MIN_TOKENS|CUDA/.test(name))
+      .map(({ name, value }) => `${name}=${value}`);
+  expect(gpu.metadata.name).toBe('chat-0123456789-nvidia');
+  expect(gpu.metadata.labels).toMatchObject({ 'slm.dev/tier': 'nvidia' });
+  expect(gpu.spec.selector.matchLabels).toEqual({ ...cpu.spec.selector.matchLabels, 'slm.dev/tier': 'nvidia' });
+  expect(gpu.spec.template.metadata.labels).toMatchObject(gpu.spec.selector.matchLabels);
+  expect(gpu.spec.template.spec).toMatchObject({
+    affinity: { nodeAffinity: {} },
+    tolerations: [{ key: 'team' }, { key: 'nvidia.com/gpu' }],
+    runtimeClassName: 'nvidia',
+    topologySpreadConstraints: [{ labelSelector: gpu.spec.selector }],
+    containers: [{ image: 'server-cuda:1', resources }],
+  });
+  expect([env(cpu), env(gpu)]).toEqual([
+    ['SLM_MIN_TOKENS_PER_SECOND=20'],
+    ['SLM_DEVICE=cuda', 'SLM_GPU_LAYERS=12', 'SLM_MIN_TOKENS_PER_SECOND=20', 'CUDA_MODULE_LOADING=LAZY'],
+  ]);
+  expect(claimed).toMatchObject({
+    spec: {
+      template: {
+        spec: {
+          resourceClaims: [{ name: 'device', resourceClaimTemplateName: 'one-gpu' }],
+          containers: [{ resources: { requests: { cpu: '500m' }, claims: [{ name: 'device' }] } }],
+        },
+      },
+    },
+  });
+});
+
 it('the settings of a pod that people may choose', () => {
   const { spec } = set({
     auth: { type: 'None' },
@@ -382,6 +449,7 @@ it('the settings of a pod that people may choose', () => {
           "slm.dev/deployment": "chat",
           "slm.dev/model": "smollm2",
           "slm.dev/revision": "0123456789",
+          "slm.dev/tier": "cpu",
           "team": "a",
         },
       },

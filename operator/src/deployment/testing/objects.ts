@@ -11,6 +11,7 @@ import {
   type SLMModelStatus,
   type SLMNodeCache,
 } from '@slm-operator/crds';
+import { replicaSetName } from '../names.ts';
 import type { NodeView } from '../node-match.ts';
 import type { Observed, PodObject, ReplicaSetObject } from '../observed.ts';
 import type { WantedRevision } from '../revision.ts';
@@ -75,23 +76,26 @@ export interface SetOptions {
   readonly settingsHash?: string;
   readonly image?: string;
   readonly failure?: string;
+  readonly tier?: string;
+  readonly images?: WantedRevision['images'];
 }
 
 /** A ReplicaSet of a revision. */
 export function replicaSet(revision: string, options: SetOptions = {}): ReplicaSetObject {
-  const { desired = 1, current = desired, available = current, number = 1 } = options;
+  const { desired = 1, current = desired, available = current, number = 1, tier } = options;
   return {
     apiVersion: 'apps/v1',
     kind: 'ReplicaSet',
     metadata: {
-      name: `chat-${revision}`,
+      name: replicaSetName('chat', revision, tier),
       namespace: 'demo',
-      uid: `${revision}-uid`,
+      uid: `${revision}${tier ?? ''}-uid`,
       resourceVersion: '7',
-      labels: { [labels.revision]: revision },
+      labels: { [labels.revision]: revision, ...(tier === undefined ? {} : { [labels.tier]: tier }) },
       annotations: {
         [annotations.revisionNumber]: String(number),
         [annotations.settingsHash]: options.settingsHash ?? `settings-${revision}`,
+        ...(options.images === undefined ? {} : { [annotations.serverImages]: JSON.stringify(options.images) }),
       },
     },
     spec: {
@@ -112,7 +116,8 @@ export function replicaSet(revision: string, options: SetOptions = {}): ReplicaS
 
 /** The ReplicaSet of the revision that a plan wants. */
 export function replicaSetOf(wanted: WantedRevision, options: SetOptions = {}): ReplicaSetObject {
-  return replicaSet(wanted.revision, { settingsHash: wanted.settingsHash, image: wanted.image, ...options });
+  const { settingsHash, image, images } = wanted;
+  return replicaSet(wanted.revision, { settingsHash, image, images, ...options });
 }
 
 /** A pod on node n1 whose containers were not made yet. */
