@@ -38,6 +38,7 @@ async function startNode(kubeconfig: string, bytesPerSecond?: number) {
     nodeName: name,
     storeRoot: path.join(folder.path, 'store'),
     kubeletDir: path.join(folder.path, 'kubelet'),
+    deviceDir: '/dev',
     broker: undefined,
     metricsPort: 0,
     logLevel: 'silent',
@@ -109,6 +110,7 @@ describe('the status of a node', () => {
       agentVersion: '1.2.3',
       summary: '1/1',
       usedBytes: 8_000_000,
+      devices: expect.arrayContaining([expect.objectContaining({ id: 'cpu', class: 'cpu', usable: true })]) as unknown,
       entries: [{ digest, state: 'Ready', bytesDone: 8_000_000, bytesTotal: 8_000_000 }],
       conditions: [{ type: 'Ready', status: 'True', message: 'the model is here, 8 MB' }],
     });

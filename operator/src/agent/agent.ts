@@ -1,5 +1,5 @@
 /**
- * The node agent as a whole: the node's SLMNodeCache in, pulled models and mounts and a status out. Owns how the parts are
+ * The node agent as a whole: the node's SLMNodeCache in, pulled models, mounts and a status that also tells of devices out. Owns how the parts are
  * wired and the order of start and stop. It serves mounts also while the API server is away.
  */
 import path from 'node:path';
@@ -15,6 +15,8 @@ import { BlobStore } from './blob-store.ts';
 import { makeBrokerClient } from './broker-client.ts';
 import type { AgentConfig } from './config.ts';
 import { Driver } from './csi/driver.ts';
+import { DeviceScanner } from './devices/device-scanner.ts';
+import { makeHostFiles } from './devices/host-files.ts';
 import { makeAgentMetrics } from './metrics.ts';
 import { type Mounter, makeMounter, publishedMounts } from './mounts.ts';
 import { Puller } from './puller.ts';
@@ -85,12 +87,19 @@ export async function runAgent(options: AgentOptions, signal: AbortSignal): Prom
     clock,
   });
   const caches = manager.store(SLMNodeCache, { fieldSelector: `metadata.name=${config.nodeName}` });
+  const scanner = new DeviceScanner({
+    host: makeHostFiles({ dev: config.deviceDir }),
+    clock,
+    log,
+    onChange: () => reporter.changed('state'),
+  });
   let observedGeneration: number | undefined;
   const reporter = new Reporter({
     read: () => caches.get(config.nodeName),
     write: (status) => writeStatus(options.client, config.nodeName, status),
     entries: () => puller.snapshot(),
     disk: async () => ({ ...(await store.disk()), usedBytes: await store.usedBytes() }),
+    devices: () => scanner.devices,
     observedGeneration: () => observedGeneration,
     agentVersion: version,
     clock,
@@ -99,6 +108,7 @@ export async function runAgent(options: AgentOptions, signal: AbortSignal): Prom
 
   // Before the API server has answered: pods of this node may be waiting for models that are already here.
   await driver.start();
+  await scanner.start();
   addChecks(manager, driver);
   let actedOn: string | undefined;
   const act = async (spec: SLMNodeCacheSpec, generation: number | undefined) => {
@@ -122,7 +132,7 @@ export async function runAgent(options: AgentOptions, signal: AbortSignal): Prom
   } finally {
     unsubscribe();
     await reporter.stop();
-    await Promise.all([puller.stop(), driver.stop()]);
+    await Promise.all([puller.stop(), driver.stop(), scanner.stop()]);
   }
 }
 

@@ -8,6 +8,8 @@ export interface AgentConfig {
   readonly storeRoot: string;
   /** The kubelet's folder, under the same path as on the host. */
   readonly kubeletDir: string;
+  /** The node's /dev. */
+  readonly deviceDir: string;
   /** The operator's broker; absent: no grants, only public sources. */
   readonly broker: { readonly url: string; readonly caFile: string; readonly tokenFile: string } | undefined;
   /** Port of /metrics, /healthz and /readyz. */
@@ -29,6 +31,7 @@ export function readAgentConfig(env: Readonly<Record<string, string | undefined>
     nodeName,
     storeRoot: folder(env, 'SLM_STORE', store.root),
     kubeletDir: folder(env, 'SLM_KUBELET_DIR', '/var/lib/kubelet'),
+    deviceDir: folder(env, 'SLM_DEVICE_DIR', '/dev'),
     broker: readBroker(env),
     metricsPort: port(env, 'SLM_METRICS_PORT', 8082),
     logLevel,

@@ -1,4 +1,4 @@
-import type { SLMNodeCache, SLMNodeCacheStatus } from '@slm-operator/crds';
+import type { NodeDevice, SLMNodeCache, SLMNodeCacheStatus } from '@slm-operator/crds';
 import { describe, expect, it } from 'vitest';
 import { silentLogger } from '../runtime/log.ts';
 import { makeManualClock } from '../runtime/testing/clocks.ts';
@@ -33,6 +33,7 @@ function makeBench() {
     } as SLMNodeCache | undefined,
     entries: [] as PullEntry[],
     freeBytes: 50_000 * MB,
+    devices: undefined as readonly NodeDevice[] | undefined,
     failing: false,
     reporter: undefined as unknown as Reporter,
     async advance(ms: number) {
@@ -54,6 +55,7 @@ function makeBench() {
     },
     entries: () => bench.entries,
     disk: () => Promise.resolve({ capacityBytes: 100_000 * MB, freeBytes: bench.freeBytes, usedBytes: 98 * MB }),
+    devices: () => bench.devices,
     observedGeneration: () => 1,
     agentVersion: '1.2.3',
     clock,
@@ -145,6 +147,48 @@ describe('when nothing happens', () => {
     bench.reporter.observed();
     await bench.advance(100);
     expect(bench.writes).toHaveLength(2);
+  });
+});
+
+describe('the devices of the node', () => {
+  const cpu: NodeDevice = { id: 'cpu', class: 'cpu', usable: true, cores: 2 };
+  const gpu: NodeDevice = {
+    id: '0000:01:00.0',
+    class: 'gpu',
+    vendor: 'nvidia',
+    usable: false,
+    message: 'no driver is bound',
+  };
+
+  it('are told once, and again when one is another', async () => {
+    const bench = makeBench();
+    bench.devices = [cpu, gpu];
+    bench.reporter.changed('state');
+    await bench.advance(100);
+    bench.reporter.changed('state');
+    await bench.advance(60_000);
+    bench.devices = [cpu, { id: gpu.id, class: 'gpu', vendor: 'nvidia', driver: 'nvidia', usable: true }];
+    bench.reporter.changed('state');
+    await bench.advance(100);
+    expect(bench.writes.map(({ status }) => status.devices?.map(({ usable }) => usable))).toEqual([
+      [true, false],
+      [true, true],
+    ]);
+  });
+
+  it('stand as they were written while an agent that started anew has not seen them', async () => {
+    const first = makeBench();
+    first.devices = [cpu, gpu];
+    first.reporter.changed('state');
+    await first.advance(100);
+    const second = makeBench();
+    second.object = first.object;
+    second.reporter.changed('state');
+    await second.advance(100);
+    second.entries = [ready];
+    second.reporter.changed('state');
+    await second.advance(100);
+    expect(second.writes.map(({ status }) => status.devices)).toEqual([[cpu, gpu]]);
   });
 });
 

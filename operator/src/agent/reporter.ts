@@ -1,9 +1,9 @@
 /**
- * Writes SLMNodeCache.status of this node: at once when an entry changes its state, at most every two seconds while bytes
+ * Writes SLMNodeCache.status of this node: at once when an entry changes its state or a device is another, at most every two seconds while bytes
  * come, and never when nothing changed. Owns that timing; what is written is computed in `status.ts`.
  */
 import { isDeepStrictEqual } from 'node:util';
-import type { SLMNodeCache, SLMNodeCacheStatus } from '@slm-operator/crds';
+import type { NodeDevice, SLMNodeCache, SLMNodeCacheStatus } from '@slm-operator/crds';
 import type { Clock, Timer } from '../runtime/clock.ts';
 import type { Logger } from '../runtime/log.ts';
 import type { DiskSpace } from './blob-store.ts';
@@ -26,6 +26,8 @@ export interface ReporterOptions {
   readonly write: (status: SLMNodeCacheStatus) => Promise<void>;
   readonly entries: () => readonly PullEntry[];
   readonly disk: () => Promise<DiskSpace & { readonly usedBytes: number }>;
+  /** What the node can compute on; undefined while nobody has looked. */
+  readonly devices: () => readonly NodeDevice[] | undefined;
   /** Generation of the spec that the entries answer to. */
   readonly observedGeneration: () => number | undefined;
   readonly agentVersion: string;
@@ -115,6 +117,8 @@ export class Reporter {
       entries,
       observedGeneration: this.#options.observedGeneration(),
       disk: this.#disk,
+      // Could it not be read, what the agent before this one saw stands.
+      devices: this.#options.devices() ?? previous?.devices,
       agentVersion: this.#options.agentVersion,
       now: clock.now(),
       previous,

@@ -170,6 +170,7 @@ describe('the configuration', () => {
       nodeName: 'n1',
       storeRoot: '/var/lib/slm',
       kubeletDir: '/var/lib/kubelet',
+      deviceDir: '/dev',
       broker: undefined,
       metricsPort: 8082,
       logLevel: 'info',

@@ -1,8 +1,8 @@
 /**
- * What the agent says of its node: puller's entries folded into SLMNodeCache.status. Pure: the time and the disk's numbers
- * are arguments, and the previous status is only read for transition times.
+ * What the agent says of its node: puller's entries and the devices folded into SLMNodeCache.status. Pure: the time and the disk's
+ * numbers are arguments, and the previous status is only read for transition times.
  */
-import type { CacheEntry, Reason, SLMNodeCacheStatus } from '@slm-operator/crds';
+import type { CacheEntry, NodeDevice, Reason, SLMNodeCacheStatus } from '@slm-operator/crds';
 import { type DesiredCondition, reconcileConditions, summaryConditions, toRfc3339 } from '../runtime/conditions.ts';
 import type { DiskSpace } from './blob-store.ts';
 import type { PullEntry } from './puller.ts';
@@ -17,6 +17,8 @@ export interface StatusInput {
   /** `metadata.generation` of the spec that the entries answer to. */
   readonly observedGeneration: number | undefined;
   readonly disk: (DiskSpace & { readonly usedBytes: number }) | undefined;
+  /** What the node can compute on. */
+  readonly devices: readonly NodeDevice[] | undefined;
   readonly agentVersion: string;
   /** Wall clock in milliseconds. */
   readonly now: number;
@@ -42,6 +44,7 @@ export function desiredStatus(input: StatusInput): SLMNodeCacheStatus {
           usedBytes: input.disk.usedBytes,
         }),
     summary: `${ready.length}/${wanted.length}`,
+    ...(input.devices === undefined || input.devices.length === 0 ? {} : { devices: [...input.devices] }),
     // Server-side apply stores no empty list: with one here the status would never be what was written.
     ...(input.entries.length === 0
       ? {}
