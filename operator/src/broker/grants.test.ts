@@ -5,7 +5,7 @@ import type { SLMModel, SLMNodeCache } from '@slm-operator/crds';
 import { type FileServer, startFileServer } from '@slm-operator/test/fixtures/file-server';
 import { afterAll, beforeAll, beforeEach, describe, expect, test } from 'vitest';
 import { SourceError } from '../sources/http-errors.ts';
-import { basesFor, isRefusal, makeGrant, mayUseCredential } from './grants.ts';
+import { basesFor, isRefusal, makeGrant, usableCredentials } from './grants.ts';
 
 const DIGEST = `sha256:${'a'.repeat(64)}`;
 const files = [{ path: 'tiny.gguf', size: 1, digest: DIGEST }];
@@ -58,7 +58,7 @@ describe('a credential goes', () => {
     ['not to a host that the Hub is not', model('hf://a/b'), 'https://host/a/b/resolve/c/{path}', false],
     ['not to http:// of the same name', model('https://host/tiny.gguf'), 'http://host/tiny.gguf', false],
   ])('%s', (_, from, url, expected) => {
-    expect(mayUseCredential(from, { url, needsGrant: true }, 'https://hub')).toBe(expected);
+    expect(usableCredentials(from, { url, needsGrant: true }, 'https://hub') !== undefined).toBe(expected);
   });
 });
 

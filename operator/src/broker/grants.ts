@@ -11,6 +11,7 @@ import {
   type SLMNodeCache,
   type WantedModel,
 } from '@slm-operator/crds';
+import { credentialsFor, hostOf, partsOf } from '../model/parts.ts';
 import { makeSourceClient, originOf, type SourceClient } from '../sources/http.ts';
 import { classifyHttpFailure, SourceError } from '../sources/http-errors.ts';
 import type { SourceCredentials } from '../sources/source.ts';
@@ -49,8 +50,9 @@ export function basesFor(
   }
   const bases = entry.models.flatMap((key) => {
     const model = findModel(key);
-    const revision = model?.status?.revisions?.find((candidate) => candidate.digest === digest);
-    const source = revision?.sources.find((candidate) => candidate.needsGrant === true);
+    const lists = model?.status?.revisions?.flatMap((revision) => [revision, ...(revision.variants ?? [])]);
+    const files = lists?.find((candidate) => candidate.digest === digest && needsGrant(candidate) !== undefined);
+    const source = files && needsGrant(files);
     if (model === undefined || source === undefined || model.metadata.deletionTimestamp !== undefined) return [];
     return [{ model, source, entry }];
   });
@@ -59,18 +61,27 @@ export function basesFor(
   return { status: 409, reason: 'ModelNotFound', message, terminal: false };
 }
 
+function needsGrant({ sources }: Pick<WantedModel, 'sources'>): ModelSource | undefined {
+  return sources.find((source) => source.needsGrant === true);
+}
+
 export function isRefusal(value: readonly GrantBasis[] | GrantRefusal): value is GrantRefusal {
   return !Array.isArray(value);
 }
 
 /**
- * Whether the credential of a model may be sent to where a revision lies: the host that the spec names now. Otherwise an author
- * who may change source.uri but not read the Secret could have it sent elsewhere by an old revision, and the other way round.
+ * What of a model's credentials may be used for where a revision lies: all of them at the host that the spec's source names now, the
+ * certificates alone at that of a variant, and nothing elsewhere. Otherwise an author who may change source.uri but not read the
+ * Secret could have it sent elsewhere by an old revision, and the other way round.
  */
-export function mayUseCredential(model: SLMModel, source: ModelSource, hfEndpoint: string): boolean {
-  const { uri, endpoint } = model.spec.source;
-  const base = uri.startsWith('hf://') ? (endpoint ?? hfEndpoint) : uri;
-  return originOf(base) === originOf(fileUrl(source.url, 'x'));
+export function usableCredentials(
+  model: SLMModel,
+  source: ModelSource,
+  hfEndpoint: string,
+): ((all: SourceCredentials) => SourceCredentials) | undefined {
+  const host = originOf(fileUrl(source.url, 'x'));
+  const part = partsOf(model, hfEndpoint).find(({ spec }) => hostOf(spec.uri, spec.endpoint, hfEndpoint) === host);
+  return part && ((all) => credentialsFor(part, all));
 }
 
 /**

@@ -21,7 +21,7 @@ import { type Clock, sleep, systemClock } from '../runtime/clock.ts';
 import type { Logger } from '../runtime/log.ts';
 import { SourceError, type SourceFailure } from '../sources/http-errors.ts';
 import { GRANT_RATE, makeCallers, makeRateLimit, makeServingPods } from './callers.ts';
-import { basesFor, type GrantRefusal, isRefusal, makeGrant, mayUseCredential } from './grants.ts';
+import { basesFor, type GrantRefusal, isRefusal, makeGrant, usableCredentials } from './grants.ts';
 import { type BrokerIdentity, ensureIdentity } from './identity.ts';
 import { makeTokenReviews } from './token-reviews.ts';
 
@@ -234,14 +234,15 @@ class GrantServer implements Broker {
     let refusal: GrantRefusal | undefined;
     for (const basis of bases) {
       const { model, source } = basis;
-      if (!mayUseCredential(model, source, hfEndpoint)) {
+      const usable = usableCredentials(model, source, hfEndpoint);
+      if (usable === undefined) {
         const message = `SLMModel ${model.metadata.namespace}/${model.metadata.name} now names another host than this revision comes from, so its credential is not used for it`;
         refusal = { status: 409, reason: 'Unauthorized', message, terminal: false };
         continue;
       }
       try {
         const { credentials } = await readCredentials(client, model, signal);
-        return await makeGrant(basis, credentials, { now: this.#clock.now(), signal });
+        return await makeGrant(basis, usable(credentials), { now: this.#clock.now(), signal });
       } catch (error) {
         if (!(error instanceof SourceError)) throw error;
         refusal = refusalOf(error.failure);

@@ -23,9 +23,10 @@ import type { Manager } from '../runtime/manager.ts';
 import type { StoreEvent } from '../runtime/store.ts';
 import type { resolveSource } from '../sources/resolve.ts';
 import type { ObservedModel } from './observed.ts';
+import { sourceHash } from './parts.ts';
 import { planModel } from './plan.ts';
 import { makeResolutions } from './resolutions.ts';
-import { sourceHash, stableJson } from './revisions.ts';
+import { stableJson } from './stable-json.ts';
 
 export interface ModelControllerOptions {
   readonly manager: Pick<Manager, 'client' | 'store' | 'addRunnable'>;

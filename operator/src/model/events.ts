@@ -1,5 +1,5 @@
 /** Events about an SLMModel: what changed between two statuses, for `kubectl describe`. Pure. */
-import { type Reason, revisionName, type SLMModel, type SLMModelStatus } from '@slm-operator/crds';
+import type { Reason, SLMModel, SLMModelStatus } from '@slm-operator/crds';
 import { formatBytes } from '../deployment/text.ts';
 import type { EventIntent } from '../execution/plan.ts';
 
@@ -7,10 +7,12 @@ import type { EventIntent } from '../execution/plan.ts';
 export function eventsFor({ spec, status: previous }: SLMModel, status: SLMModelStatus): EventIntent[] {
   const events: EventIntent[] = [];
   const { latestRevision: latest, cache } = status;
-  const isNew = latest !== undefined && latest.digest !== previous?.latestRevision?.digest;
+  const isNew = latest !== undefined && latest.name !== previous?.latestRevision?.name;
   if (isNew) {
     const commit = latest.sourceRevision === undefined ? '' : ` at commit ${latest.sourceRevision.slice(0, 12)}`;
-    const note = `${spec.source.uri}${commit} is revision ${latest.name}, ${formatBytes(latest.size)}`;
+    const { length } = spec.variants ?? [];
+    const more = length === 0 ? '' : ` with ${length} variant${length === 1 ? '' : 's'}`;
+    const note = `${spec.source.uri}${commit} is revision ${latest.name}, ${formatBytes(latest.size)}${more}`;
     events.push({ reason: 'RevisionResolved', action: 'Resolve', note });
   }
   const before = reasonOf(previous, 'Resolved');
@@ -24,17 +26,16 @@ export function eventsFor({ spec, status: previous }: SLMModel, status: SLMModel
     events.push({ type: 'Warning', reason: failure.reason as Reason, action: 'Pull', note });
   }
   if (latest !== undefined && cache !== undefined && cache.desiredNodes > 0) {
-    events.push(...pullEvents(latest.digest, isNew ? undefined : previous?.cache, cache));
+    events.push(...pullEvents(latest.name, isNew ? undefined : previous?.cache, cache));
   }
   return events;
 }
 
 function pullEvents(
-  digest: string,
+  name: string,
   previous: SLMModelStatus['cache'] | undefined,
   cache: NonNullable<SLMModelStatus['cache']>,
 ): EventIntent[] {
-  const name = revisionName(digest);
   const wasComplete =
     previous !== undefined && previous.desiredNodes > 0 && previous.readyNodes === previous.desiredNodes;
   if (cache.readyNodes === cache.desiredNodes) {

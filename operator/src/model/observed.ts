@@ -3,9 +3,9 @@ import type { SLMDeployment, SLMModel, SLMNodeCache } from '@slm-operator/crds';
 import type { NodeView } from '../deployment/node-match.ts';
 import type { RevisionUse } from '../nodecache/views.ts';
 import type { SourceFailure } from '../sources/http-errors.ts';
-import type { Resolution } from '../sources/resolve.ts';
+import type { ModelResolution } from './parts.ts';
 
-/** How far the resolving of one source is. */
+/** How far the resolving of one model's source and variants is. */
 export interface ResolutionState {
   /** Hash of the source that it speaks of; see `sourceHash`. */
   readonly hash: string;
@@ -15,7 +15,7 @@ export interface ResolutionState {
   readonly running: boolean;
   /** Attempts that failed in a row. */
   readonly failures: number;
-  readonly result?: Resolution | undefined;
+  readonly result?: ModelResolution | undefined;
   /** Of the last attempt, also while the next one runs. */
   readonly failure?: SourceFailure | undefined;
   /** When to try again, milliseconds since 1970; set with `failure`. */

@@ -10,8 +10,8 @@ import { expect, test } from 'vitest';
 import type { NodeView } from '../deployment/node-match.ts';
 import type { Resolution } from '../sources/resolve.ts';
 import type { ObservedModel, ResolutionState } from './observed.ts';
+import { sourceHash } from './parts.ts';
 import { planModel } from './plan.ts';
-import { sourceHash } from './revisions.ts';
 
 const NOW = Date.parse('2026-01-01T00:00:00Z');
 const SIZE = 1000;

@@ -4,8 +4,8 @@ import type { NodeView } from '../deployment/node-match.ts';
 import type { RevisionUse } from '../nodecache/views.ts';
 import type { Resolution } from '../sources/resolve.ts';
 import type { ObservedModel, ResolutionState } from './observed.ts';
+import { sourceHash } from './parts.ts';
 import { planModel } from './plan.ts';
-import { sourceHash } from './revisions.ts';
 
 const NOW = Date.parse('2026-01-01T12:00:00Z');
 const A = `sha256:${'a'.repeat(64)}`;

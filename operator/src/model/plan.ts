@@ -2,7 +2,7 @@
  * What the Model controller does about one SLMModel: its status, its events, and whether to ask the source. Pure: time is an
  * argument, and nothing here talks to anybody.
  */
-import { type ModelRevision, type Reason, type SLMModelStatus } from '@slm-operator/crds';
+import { type ModelRevision, type Reason, type SLMModel, type SLMModelStatus } from '@slm-operator/crds';
 import { formatBytes, shorten } from '../deployment/text.ts';
 import { done, type Outcome, type Plan, stalled, waiting } from '../execution/plan.ts';
 import { isTarget, usesModel } from '../nodecache/wanted.ts';
@@ -10,7 +10,9 @@ import { type DesiredCondition, reconcileConditions, summaryConditions } from '.
 import { type CacheProgress, foldCaches } from './cache-progress.ts';
 import { eventsFor } from './events.ts';
 import type { ObservedModel } from './observed.ts';
-import { keepRevisions, makeRevision, stableJson } from './revisions.ts';
+import { latestOf } from './parts.ts';
+import { keepRevisions, makeRevision } from './revisions.ts';
+import { stableJson } from './stable-json.ts';
 
 /** A plan, and whether the source is to be asked. */
 export interface ModelPlan extends Plan<SLMModelStatus> {
@@ -57,13 +59,13 @@ export function planModel(observed: ObservedModel, { now }: { readonly now: numb
 
 /** The revision that deployments move to: from the source's answer, or as the status has it. */
 function latestRevision({ model, resolution, sourceHash }: ObservedModel, now: number): ModelRevision | undefined {
-  const known = model.status?.revisions?.find(({ digest }) => digest === model.status?.latestRevision?.digest);
+  const known = latestOf(model.status);
   const result = resolution?.hash === sourceHash ? resolution.result : undefined;
   if (result === undefined || model.spec.suspend === true) return known;
   if (model.status?.resolvedSource === sourceHash && known !== undefined) return known;
   const revision = makeRevision(result, now);
   // The same bytes by another way: only the way is new.
-  return known?.digest === revision.digest ? { ...revision, resolvedAt: known.resolvedAt } : revision;
+  return known?.name === revision.name ? { ...revision, resolvedAt: known.resolvedAt } : revision;
 }
 
 function judgeSource(observed: ObservedModel, latest: ModelRevision | undefined, now: number): Source {
@@ -83,7 +85,7 @@ function judgeSource(observed: ObservedModel, latest: ModelRevision | undefined,
     return { condition: condition('Resolved', 'Unknown', 'Suspended', message), stuck: true, resolve: false };
   }
   if (state?.failure === undefined) {
-    const message = `asking ${uri}${serving}`;
+    const message = `asking ${askedText(model.spec)}${serving}`;
     return {
       condition: condition('Resolved', 'Unknown', 'Resolving', message),
       stuck: false,
@@ -100,9 +102,20 @@ function judgeSource(observed: ObservedModel, latest: ModelRevision | undefined,
   };
 }
 
-function resolvedText(uri: string, { name, sourceRevision, size }: ModelRevision): string {
+function resolvedText(uri: string, { name, sourceRevision, size, variants = [] }: ModelRevision): string {
   const commit = sourceRevision === undefined ? '' : `, commit ${sourceRevision.slice(0, 12)}`;
-  return `${uri} is revision ${name}${commit}, ${formatBytes(size)}`;
+  const others = variants.map(
+    (variant) => `${variant.name} for ${variant.accelerators.join(' and ')}, ${formatBytes(variant.size)}`,
+  );
+  const more = others.length === 0 ? '' : `; variants: ${others.join('; ')}`;
+  return `${uri} is revision ${name}${commit}, ${formatBytes(size)}${more}`;
+}
+
+/** `hf://a/b and 2 variants`. */
+function askedText({ source, variants = [] }: SLMModel['spec']): string {
+  const { uri } = source;
+  if (variants.length === 0) return uri;
+  return `${uri} and ${variants.length === 1 ? `variant ${variants[0]?.name}` : `${variants.length} variants`}`;
 }
 
 interface Progress extends CacheProgress {

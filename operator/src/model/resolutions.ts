@@ -1,5 +1,6 @@
 /**
- * Asks sources, in the background, a few at a time, and remembers what they answered. Owns retries and the reading of Secrets.
+ * Asks sources, in the background, a few models at a time, and remembers what they answered. Owns retries and the reading of
+ * Secrets. What is known of a part of a model, or was answered in an earlier attempt, is not asked again.
  * The controller sees the answers as part of what it observes; nothing here writes to the API server.
  */
 import type { SLMModel } from '@slm-operator/crds';
@@ -10,8 +11,19 @@ import type { Logger } from '../runtime/log.ts';
 import { decodeSecret, makeCredentials } from '../sources/credentials.ts';
 import { SourceError, type SourceFailure } from '../sources/http-errors.ts';
 import { type Resolution, type ResolveOptions, resolveSource } from '../sources/resolve.ts';
-import type { SourceCredentials, SourceSpec } from '../sources/source.ts';
+import type { SourceCredentials } from '../sources/source.ts';
 import type { ResolutionState } from './observed.ts';
+import {
+  checkFormat,
+  checkSize,
+  credentialsFor,
+  failureOfPart,
+  joinParts,
+  knownParts,
+  type ModelResolution,
+  type Part,
+  partsOf,
+} from './parts.ts';
 
 /** A failure that only a change can end is looked at again this often, because not every change shows itself here. */
 const TERMINAL_RETRY_MS = 5 * 60_000;
@@ -19,7 +31,7 @@ const TERMINAL_RETRY_MS = 5 * 60_000;
 const SECRET_RETRY_MS = 10_000;
 const FIRST_RETRY_MS = 1000;
 const MAX_RETRY_MS = 60_000;
-/** Sources asked at the same time. */
+/** Models whose sources are asked at the same time. */
 const CONCURRENCY = 4;
 
 export interface ResolutionsOptions {
@@ -49,6 +61,8 @@ interface Job {
   abort: AbortController | undefined;
   /** What the last refused attempt was made with: the same credentials are refused again. */
   refused?: { readonly versions: string; readonly failure: SourceFailure; readonly at: number } | undefined;
+  /** By hash: parts that were answered while another failed. */
+  answered: ReadonlyMap<string, Resolution>;
 }
 
 /** Makes the service. */
@@ -69,7 +83,7 @@ export function makeResolutions(options: ResolutionsOptions): Resolutions {
     else next();
   };
 
-  const ask = async (model: SLMModel, job: Job, signal: AbortSignal): Promise<Resolution> => {
+  const ask = async (model: SLMModel, job: Job, signal: AbortSignal): Promise<ModelResolution> => {
     await enter();
     try {
       signal.throwIfAborted();
@@ -79,14 +93,22 @@ export function makeResolutions(options: ResolutionsOptions): Resolutions {
         throw new SourceError(refused.failure);
       }
       job.refused = undefined;
-      const resolveOptions: ResolveOptions = {
-        hfEndpoint: options.hfEndpoint,
-        hfEndpointInsecure: options.hfEndpointInsecure,
-        signal,
-      };
+      const parts = partsOf(model, options.hfEndpoint);
+      const known = new Map([...knownParts(model), ...job.answered]);
+      const results: Resolution[] = [];
       try {
-        return await resolve(sourceSpecOf(model), credentials, resolveOptions);
+        // One after the other: a model has a handful, and the sentence of the first that fails is the one to act on.
+        for (const part of parts) {
+          const result = known.get(part.hash) ?? (await askPart(model, part, credentials, signal));
+          known.set(part.hash, result);
+          results.push(result);
+        }
+        const resolution = joinParts(parts, results);
+        checkSize(resolution);
+        return resolution;
       } catch (error) {
+        // What the spec has no more is forgotten: whoever goes back to it wants it resolved anew.
+        job.answered = new Map(parts.flatMap(({ hash }) => entryOf(known, hash)));
         if (error instanceof SourceError && error.failure.terminal) {
           job.refused = { versions, failure: error.failure, at: clock.now() };
         }
@@ -97,13 +119,30 @@ export function makeResolutions(options: ResolutionsOptions): Resolutions {
     }
   };
 
+  const askPart = async (model: SLMModel, part: Part, credentials: SourceCredentials, signal: AbortSignal) => {
+    const resolveOptions: ResolveOptions = {
+      hfEndpoint: options.hfEndpoint,
+      hfEndpointInsecure: options.hfEndpointInsecure,
+      signal,
+    };
+    try {
+      const result = await resolve(part.spec, credentialsFor(part, credentials), resolveOptions);
+      checkFormat(part, result);
+      return result;
+    } catch (error) {
+      if (!(error instanceof SourceError)) throw error;
+      throw new SourceError(failureOfPart(part, error.failure, model.spec.source.secretRef !== undefined));
+    }
+  };
+
   const run = async (key: string, model: SLMModel, job: Job, abort: AbortController) => {
     const { hash, generation, failures } = job.state;
     let state: ResolutionState;
     try {
       const result = await ask(model, job, abort.signal);
       state = { hash, generation, running: false, failures: 0, result };
-      log.info({ model: key, digest: result.digest, bytes: result.size }, 'source resolved');
+      const variants = result.variants?.map(({ name, digest }) => `${name} ${digest}`);
+      log.info({ model: key, digest: result.digest, bytes: result.size, variants }, 'source resolved');
     } catch (error) {
       if (abort.signal.aborted) return;
       const failure = failureOf(error);
@@ -131,7 +170,12 @@ export function makeResolutions(options: ResolutionsOptions): Resolutions {
       before?.abort?.abort();
       const abort = new AbortController();
       const known = before?.state.hash === hash ? before.state : { failures: 0 };
-      const job: Job = { ...(same ? before : {}), state: { ...known, hash, generation, running: true }, abort };
+      const job: Job = {
+        answered: before?.answered ?? new Map(),
+        ...(same ? before : {}),
+        state: { ...known, hash, generation, running: true },
+        abort,
+      };
       jobs.set(key, job);
       void run(key, model, job, abort);
     },
@@ -143,20 +187,6 @@ export function makeResolutions(options: ResolutionsOptions): Resolutions {
       for (const job of jobs.values()) job.abort?.abort();
       jobs.clear();
     },
-  };
-}
-
-/** What the resolver needs of a model. */
-export function sourceSpecOf({ spec }: SLMModel): SourceSpec {
-  const { uri, files, endpoint, insecure, secretRef, caBundleRef } = spec.source;
-  return {
-    uri,
-    files,
-    endpoint,
-    insecure,
-    hasSecretRef: secretRef !== undefined,
-    hasCaBundleRef: caBundleRef !== undefined,
-    digest: spec.integrity?.digest,
   };
 }
 
@@ -189,6 +219,11 @@ export async function readCredentials(
       : await (caBundleRef.kind === 'Secret' ? readSecret(caBundleRef.name) : readConfigMap(caBundleRef.name));
   const credentials = makeCredentials({ namespace, secretRef, secret: secret?.text, caBundleRef, caObject: ca?.text });
   return { credentials, versions: `${secret?.version ?? ''} ${ca?.version ?? ''}` };
+}
+
+function entryOf<K, V>(map: ReadonlyMap<K, V>, key: K): [K, V][] {
+  const value = map.get(key);
+  return value === undefined ? [] : [[key, value]];
 }
 
 function failureOf(error: unknown): SourceFailure {
