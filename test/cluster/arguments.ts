@@ -12,7 +12,14 @@ export type Request =
   | { readonly command: 'load'; readonly archives: readonly string[] }
   | { readonly command: 'kill' | 'start'; readonly node: string }
   | { readonly command: 'hold' | 'release'; readonly node: string; readonly service: NodeService }
-  | { readonly command: 'exec'; readonly node: string; readonly args: readonly string[] };
+  | { readonly command: 'exec'; readonly node: string; readonly args: readonly string[] }
+  | {
+      readonly command: 'devices';
+      readonly node: string;
+      readonly resource: string;
+      readonly count: number;
+      readonly healthy?: number;
+    };
 
 /** What `help` prints. */
 export const USAGE = `usage: npm run cluster -- COMMAND
@@ -25,6 +32,7 @@ export const USAGE = `usage: npm run cluster -- COMMAND
   node kill|start NODE                               power failure, and power back
   node hold|release NODE [SERVICE]                   stop a service and keep it stopped (default: kubelet)
   node exec NODE COMMAND ...                         run a command on a node
+  devices NODE RESOURCE COUNT [--healthy N]          make a node offer devices that are none; 0 takes them away
   selfcheck                                          prove on a second cluster that "down" leaves nothing behind
 SLM_CLUSTER=NAME chooses a cluster beside the default one.`;
 
@@ -55,6 +63,8 @@ export function parseArguments(args: readonly string[]): Request {
       return { command, archives: rest };
     case 'node':
       return parseNode(rest);
+    case 'devices':
+      return { command, ...parseDevices(rest) };
     case undefined:
     case 'help':
     case '--help':
@@ -84,6 +94,20 @@ function parseUp(args: readonly string[]) {
     }
   }
   return result;
+}
+
+function parseDevices([node, resource, count, ...rest]: readonly string[]) {
+  const example = 'such as "devices n1 nvidia.com/gpu 2"';
+  if (!node || !resource) throw new UserError(`Write "devices NODE RESOURCE COUNT", ${example}.`);
+  if (!/^[a-z0-9.-]+\.[a-z]+\/[\w.-]+$/.test(resource))
+    throw new UserError(`"${resource}" is no name of a vendor's resource: write DOMAIN/NAME, ${example}.`);
+  if (!/^\d{1,3}$/.test(count ?? '')) throw new UserError(`"devices" needs a number of devices, ${example}.`);
+  const request = { node, resource, count: Number(count) };
+  if (rest.length === 0) return request;
+  const healthy = rest[0] === '--healthy' ? Number(rest[1]) : Number.NaN;
+  if (rest.length !== 2 || !(healthy >= 0 && healthy <= request.count))
+    throw new UserError(`After the number "devices" knows only --healthy N, from 0 to ${request.count}.`);
+  return { ...request, healthy };
 }
 
 function parseNode(args: readonly string[]): Request {

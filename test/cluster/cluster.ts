@@ -69,6 +69,8 @@ export interface ClusterNode {
   release(service: NodeService): Promise<void>;
   /** Runs a command on the node, outside of any pod. */
   exec(command: readonly string[], input?: string): Promise<CommandResult>;
+  /** Where this machine sees the node's root folder, until the node loses its power. Only root may look inside. */
+  rootFolder(): Promise<string>;
 }
 
 /** What `upCluster` is asked for. */

@@ -221,6 +221,10 @@ async function makeCluster(instance: Instance, tools: Tools, progress: Progress)
         hold: (service) => switchService(node, 'stop', service),
         release: (service) => switchService(node, 'start', service),
         exec: (command, input) => inContainer(node, command, input),
+        async rootFolder() {
+          const pid = (await runCommand(['docker', 'inspect', '--format', '{{.State.Pid}}', node])).trim();
+          return path.join('/proc', pid, 'root');
+        },
       };
     },
     apiServer: {

@@ -4,6 +4,7 @@ import path from 'node:path';
 import { parseArguments, type Request, USAGE } from './arguments.ts';
 import { bareProcesses } from './bare/bare.ts';
 import { type Cluster, downCluster, openCluster, upCluster } from './cluster.ts';
+import { setDevices } from './devices/by-hand.ts';
 import { UserError } from './errors.ts';
 import { FAKE_NODE_LABEL } from './kwok.ts';
 import { makeProgress } from './progress.ts';
@@ -58,6 +59,12 @@ async function perform(request: Request): Promise<number> {
       process.stdout.write(result.stdout);
       process.stderr.write(result.stderr);
       return result.code;
+    }
+    case 'devices': {
+      const step = progress.step(`${request.count} ${request.resource} on node ${request.node}`);
+      await setDevices(await running(), request);
+      step.done();
+      break;
     }
     case 'selfcheck': {
       const found = await selfcheck(progress);

@@ -267,6 +267,7 @@ function makeCluster(context: Context, record: ClusterRecord): Cluster {
         hold: (service) => node.hold(service),
         release: (service) => node.release(service),
         exec: (command, input) => node.exec(command, input),
+        rootFolder: async () => node.rootFolder(),
       };
     },
     apiServer: {

@@ -49,6 +49,8 @@ export interface NodeMachine {
   exec(command: readonly string[], input?: string): Promise<CommandResult>;
   /** Path of containerd's socket as the machine sees it. */
   containerdSocket(): string;
+  /** Path of the node's root folder as the machine sees it, while the node is on. */
+  rootFolder(): string;
 }
 
 /** The node at that place, on or off. */
@@ -89,6 +91,7 @@ export function openNode(instance: Instance, place: NodePlace): NodeMachine {
     pid,
     exec,
     containerdSocket: () => inside('/run/containerd/containerd.sock'),
+    rootFolder: () => inside('/'),
     async configure(files) {
       for (const [name, text] of Object.entries(files)) {
         await mkdir(path.dirname(path.join(place.folder, name)), { recursive: true });
