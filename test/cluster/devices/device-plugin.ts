@@ -3,7 +3,7 @@
  * kubelet itself counts, hands out and loses devices. Owns that socket and what it says of health; whether a pod can compute on
  * what it gets is not its business.
  */
-import { type FSWatcher, watch } from 'node:fs';
+import { watch } from 'node:fs';
 import { rm, stat } from 'node:fs/promises';
 import path from 'node:path';
 import {
@@ -59,7 +59,6 @@ export async function startDevicePlugin(options: DevicePluginOptions): Promise<D
   const streams = new Set<WatchStream>();
   let healthy = options.healthy ?? count;
   let server: Server | undefined;
-  let watcher: FSWatcher | undefined;
   let stopped = false;
 
   const devices = () =>
@@ -99,19 +98,25 @@ export async function startDevicePlugin(options: DevicePluginOptions): Promise<D
     await register(path.join(folder, 'kubelet.sock'), { version: API_VERSION, endpoint, resource_name: resource });
   };
 
-  await open();
-  const reopen = async () => {
-    const isThere = await stat(path.join(folder, 'kubelet.sock')).then(
-      () => true,
-      () => false,
+  const kubelet = () =>
+    stat(path.join(folder, 'kubelet.sock')).then(
+      ({ ino, birthtimeMs }) => `${ino} ${birthtimeMs}`,
+      () => undefined,
     );
+  let registeredWith = await kubelet();
+  await open();
+  const follow = async () => {
+    const found = await kubelet();
+    // One file system event may come twice, and a second registration with the same kubelet would confuse it.
+    if (stopped || found === undefined || found === registeredWith) return;
+    registeredWith = found;
     // A kubelet that ends again meanwhile makes its socket once more when it is back.
-    if (isThere && !stopped) await open().catch(() => undefined);
+    await open().catch(() => undefined);
   };
   // A kubelet that starts clears the folder before it makes its own socket.
   let turn = Promise.resolve();
-  watcher = watch(folder, (_event, name) => {
-    if (name === 'kubelet.sock') turn = turn.then(reopen);
+  const watcher = watch(folder, (_event, name) => {
+    if (name === 'kubelet.sock') turn = turn.then(follow);
   });
   return {
     setHealthy(next) {
@@ -120,7 +125,7 @@ export async function startDevicePlugin(options: DevicePluginOptions): Promise<D
     },
     async stop() {
       stopped = true;
-      watcher?.close();
+      watcher.close();
       await turn;
       await close();
     },
