@@ -43,6 +43,75 @@ describe('an SLMModel', () => {
       /spec.integrity.digest: .*should match/,
     ],
     [
+      'with a file for each kind of hardware',
+      {
+        source: hf,
+        variants: [
+          { name: 'fp16', accelerators: ['nvidia', 'amd'], uri: 'hf://org/repo/fp16.gguf' },
+          { name: 'int4', accelerators: ['npu'], uri: 'hf://org/onnx', files: ['int4/**'], format: 'ONNX' },
+          { name: 'q8', accelerators: ['gpu'], uri: 'https://h/q8.gguf', digest },
+        ],
+      },
+      'accepted',
+    ],
+    [
+      'with two variants for the same hardware',
+      {
+        source: hf,
+        variants: [
+          { name: 'a', accelerators: ['nvidia'], uri: 'hf://org/a' },
+          { name: 'b', accelerators: ['gpu', 'nvidia'], uri: 'hf://org/b' },
+        ],
+      },
+      /spec.variants: two variants name the same accelerator/,
+    ],
+    [
+      'with two variants of one name',
+      {
+        source: hf,
+        variants: [
+          { name: 'a', accelerators: ['npu'], uri: 'hf://org/a' },
+          { name: 'a', accelerators: ['gpu'], uri: 'hf://org/b' },
+        ],
+      },
+      /spec.variants\[1\]: Duplicate value/,
+    ],
+    [
+      'with a variant for nothing',
+      { source: hf, variants: [{ name: 'a', accelerators: [], uri: 'hf://org/a' }] },
+      /spec.variants\[0\].accelerators: .*should have at least 1/,
+    ],
+    [
+      'with a variant from https without a digest',
+      { source: hf, variants: [{ name: 'a', accelerators: ['gpu'], uri: 'https://h/m.gguf' }] },
+      /an https:\/\/ uri of a variant needs its digest/,
+    ],
+    [
+      'with a variant from http without a digest',
+      { source: { ...hf, insecure: true }, variants: [{ name: 'a', accelerators: ['gpu'], uri: 'http://h/m.gguf' }] },
+      /an https:\/\/ uri of a variant needs its digest/,
+    ],
+    [
+      'with a variant from http that nobody allowed',
+      { source: hf, variants: [{ name: 'a', accelerators: ['gpu'], uri: 'http://h/m.gguf', digest }] },
+      /an http:\/\/ uri of a variant needs source.insecure: true/,
+    ],
+    [
+      'with a variant that names a file twice',
+      { source: hf, variants: [{ name: 'a', accelerators: ['gpu'], uri: 'hf://o/r/m.gguf', files: ['*.gguf'] }] },
+      /give a variant either a file in its uri or globs in files/,
+    ],
+    [
+      'with a variant that has globs for one file',
+      { source: hf, variants: [{ name: 'a', accelerators: ['gpu'], uri: 'https://h/m.gguf', digest, files: ['*'] }] },
+      /files of a variant is for hf:\/\/ repositories/,
+    ],
+    [
+      'with a variant from nowhere',
+      { source: hf, variants: [{ name: 'a', accelerators: ['gpu'], uri: 'ftp://h/m.gguf' }] },
+      /spec.variants\[0\].uri: .*must start with hf:\/\/ or https:\/\//,
+    ],
+    [
       'with defaults of a Modelfile',
       {
         source: hf,
@@ -213,7 +282,7 @@ describe('an SLMDeployment', () => {
     ['with an audit log with content', { modelRef, audit: { enabled: true, content: true } }, 'accepted'],
     ['with content of no audit log', { modelRef, audit: { content: true } }, /audit.content needs audit.enabled: true/],
     ['with fewer than no replicas', { modelRef, replicas: -1 }, /greater than or equal to 0/],
-    ['with a field of a later release', { modelRef, hardware: { preferred: 'npu' } }, /unknown field "spec.hardware"/],
+    ['with a field of a later release', { modelRef, placement: { mode: 'PerNode' } }, /unknown field "spec.placement"/],
     ['with a name that is too long', { modelRef }, /46 characters at most/, 'x'.repeat(47)],
     ['with a name that no Service can have', { modelRef }, /must begin with a letter/, '1chat'],
   ])('%s', async (_sentence, spec, expected, name) => {

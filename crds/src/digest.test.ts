@@ -4,7 +4,7 @@ import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { describe, expect, it } from 'vitest';
-import { fileUrl, revisionDigest, revisionName } from './digest.ts';
+import { digestsOf, fileUrl, revisionDigest, revisionName } from './digest.ts';
 
 const digestOf = (text: string) => `sha256:${createHash('sha256').update(text).digest('hex')}`;
 
@@ -34,6 +34,41 @@ describe('revisionDigest', () => {
 
   it('names a revision by its first ten digits', () => {
     expect(revisionName('sha256:b179c9523d0e6a0f')).toBe('b179c9523d');
+    expect(revisionName('sha256:b179c9523d0e6a0f', [])).toBe('b179c9523d');
+  });
+
+  describe('with variants, by what all of them are and are for', () => {
+    const base = 'sha256:aa';
+    const fp16 = { digest: 'sha256:bb', accelerators: ['nvidia', 'amd'] };
+    const int4 = { digest: 'sha256:cc', accelerators: ['npu'] };
+    const name = revisionName(base, [fp16, int4]);
+
+    it('says nothing of their order', () => {
+      expect(name).toMatch(/^[0-9a-f]{10}$/);
+      expect(revisionName(base, [int4, { ...fp16, accelerators: ['amd', 'nvidia'] }])).toBe(name);
+    });
+
+    it.each([
+      ['one goes', [fp16]],
+      ['one has other bytes', [fp16, { ...int4, digest: 'sha256:dd' }]],
+      [
+        'two swap their hardware',
+        [
+          { ...fp16, accelerators: int4.accelerators },
+          { ...int4, accelerators: fp16.accelerators },
+        ],
+      ],
+    ])('changes when %s', (_, variants) => {
+      expect(revisionName(base, variants)).not.toBe(name);
+    });
+
+    it('lists each digest once', () => {
+      expect(digestsOf({ digest: base, variants: [fp16, int4, { digest: base }] })).toEqual([
+        base,
+        fp16.digest,
+        int4.digest,
+      ]);
+    });
   });
 });
 

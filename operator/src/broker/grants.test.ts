@@ -50,6 +50,43 @@ describe('a node gets', () => {
   });
 });
 
+describe('the bytes of a variant', () => {
+  const variantDigest = `sha256:${'c'.repeat(64)}`;
+  const withVariant = (url: string): SLMModel => {
+    const of = model('https://host/tiny.gguf');
+    const variant = {
+      name: 'fp16',
+      accelerators: ['nvidia'],
+      digest: variantDigest,
+      size: 1,
+      files,
+      sources: [{ url, needsGrant: true }],
+    };
+    return {
+      ...of,
+      spec: { ...of.spec, variants: [{ name: 'fp16', accelerators: ['nvidia'], uri: url, digest: variantDigest }] },
+      status: { revisions: (of.status?.revisions ?? []).map((one) => ({ ...one, variants: [variant] })) },
+    };
+  };
+  const [wanted] = cache.spec?.wanted ?? [];
+  const listing = { ...cache, spec: { wanted: [{ ...(wanted as object), digest: variantDigest }] } } as SLMNodeCache;
+  const all = { headers: { authorization: 'Bearer x' }, caBundle: 'PEM' };
+  const grantFor = (url: string) => {
+    const bases = basesFor(variantDigest, 'n1', listing, () => withVariant(url));
+    if (isRefusal(bases)) return bases.message;
+    const [basis] = bases;
+    return basis && usableCredentials(basis.model, basis.source, 'https://hub')?.(all);
+  };
+
+  test('are granted as those of the model are', () => {
+    expect(grantFor('https://host/fp16.gguf')).toEqual(all);
+  });
+
+  test('are granted without the credential where they lie on another host', () => {
+    expect(grantFor('https://elsewhere/fp16.gguf')).toEqual({ headers: {}, caBundle: 'PEM' });
+  });
+});
+
 describe('a credential goes', () => {
   test.each<[string, SLMModel, string, boolean]>([
     ['to the host of the uri', model('https://host/other.gguf'), 'https://host/tiny.gguf', true],

@@ -4,10 +4,11 @@ import { silentLogger } from '../runtime/log.ts';
 import { makeManualClock } from '../runtime/testing/clocks.ts';
 import { SourceError, type SourceFailure } from '../sources/http-errors.ts';
 import type { Resolution } from '../sources/resolve.ts';
+import type { SourceSpec } from '../sources/source.ts';
 import { makeResolutions } from './resolutions.ts';
 
 const KEY = 'demo/tiny';
-const answer = { digest: 'sha256:a', size: 1 } as Resolution;
+const answer = { digest: 'sha256:a', size: 1, files: [], sources: [], metadata: { format: 'GGUF' } } as unknown as Resolution;
 
 function model(generation = 1, secret?: string): SLMModel {
   return {
@@ -21,7 +22,7 @@ function model(generation = 1, secret?: string): SLMModel {
 const failing = (more: Partial<SourceFailure> = {}) =>
   new SourceError({ reason: 'ConnectionFailed', message: 'refused', terminal: false, ...more });
 
-function setUp(resolve: () => Promise<Resolution>, secrets: Record<string, object> = {}) {
+function setUp(resolve: (spec: SourceSpec) => Promise<Resolution>, secrets: Record<string, object> = {}) {
   const clock = makeManualClock();
   const answers: string[] = [];
   const asked = vi.fn(resolve);
@@ -109,6 +110,44 @@ describe('a source', () => {
     await vi.waitFor(() => expect(asked).toHaveBeenCalledTimes(4));
     ends[0]?.();
     await vi.waitFor(() => expect(asked).toHaveBeenCalledTimes(5));
+  });
+});
+
+describe('a model with variants', () => {
+  const withVariants = (generation = 1, uri = 'hf://a/fp16'): SLMModel => {
+    const of = model(generation);
+    return { ...of, spec: { ...of.spec, variants: [{ name: 'fp16', accelerators: ['nvidia'], uri }] } };
+  };
+  const uris = (calls: readonly (readonly [SourceSpec, ...unknown[]])[]) => calls.map(([{ uri }]) => uri);
+
+  test('is resolved when the source and all variants are', async () => {
+    const { ask, asked } = setUp(({ uri }) => Promise.resolve({ ...answer, digest: uri }));
+    const state = await ask(withVariants());
+    expect(uris(asked.mock.calls)).toEqual(['hf://a/b', 'hf://a/fp16']);
+    expect(state?.result).toMatchObject({
+      digest: 'hf://a/b',
+      variants: [{ name: 'fp16', accelerators: ['nvidia'], digest: 'hf://a/fp16' }],
+    });
+  });
+
+  test('names the variant that fails, and asks for that one alone the next time', async () => {
+    let broken = true;
+    const { ask, asked } = setUp(({ uri }) =>
+      broken && uri === 'hf://a/fp16' ? Promise.reject(failing()) : Promise.resolve(answer),
+    );
+    expect((await ask(withVariants()))?.failure?.message).toBe('variant fp16: refused');
+    broken = false;
+    expect((await ask(withVariants()))?.result?.variants).toHaveLength(1);
+    expect(uris(asked.mock.calls)).toEqual(['hf://a/b', 'hf://a/fp16', 'hf://a/fp16']);
+  });
+
+  test('whose variant is corrected is not asked for its source again', async () => {
+    const { ask, asked } = setUp(({ uri }) =>
+      uri === 'hf://a/typo' ? Promise.reject(failing({ terminal: true })) : Promise.resolve(answer),
+    );
+    await ask(withVariants(1, 'hf://a/typo'), 'typo');
+    await ask(withVariants(2), 'right');
+    expect(uris(asked.mock.calls)).toEqual(['hf://a/b', 'hf://a/typo', 'hf://a/fp16']);
   });
 });
 

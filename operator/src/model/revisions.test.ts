@@ -1,0 +1,95 @@
+import type { ModelRevision, ModelVariant, SLMDeployment, SLMModelStatus } from '@slm-operator/crds';
+import { describe, expect, test } from 'vitest';
+import type { RevisionUse } from '../nodecache/views.ts';
+import { keepRevisions, makeRevision } from './revisions.ts';
+
+const digestOf = (letter: string) => `sha256:${letter.repeat(64)}`;
+
+/** A revision of the default file `letters[0]` and one variant for each letter more. */
+function revision(letters: string, files = 1): ModelRevision {
+  const list = (digest: string) => Array.from({ length: files }, (_, index) => ({ path: `${index}`, size: 1, digest }));
+  const [first = '', ...others] = letters;
+  const variants = others.map(
+    (letter, index): ModelVariant => ({
+      name: `v${index}`,
+      accelerators: [`a${index}`],
+      digest: digestOf(letter),
+      size: 1,
+      files: list(digestOf(letter)),
+      sources: [],
+    }),
+  );
+  const digest = digestOf(first);
+  return makeRevision(
+    {
+      digest,
+      size: 1,
+      files: list(digest),
+      sources: [],
+      metadata: { format: 'GGUF' },
+      estimate: { weights: 1 },
+      ...(variants.length === 0 ? {} : { variants }),
+    },
+    0,
+  );
+}
+
+const use = (letter: string, deployment = 'chat'): RevisionUse => ({
+  namespace: 'demo',
+  model: 'tiny',
+  deployment,
+  digest: digestOf(letter),
+});
+const chat: SLMDeployment = {
+  apiVersion: 'slm.dev/v1alpha1',
+  kind: 'SLMDeployment',
+  metadata: { name: 'chat', namespace: 'demo' },
+  spec: { modelRef: { name: 'tiny' } },
+};
+
+/** Each kept revision by its letters, with who uses it. */
+function kept(latest: string, before: string[], uses: RevisionUse[], deployments = [chat]): string[] {
+  const all = [latest, ...before];
+  const names = new Map(all.map((letters) => [revision(letters).name, letters]));
+  const previous: SLMModelStatus = { revisions: before.map((letters) => revision(letters)) };
+  return keepRevisions(revision(latest), previous, uses, deployments).map(
+    ({ name, usedBy }) => `${names.get(name)} ${usedBy?.join(',') ?? '-'}`,
+  );
+}
+
+describe('an older revision', () => {
+  test.each<[string, string[], string[]]>([
+    [
+      'with the same default file and another variant stays while something runs on that variant',
+      kept('ac', ['ab'], [use('a'), use('c'), use('b', 'gpu')]),
+      ['ac chat', 'ab gpu'],
+    ],
+    ['goes when all that runs has its bytes from the latest', kept('ac', ['ab'], [use('a'), use('c')]), ['ac chat']],
+    ['stays until something runs on what is new', kept('ac', ['ab'], [use('a')]), ['ac chat', 'ab -']],
+    [
+      'stays when a variant only went away and pods may come on it still',
+      kept('a', ['ab'], [use('a')]),
+      ['a chat', 'ab -'],
+    ],
+    ['goes when no deployment uses the model', kept('ac', ['ab'], [], []), ['ac -']],
+    [
+      'goes for a newer one that has the bytes, too',
+      kept('d', ['ac', 'ab'], [use('d'), use('a')]),
+      ['d chat', 'ac chat'],
+    ],
+  ])('%s', (_, got, expected) => {
+    expect(got).toEqual(expected);
+  });
+
+  test('is let go when the list would get too long for the API server, the latest never', () => {
+    const before = Array.from({ length: 9 }, (_, index) => `${index}`).map((letter) => revision(letter, 700));
+    const uses = before.map((_, index) => use(`${index}`));
+    const all = keepRevisions(revision('ab', 700), { revisions: before }, uses, [chat]);
+    const bytes = Buffer.byteLength(JSON.stringify(all));
+    expect(bytes).toBeLessThan(520 * 1024);
+    expect(all.length).toBeGreaterThan(3);
+    expect(all.length).toBeLessThan(10);
+    expect(all.map(({ digest }) => digest.slice(7, 8)).join('')).toMatch(/^a0123/);
+    expect(keepRevisions(revision('ab', 4000), { revisions: before }, uses, [chat])).toHaveLength(1);
+  });
+});
