@@ -106,6 +106,16 @@ export const HardwareTier = object(
     waitingSince: optional(
       time({ description: 'Since when pods wait for a device there; fallbackAfter counts from here.' }),
     ),
+    shortSince: optional(
+      time({
+        description:
+          'Since when fewer pods can run there than were meant to; after fallbackAfter they go to the next in line.',
+      }),
+    ),
+    freeSince: optional(
+      time({ description: 'Since when there is room for pods on worse hardware, which promoteBack may bring back.' }),
+    ),
+    promotingSince: optional(time({ description: 'Since when such a pod is on its way.' })),
     failedSince: optional(
       time({ description: 'Since when pods are kept away, because those that were there could not run.' }),
     ),

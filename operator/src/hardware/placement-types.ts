@@ -52,6 +52,8 @@ export interface TierState extends TierClocks {
   readonly stuck?: (Obstacle & { readonly pods: number }) | undefined;
   /** Hash of the devices that nodes have, of the wanted revision, and of nothing else: another one is worth another try. */
   readonly inventory: string;
+  /** What the last status said of the tier. */
+  readonly message?: string | undefined;
   /** Pods of the wanted revision here that serve nobody at the moment; undefined: nobody knows. */
   readonly idlePods?: number | undefined;
 }
