@@ -3,6 +3,7 @@
  * kubelet itself counts, hands out and loses devices. Owns that socket and what it says of health; whether a pod can compute on
  * what it gets is not its business.
  */
+import { randomBytes } from 'node:crypto';
 import { watch } from 'node:fs';
 import { rm, stat } from 'node:fs/promises';
 import path from 'node:path';
@@ -55,7 +56,10 @@ type WatchStream = ServerWritableStream<object, ListAndWatchResponse>;
 export async function startDevicePlugin(options: DevicePluginOptions): Promise<DevicePlugin> {
   const { resource, count } = options;
   const folder = path.join(options.kubeletFolder, 'device-plugins');
-  const endpoint = `slm-${resource.replaceAll(/[^\w-]/g, '-')}.sock`;
+  const name = resource.replaceAll(/[^\w-]/g, '-');
+  // A name of its own for each start: a kubelet that has not noticed the end of one refuses another at the same place.
+  const endpointOf = () => `slm-${name}-${randomBytes(3).toString('hex')}.sock`;
+  let endpoint = '';
   const streams = new Set<WatchStream>();
   let healthy = options.healthy ?? count;
   let server: Server | undefined;
@@ -63,7 +67,7 @@ export async function startDevicePlugin(options: DevicePluginOptions): Promise<D
 
   const devices = () =>
     Array.from({ length: count }, (_, index) => ({
-      ID: `${endpoint.slice(4, -5)}-${index}`,
+      ID: `${name}-${index}`,
       health: index < healthy ? ('Healthy' as const) : ('Unhealthy' as const),
     }));
 
@@ -72,10 +76,11 @@ export async function startDevicePlugin(options: DevicePluginOptions): Promise<D
     streams.clear();
     server?.forceShutdown();
     server = undefined;
-    await rm(path.join(folder, endpoint), { force: true });
+    if (endpoint) await rm(path.join(folder, endpoint), { force: true });
   };
   const open = async () => {
     await close();
+    endpoint = endpointOf();
     const fresh = new Server();
     fresh.addService(devicePluginService, {
       GetDevicePluginOptions: (_call: unknown, answer: sendUnaryData<object>) => answer(null, {}),
@@ -115,8 +120,8 @@ export async function startDevicePlugin(options: DevicePluginOptions): Promise<D
   };
   // A kubelet that starts clears the folder before it makes its own socket.
   let turn = Promise.resolve();
-  const watcher = watch(folder, (_event, name) => {
-    if (name === 'kubelet.sock') turn = turn.then(follow);
+  const watcher = watch(folder, (_event, file) => {
+    if (file === 'kubelet.sock') turn = turn.then(follow);
   });
   return {
     setHealthy(next) {
