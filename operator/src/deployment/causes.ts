@@ -17,7 +17,9 @@ export function causesOf(
   const pods = observed.pods
     .filter((pod) => pod.metadata?.deletionTimestamp === undefined)
     .toSorted((a, b) => rank(a, update) - rank(b, update) || compare(a.metadata?.name, b.metadata?.name));
-  const ofPods = pods.map((pod) => causeOf(pod, mountProblem(pod, observed)));
+  const ofPods = pods.map((pod) =>
+    causeOf(pod, mountProblem(pod, observed), observed.reports.get(pod.metadata?.uid ?? '')),
+  );
 
   const byReason = new Map<string, { cause: Cause; count: number }>();
   for (const cause of [...refused, ...ofPods]) {

@@ -27,10 +27,30 @@ export function isEligible(
   tolerations: readonly Toleration[] | undefined,
 ): boolean {
   if (node.deleted) return false;
-  if (!Object.entries(nodeSelector ?? {}).every(([key, value]) => node.labels[key] === value)) return false;
-  return node.taints
-    .filter((taint) => taint.effect !== 'PreferNoSchedule' && !healthTaints.has(taint.key))
-    .every((taint) => (tolerations ?? []).some((toleration) => isTolerated(taint, toleration)));
+  if (!isSelected(node, nodeSelector)) return false;
+  return untolerated(node, tolerations) === undefined;
+}
+
+/** The first taint, but for those of the node's health, that keeps a pod with these tolerations away. */
+export function untolerated(
+  node: Pick<NodeView, 'taints'>,
+  tolerations: readonly Toleration[] | undefined,
+): NodeView['taints'][number] | undefined {
+  return node.taints.find(
+    (taint) =>
+      taint.effect !== 'PreferNoSchedule' &&
+      !healthTaints.has(taint.key) &&
+      !(tolerations ?? []).some((toleration) => isTolerated(taint, toleration)),
+  );
+}
+
+/** True when the node has all these labels. */
+export function isSelected(
+  node: Pick<NodeView, 'labels'>,
+  nodeSelector: Readonly<Record<string, string>> | undefined,
+): boolean {
+  for (const key in nodeSelector) if (node.labels[key] !== nodeSelector[key]) return false;
+  return true;
 }
 
 function isTolerated(taint: NodeView['taints'][number], toleration: Toleration): boolean {

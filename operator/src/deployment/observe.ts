@@ -141,6 +141,7 @@ export async function observe(
     tls: await lookForTls(client, deployment, signal),
     broker: await lookForBroker(client, deployment, broker, signal),
     mountEvents: await mountEvents(client, stores, pods, clock.now(), signal),
+    reports: new Map(),
   };
 }
 

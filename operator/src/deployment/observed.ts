@@ -3,6 +3,7 @@ import { annotations, labels, type SLMDeployment, type SLMModel, type SLMNodeCac
 import type { NetworkPolicy, ObjectOf, Pod, PodDisruptionBudget, ReplicaSet, Service } from '../kube/resource.ts';
 import { CPU_TIER } from './names.ts';
 import type { NodeView } from './node-match.ts';
+import type { PodReport } from './pod-reports.ts';
 import type { KeyPair } from './resources/api-keys.ts';
 import type { BrokerAccess } from './resources/broker-config.ts';
 import { BASE_IMAGE, type KnownRevision, type ServerImages } from './revision.ts';
@@ -59,6 +60,8 @@ export interface Observed {
   readonly broker: Broker;
   /** By pod: what the kubelet last said about a volume that does not mount. */
   readonly mountEvents: ReadonlyMap<string, string>;
+  /** By uid of the pod: what its server says of itself, as far as it was asked. */
+  readonly reports: ReadonlyMap<string, PodReport>;
 }
 
 /** The revision in a ReplicaSet's label. */

@@ -2,7 +2,7 @@
  * Why pods do not serve, as sentences. Reads pods' status, what their ReplicaSets say, and the mount events of one pod; owns
  * the words for it. Pure.
  */
-import type { Reason } from '@slm-operator/crds';
+import type { ReadyReport, Reason } from '@slm-operator/crds';
 import { pod as podContract } from '@slm-operator/crds';
 import { quotaSentence } from '../execution/refusal.ts';
 import type { ObjectOf, Pod, ReplicaSet } from '../kube/resource.ts';
@@ -22,6 +22,10 @@ export interface Cause {
     | 'MountPending'
     | 'QuotaExceeded'
     | 'PodsRefused'
+    | 'DeviceNotFound'
+    | 'DeviceLost'
+    | 'InsufficientDeviceMemory'
+    | 'TooSlow'
   >;
   readonly message: string;
 }
@@ -32,8 +36,9 @@ const MAX_LAST_WORDS = 400;
 /**
  * What keeps this pod from serving, or undefined when nothing does or it is only starting.
  * @param mountEvent what the kubelet last said about a volume of this pod that does not mount
+ * @param report what its server says of itself
  */
-export function causeOf(pod: PodObject, mountEvent: string | undefined): Cause | undefined {
+export function causeOf(pod: PodObject, mountEvent: string | undefined, report?: ReadyReport): Cause | undefined {
   const name = pod.metadata?.name ?? '';
   const scheduled = pod.status?.conditions?.find((condition) => condition.type === 'PodScheduled');
   if (scheduled?.status === 'False' && scheduled.reason === 'Unschedulable') {
@@ -43,7 +48,14 @@ export function causeOf(pod: PodObject, mountEvent: string | undefined): Cause |
   // A pod that was evicted or refused by its kubelet has a phase and no containers.
   if (pod.status?.phase === 'Failed' && pod.status.reason !== undefined) {
     const said = pod.status.message ?? '';
-    return { reason: 'ContainerFailed', message: `pod ${name}: ${pod.status.reason}${said === '' ? '' : `: ${said}`}` };
+    const words = `${pod.status.reason}${said === '' ? '' : `: ${said}`}`;
+    if (isRefusedDevice(pod)) {
+      return {
+        reason: 'DeviceLost',
+        message: `pod ${name}: node ${pod.spec?.nodeName} has no device for it: ${words}`,
+      };
+    }
+    return { reason: 'ContainerFailed', message: `pod ${name}: ${words}` };
   }
   const container = pod.status?.containerStatuses?.find((status) => status.name === podContract.container);
   const waiting = container?.state?.waiting;
@@ -59,6 +71,10 @@ export function causeOf(pod: PodObject, mountEvent: string | undefined): Cause |
       message: `pod ${name}: node ${node} cannot get image ${image}: ${shorten(said, MAX_LAST_WORDS)}`,
     };
   }
+  // Only a server that runs says so, whatever ended before it.
+  if (report?.reason === 'too-slow' && container?.state?.terminated === undefined) {
+    return { reason: 'TooSlow', message: `pod ${name}: ${report.message ?? 'the server is too slow'}` };
+  }
   const ended = container?.state?.terminated ?? container?.lastState?.terminated;
   if (ended !== undefined && ended !== null) return endOf(name, ended, container?.restartCount ?? 0, pod);
   if (waiting?.reason === 'CreateContainerConfigError' || waiting?.reason === 'CreateContainerError') {
@@ -68,6 +84,15 @@ export function causeOf(pod: PodObject, mountEvent: string | undefined): Cause |
     return { reason: 'MountPending', message: `pod ${name}: ${mountSentence(mountEvent)}` };
   }
   return undefined;
+}
+
+/** The kubelet took the pod from the scheduler and then had no device for it. */
+export function isRefusedDevice({ status }: PodObject): boolean {
+  return (
+    status?.phase === 'Failed' &&
+    status.reason === 'UnexpectedAdmissionError' &&
+    /\b(devices?|Allocate|allocation) /i.test(status.message ?? '')
+  );
 }
 
 /** True while the pod is on a node and its containers were not made yet, which is when volumes are mounted. */
@@ -100,6 +125,9 @@ interface Terminated {
   readonly message?: string | undefined;
 }
 
+/** What a server says last when it cannot have its device. */
+const lastWords = /^(DeviceNotFound|DeviceOutOfMemory): (.*)$/ms;
+
 function endOf(name: string, ended: Terminated, restarts: number, pod: PodObject): Cause {
   const times = restarts > 0 ? `, restarted ${restarts} ${restarts === 1 ? 'time' : 'times'}` : '';
   if (ended.reason === 'OOMKilled') {
@@ -110,6 +138,15 @@ function endOf(name: string, ended: Terminated, restarts: number, pod: PodObject
     };
   }
   const words = (ended.message ?? '').trim();
+  const aboutDevice = lastWords.exec(words);
+  if (aboutDevice !== null) {
+    const [, word, sentence = ''] = aboutDevice;
+    const node = pod.spec?.nodeName ?? '';
+    return {
+      reason: word === 'DeviceNotFound' ? 'DeviceNotFound' : 'InsufficientDeviceMemory',
+      message: `pod ${name}, node ${node}${times}: ${shorten(sentence.replaceAll('\n', ' '), MAX_LAST_WORDS)}`,
+    };
+  }
   const said = words === '' ? '' : `: ${shorten(words.split('\n').slice(-5).join(' '), MAX_LAST_WORDS)}`;
   return {
     reason: 'ContainerFailed',
@@ -120,6 +157,7 @@ function endOf(name: string, ended: Terminated, restarts: number, pod: PodObject
 /** What the scheduler says of nodes, in the words of {@link schedulerSentence}. */
 const schedulerWords: readonly (readonly [RegExp, (match: RegExpExecArray) => string])[] = [
   [/^Insufficient (\S+)$/, ([, what]) => `too little ${what === 'memory' || what === 'cpu' ? `${what} left` : what}`],
+  [/^cannot allocate all claims$/, () => 'no free device for the pod’s claim'],
   [/^Too many pods$/, () => 'no room for one more pod'],
   [
     /^node\(s\) had untolerated taint\(?s?\)? ?\{([^}]*)\}$/,

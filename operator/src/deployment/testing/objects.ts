@@ -152,6 +152,7 @@ export function observed(change: Partial<Observed> = {}): Observed {
     tls: { state: 'unneeded' },
     broker: { state: 'unneeded' },
     mountEvents: new Map(),
+    reports: new Map(),
     ...change,
   };
 }
