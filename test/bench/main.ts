@@ -18,6 +18,14 @@ export interface BenchOptions {
   readonly model?: string | undefined;
   /** Parts of the benchmark to run; undefined: all. */
   readonly only?: readonly string[] | undefined;
+  /** Numbers of deployments, each measured by itself; undefined leaves it to the benchmark. */
+  readonly deployments?: readonly number[] | undefined;
+  /** Number of nodes; undefined leaves it to the benchmark. */
+  readonly nodes?: number | undefined;
+  /** A bundle of the operator to measure instead of this checkout's. */
+  readonly operator?: string | undefined;
+  /** Folder for processor profiles of the operator. */
+  readonly profile?: string | undefined;
   /** Takes one line about how both sides were set up; it stands beside the machine. */
   readonly describe?: (setup: string) => void;
   readonly progress: Progress;
@@ -32,6 +40,10 @@ interface Known {
   readonly options: readonly string[];
   /** What --only may name. */
   readonly parts?: () => Promise<readonly string[]>;
+  /** Default 5. */
+  readonly runs?: number;
+  /** Default 120. */
+  readonly idleSeconds?: number;
 }
 
 const benches: Record<string, Known> = {
@@ -40,6 +52,13 @@ const benches: Record<string, Known> = {
     load: async () => (await import('./serving.ts')).serving,
     options: ['threads', 'model', 'only'],
     parts: async () => (await import('./serving.ts')).servingParts,
+  },
+  placement: {
+    load: async () => (await import('./placement.ts')).placement,
+    options: ['idle', 'deployments', 'nodes', 'only', 'operator', 'profile'],
+    parts: async () => (await import('./placement.ts')).placementParts,
+    runs: 3,
+    idleSeconds: 60,
   },
 };
 
@@ -52,17 +71,30 @@ const USAGE = `usage: npm run bench -- NAME [--runs N] [options of NAME]
     --threads N[,N]  threads to compute with (default 2, or as many as there are cores)
     --model FILE     a GGUF file (default: the tests' SmolLM2 135M)
     --only PART[,PART]  one, eight, many (clients), stall, prefix, disconnects, start, memory
-  --runs N         runs of each side (default 5)`;
+  placement    many deployments on many fake nodes of mixed hardware: times, API writes, processor time and memory of the operator,
+               when they come, when all change, when nothing happens, and after a restart.
+               Peer: a bare client that writes the same objects, with as many connections.
+    --deployments N[,N]  default 1000,200
+    --nodes N            default 200
+    --idle SECONDS       default 60
+    --only PART[,PART]   latency, idle, change, restart; create is always there
+    --operator FILE      a bundle of another version's operator
+    --profile FOLDER     processor profiles of the operator, for Chrome's developer tools; it is slower then
+  --runs N         runs of each side (default 5; placement 3)`;
 
 async function main(): Promise<void> {
   const { values, positionals } = parseArgs({
     allowPositionals: true,
     options: {
-      runs: { type: 'string', default: '5' },
+      runs: { type: 'string' },
       idle: { type: 'string' },
       threads: { type: 'string' },
       model: { type: 'string' },
       only: { type: 'string' },
+      deployments: { type: 'string' },
+      nodes: { type: 'string' },
+      operator: { type: 'string' },
+      profile: { type: 'string' },
       help: { type: 'boolean', short: 'h' },
     },
   });
@@ -71,19 +103,22 @@ async function main(): Promise<void> {
   const known = name === undefined ? undefined : benches[name];
   if (!name || !known || more.length > 0)
     throw new UserError(`${name ? `No benchmark "${positionals.join(' ')}".\n` : ''}${USAGE}`);
-  for (const option of ['idle', 'threads', 'model', 'only'] as const)
+  for (const option of ['idle', 'threads', 'model', 'only', 'deployments', 'nodes', 'operator', 'profile'] as const)
     if (values[option] !== undefined && !known.options.includes(option))
       throw new UserError(`--${option} is nothing to ${name}: leave it out`);
-  const runs = wholeNumber('--runs', values.runs);
-  const idleSeconds = Number(values.idle ?? 120);
+  const runs = wholeNumber('--runs', values.runs ?? String(known.runs ?? 5));
+  const idleSeconds = Number(values.idle ?? known.idleSeconds ?? 120);
   if (!(idleSeconds >= 0)) throw new UserError(`--idle is "${values.idle}": write a number of seconds`);
   const threads = values.threads?.split(',').map((one) => wholeNumber('--threads', one));
   const only = values.only?.split(',');
   const parts = only && known.parts ? await known.parts() : [];
   for (const part of only ?? [])
     if (!parts.includes(part)) throw new UserError(`--only knows no "${part}": write ${parts.join(', ')}`);
-  if (values.model !== undefined && !existsSync(values.model))
-    throw new UserError(`--model is "${values.model}", and there is no such file`);
+  for (const option of ['model', 'operator'] as const)
+    if (values[option] !== undefined && !existsSync(values[option]))
+      throw new UserError(`--${option} is "${values[option]}", and there is no such file`);
+  const deployments = values.deployments?.split(',').map((one) => wholeNumber('--deployments', one));
+  const nodes = values.nodes === undefined ? undefined : wholeNumber('--nodes', values.nodes);
   const machine = describeMachine();
   let setup: string | undefined;
   const bench = await known.load();
@@ -93,6 +128,10 @@ async function main(): Promise<void> {
     threads,
     model: values.model && path.resolve(values.model),
     only,
+    deployments,
+    nodes,
+    operator: values.operator && path.resolve(values.operator),
+    profile: values.profile && path.resolve(values.profile),
     progress: makeProgress(),
     describe: (line) => (setup = line),
   });
