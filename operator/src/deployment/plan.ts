@@ -60,12 +60,15 @@ export function planDeployment(observed: Observed, context: PlanContext): Plan<S
     ...resolveBounds(replicas, spec.strategy?.maxSurge, spec.strategy?.maxUnavailable),
     paused: spec.paused === true,
     historyLimit: spec.revisionHistoryLimit ?? DEFAULT_HISTORY_LIMIT,
-    update: wanted && {
-      name: replicaSetName(deployment.metadata.name, wanted.revision),
-      exists: update && sizeOf(update),
-    },
+    goals: wanted && [
+      {
+        name: replicaSetName(deployment.metadata.name, wanted.revision),
+        target: replicas,
+        exists: update && sizeOf(update),
+        gate: gate.open ? gate : { open: false, why: gate.why },
+      },
+    ],
     old: old.map(sizeOf),
-    gate: gate.open ? gate : { open: false, why: gate.why },
   };
   const rollout = planRollout(input);
 
@@ -88,7 +91,7 @@ export function planDeployment(observed: Observed, context: PlanContext): Plan<S
   if (replicas > 1) apply.push(makeDisruptionBudget(deployment));
 
   const number = Math.max(0, ...observed.replicaSets.map(numberOf)) + 1;
-  const first = rollout.sizes.find((size) => size.name === input.update?.name && update === undefined);
+  const first = rollout.sizes.find((size) => size.name === input.goals?.[0]?.name && update === undefined);
   if (first !== undefined && wanted !== undefined && model.usable) {
     apply.push(makeRevision(observed, model, wanted, { replicas: first.to, number }, context.config));
   }

@@ -1,23 +1,39 @@
 import * as fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
-import { planRollout, proportional, type RevisionSize, type RolloutInput, resolveBounds } from './rollout-planner.ts';
+import { proportional } from './rollout-hold.ts';
+import {
+  planRollout,
+  type RevisionSize,
+  type RolloutGate,
+  type RolloutInput,
+  resolveBounds,
+} from './rollout-planner.ts';
 import { type Choose, inOrder, Simulation } from './rollout-simulation.ts';
 
 function set(name: string, number: number, desired: number, available = desired, current = desired): RevisionSize {
   return { name, number, desired, current, available };
 }
 
-function input(change: Partial<RolloutInput>): RolloutInput {
+interface OneGoal extends Omit<RolloutInput, 'goals'> {
+  update: { name: string; exists?: RevisionSize } | undefined;
+  gate: RolloutGate;
+}
+
+/** A rollout to one set, where all pods belong. */
+function input(change: Partial<OneGoal>): RolloutInput {
+  const { update = { name: 'b' }, gate = { open: true }, ...rest } = change;
+  const { replicas = 3 } = rest;
+  const known = 'update' in change ? change.update : update;
   return {
-    replicas: 3,
+    replicas,
     maxSurge: 1,
     maxUnavailable: 0,
+    mayYield: true,
     paused: false,
     historyLimit: 3,
-    update: { name: 'b' },
+    goals: known && [{ ...known, target: replicas, gate }],
     old: [],
-    gate: { open: true },
-    ...change,
+    ...rest,
   };
 }
 
@@ -162,7 +178,8 @@ describe('resolveBounds', () => {
     ['never lets more go than there are', 2, 0, 5, 0, 2],
   ];
   it.each(rows)('%s', (_, replicas, surge, unavailable, maxSurge, maxUnavailable) => {
-    expect(resolveBounds(replicas, surge, unavailable)).toEqual({ maxSurge, maxUnavailable });
+    const mayYield = unavailable === undefined;
+    expect(resolveBounds(replicas, surge, unavailable)).toEqual({ maxSurge, maxUnavailable, mayYield });
   });
 });
 

@@ -1,74 +1,53 @@
 /**
  * Arithmetic of rollouts: from the sizes that ReplicaSets have to the sizes they should have next. One step at a time, each
  * computed from what is, so that a rollout can be interrupted anywhere and goes on from there. Pure; knows sizes and names,
- * no Kubernetes object.
+ * no Kubernetes object. Where pods belong is the placement planner's, which gives each goal its target.
  *
  * Holds at every step, however stale the sizes are on the low side: never more than `replicas + maxSurge` pods, and no step
- * takes a working pod while fewer than `replicas - maxUnavailable` would be left.
+ * takes a working pod while fewer than `replicas - maxUnavailable` would be left; one fewer where nobody chose
+ * `maxUnavailable` and the only way on is over the device of an old pod.
  */
 
-/** A ReplicaSet as the planner sees it. */
-export interface RevisionSize {
-  readonly name: string;
-  /** Number of its rollout: the larger, the newer. */
-  readonly number: number;
-  /** Pods that it is told to have. */
-  readonly desired: number;
-  /** Pods that it has. */
-  readonly current: number;
-  /** Pods of it that serve. */
-  readonly available: number;
-}
+import type { RolloutInput, RolloutPlan } from './rollout-draft.ts';
+import {
+  Draft,
+  type Goal,
+  type GoalSet,
+  isGated,
+  isGoalGated,
+  plural,
+  type RevisionSize,
+  sum,
+} from './rollout-draft.ts';
+import { hold } from './rollout-hold.ts';
 
-export interface RolloutInput {
-  /** Pods that are wanted. */
-  readonly replicas: number;
-  /** Pods above `replicas` while rolling. */
-  readonly maxSurge: number;
-  /** Pods below `replicas` while rolling. */
-  readonly maxUnavailable: number;
-  readonly paused: boolean;
-  /** ReplicaSets of size 0 that are kept. */
-  readonly historyLimit: number;
-  /** The revision to move to; `exists` once it has a ReplicaSet. Undefined while nobody knows which. */
-  readonly update: { readonly name: string; readonly exists?: RevisionSize | undefined } | undefined;
-  /** Every other ReplicaSet. */
-  readonly old: readonly RevisionSize[];
-  /** Closed: the update revision gets no pods, for this reason. */
-  readonly gate: { readonly open: true } | { readonly open: false; readonly why: string };
-}
-
-/** A ReplicaSet that gets another size. */
-export interface SizeIntent {
-  readonly name: string;
-  readonly from: number;
-  readonly to: number;
-  readonly why: string;
-}
-
-export interface RolloutPlan {
-  /** Sizes to set; that of a ReplicaSet to be made is among them, with `from` 0. */
-  readonly sizes: readonly SizeIntent[];
-  /** ReplicaSets that are no longer kept. */
-  readonly remove: readonly string[];
-  /** Every decision in a sentence. */
-  readonly notes: readonly string[];
-}
+export type {
+  Goal,
+  RevisionSize,
+  RolloutGate,
+  RolloutInput,
+  RolloutPlan,
+  SizeIntent,
+  TierRoom,
+} from './rollout-draft.ts';
+export { isGated, isGoalGated } from './rollout-draft.ts';
 
 /** Next sizes. Nothing to do gives an empty plan. */
 export function planRollout(input: RolloutInput): RolloutPlan {
   const draft = new Draft(input);
   if (input.replicas === 0) scaleToZero(draft);
   else if (input.paused) hold(draft, 'paused');
-  else if (input.update === undefined) hold(draft, 'the revision to move to is not known');
-  else if (!input.gate.open && isGated(input)) hold(draft, input.gate.why);
+  else if (input.goals === undefined) hold(draft, 'the revision to move to is not known');
+  else if (isGated(input)) hold(draft, whyGated(input.goals));
   else {
-    scaleUpNew(draft);
+    scaleUpGoals(draft);
+    scaleDownSurplus(draft);
     cleanUpUnhealthy(draft);
     scaleDownOld(draft);
+    yieldDevice(draft);
   }
   const remove = input.paused ? [] : expired(draft);
-  return { sizes: draft.intents(), remove, notes: draft.notes };
+  return { sizes: draft.intents(), remove, deadlock: draft.deadlock, notes: draft.notes };
 }
 
 /**
@@ -79,10 +58,14 @@ export function resolveBounds(
   replicas: number,
   maxSurge: number | string | undefined,
   maxUnavailable: number | string | undefined,
-): { readonly maxSurge: number; readonly maxUnavailable: number } {
+): { readonly maxSurge: number; readonly maxUnavailable: number; readonly mayYield: boolean } {
   const surge = resolve(maxSurge ?? 1, replicas, Math.ceil);
   const unavailable = Math.min(replicas, resolve(maxUnavailable ?? 0, replicas, Math.floor));
-  return { maxSurge: surge, maxUnavailable: surge === 0 && unavailable === 0 ? 1 : unavailable };
+  return {
+    maxSurge: surge,
+    maxUnavailable: surge === 0 && unavailable === 0 ? 1 : unavailable,
+    mayYield: maxUnavailable === undefined,
+  };
 }
 
 function resolve(value: number | string, of: number, round: (value: number) => number): number {
@@ -90,95 +73,56 @@ function resolve(value: number | string, of: number, round: (value: number) => n
   return round((Number.parseInt(value, 10) * of) / 100);
 }
 
-/** Sizes on their way from what is to what shall be, and why. */
-class Draft {
-  readonly input: RolloutInput;
-  readonly update: RevisionSize | undefined;
-  /** Oldest first. */
-  readonly old: readonly RevisionSize[];
-  readonly notes: string[] = [];
-  readonly #sizes = new Map<string, number>();
-  readonly #why = new Map<string, string[]>();
-
-  constructor(input: RolloutInput) {
-    this.input = input;
-    const { update } = input;
-    this.update =
-      update === undefined
-        ? undefined
-        : (update.exists ?? {
-            name: update.name,
-            number: Number.MAX_SAFE_INTEGER,
-            desired: 0,
-            current: 0,
-            available: 0,
-          });
-    this.old = input.old.toSorted((a, b) => a.number - b.number || (a.name < b.name ? -1 : 1));
-  }
-
-  all(): RevisionSize[] {
-    return this.update === undefined ? [...this.old] : [...this.old, this.update];
-  }
-
-  size(set: RevisionSize): number {
-    return this.#sizes.get(set.name) ?? set.desired;
-  }
-
-  resize(set: RevisionSize, to: number, why: string): void {
-    const from = this.size(set);
-    if (to === from) return;
-    this.#sizes.set(set.name, to);
-    this.#why.set(set.name, [...(this.#why.get(set.name) ?? []), why]);
-    this.notes.push(`scale ${to > from ? 'up' : 'down'} ${set.name} from ${from} to ${to}: ${why}`);
-  }
-
-  intents(): SizeIntent[] {
-    return this.all()
-      .filter((set) => this.size(set) !== set.desired)
-      .map((set) => ({
-        name: set.name,
-        from: set.desired,
-        to: this.size(set),
-        why: (this.#why.get(set.name) ?? []).join('; '),
-      }));
-  }
-}
-
-const sum = (values: readonly number[]) => values.reduce((a, b) => a + b, 0);
-const working = (set: RevisionSize, size: number) => Math.min(set.available, size);
-/** A ReplicaSet that was told to shrink still has the pods that it has. */
-const pods = (draft: Draft) => sum(draft.all().map((set) => Math.max(draft.size(set), set.current)));
-
-function plural(count: number, noun: string): string {
-  return count === 1 ? `1 ${noun}` : `${count} ${noun}s`;
+function whyGated(goals: readonly Goal[]): string {
+  const whys = goals.flatMap(({ gate, target }) => (gate.open || target === 0 ? [] : [gate.why]));
+  return [...new Set(whys)].join('; ');
 }
 
 function scaleToZero(draft: Draft): void {
   for (const set of draft.all()) draft.resize(set, 0, 'replicas is 0');
 }
 
-/**
- * Whether a closed gate holds anything back: the first pods of a revision, and every step of a rollout to it. Once it serves
- * alone, more pods of it replace nobody, and one that lands on a node without the bytes merely waits there.
- */
-export function isGated({ gate, replicas, update, old }: RolloutInput): boolean {
-  if (gate.open || replicas === 0) return false;
-  return (update?.exists?.desired ?? 0) === 0 || old.some((set) => set.desired > 0 || set.current > 0);
+/** The best hardware first. */
+function scaleUpGoals(draft: Draft): void {
+  const { replicas, maxSurge } = draft.input;
+  for (const set of draft.goals) {
+    const size = draft.size(set);
+    const { target, gate } = set.goal;
+    if (size >= target) continue;
+    if (!gate.open && isGoalGated(draft.input, set.goal)) {
+      draft.notes.push(`wait with ${set.name} at ${size}: ${gate.why}`);
+      continue;
+    }
+    const vacancies = draft.vacancies();
+    const room = draft.room(set);
+    const to = Math.min(target, size + Math.min(vacancies, room));
+    draft.resize(set, to, `${plural(replicas + maxSurge, 'pod')} may exist (replicas ${replicas}, surge ${maxSurge})`);
+    if (to > size) continue;
+    const why = vacancies === 0 ? `${replicas + maxSurge} pods exist, and no more may` : `no more fit on ${set.tier}`;
+    draft.notes.push(`wait with ${set.name} at ${size}: ${why}`);
+  }
 }
 
-function scaleUpNew(draft: Draft): void {
-  const { replicas, maxSurge } = draft.input;
-  const update = draft.update as RevisionSize;
-  const size = draft.size(update);
-  if (size > replicas) {
-    draft.resize(update, replicas, `replicas is ${replicas}`);
-    return;
-  }
-  const room = Math.max(0, replicas + maxSurge - pods(draft));
-  const to = Math.min(replicas, size + room);
-  draft.resize(update, to, `${plural(replicas + maxSurge, 'pod')} may exist (replicas ${replicas}, surge ${maxSurge})`);
-  if (to === size && size < replicas) {
-    draft.notes.push(`wait with ${update.name} at ${size}: ${replicas + maxSurge} pods exist, and no more may`);
+/** Pods of the right revision beyond what belongs there go as far as the others carry on; the worst hardware first. */
+function scaleDownSurplus(draft: Draft): void {
+  const { replicas, maxUnavailable, maxSurge } = draft.input;
+  const tooMany = sum(draft.goals.map((set) => draft.size(set))) > replicas;
+  for (const set of draft.goals.toReversed()) {
+    const size = draft.size(set);
+    const { target, hold: stay } = set.goal;
+    if (size <= target) continue;
+    // Without a surge nothing else could ever come.
+    if (stay !== undefined && maxSurge > 0) {
+      draft.notes.push(`wait with ${set.name} at ${size}: ${stay}`);
+      continue;
+    }
+    const idle = size - draft.working(set);
+    const spare = Math.max(0, draft.available() - (replicas - maxUnavailable));
+    const going = Math.min(size - target, idle + spare);
+    const belong = tooMany || set.tier === undefined ? `replicas is ${replicas}` : `${target} belong on ${set.tier}`;
+    draft.resize(set, size - going, belong);
+    if (going < size - target)
+      draft.notes.push(`wait with ${set.name} at ${size - going}: its pods are needed until others serve`);
   }
 }
 
@@ -188,13 +132,13 @@ function scaleUpNew(draft: Draft): void {
  */
 function cleanUpUnhealthy(draft: Draft): void {
   const { replicas, maxUnavailable } = draft.input;
-  const update = draft.update as RevisionSize;
   const oldPods = sum(draft.old.map((set) => draft.size(set)));
-  let spare = oldPods + working(update, draft.size(update)) - (replicas - maxUnavailable);
-  for (const set of draft.old) {
+  const served = sum(draft.goals.map((set) => draft.working(set)));
+  let spare = oldPods + served - (replicas - maxUnavailable);
+  for (const set of inTheWayFirst(draft)) {
     if (spare <= 0) return;
     const size = draft.size(set);
-    const going = Math.min(size - working(set, size), spare);
+    const going = Math.min(size - draft.working(set), spare);
     if (going <= 0) continue;
     draft.resize(set, size - going, `${plural(going, 'old pod')} of it ${going === 1 ? 'does' : 'do'} not serve`);
     spare -= going;
@@ -204,10 +148,10 @@ function cleanUpUnhealthy(draft: Draft): void {
 /** Working old pods go as far as the others carry on without them; the oldest revision first. */
 function scaleDownOld(draft: Draft): void {
   const { replicas, maxUnavailable } = draft.input;
-  const available = sum(draft.all().map((set) => working(set, draft.size(set))));
+  const available = draft.available();
   const mustStay = replicas - maxUnavailable;
   let spare = available - mustStay;
-  const left = draft.old.filter((set) => draft.size(set) > 0);
+  const left = inTheWayFirst(draft).filter((set) => draft.size(set) > 0);
   if (left.length > 0 && spare <= 0) {
     draft.notes.push(`wait with old pods: ${available} serve, and ${mustStay} must stay`);
   }
@@ -220,86 +164,55 @@ function scaleDownOld(draft: Draft): void {
   }
 }
 
+/** Goals that are short of pods only because their hardware is full. */
+function crowdedOut(draft: Draft): GoalSet[] {
+  return draft.goals.filter((set) => {
+    const missing = set.goal.target - draft.size(set) + (set.goal.stuck ?? 0);
+    return missing > 0 && draft.room(set) === 0 && !isGoalGated(draft.input, set.goal);
+  });
+}
+
+/** Old sets on hardware that the new revision waits for, then the others; each oldest first. */
+function inTheWayFirst(draft: Draft): RevisionSize[] {
+  const wanted = new Set(crowdedOut(draft).map((set) => set.tier));
+  return draft.old.toSorted((a, b) => Number(wanted.has(b.tier)) - Number(wanted.has(a.tier)));
+}
+
 /**
- * No rolling; a changed `replicas` is still honoured, by all revisions that have pods, each in proportion to its size. While
- * several have pods the total may be anything that a rollout may have made it.
+ * On a node with one device the next pod cannot start while the old one holds it, however many pods may exist. When nothing
+ * else can move, one old pod there goes first, if nobody chose how many may be unavailable.
  */
-function hold(draft: Draft, why: string): void {
-  const { replicas, maxSurge } = draft.input;
-  draft.notes.push(`hold: ${why}`);
-  const active = draft.all().filter((set) => set.desired > 0);
-  const total = sum(active.map((set) => set.desired));
-  const upper = active.length > 1 ? replicas + maxSurge : replicas;
-  if (total > upper) shrink(draft, active, total - upper, replicas);
-  if (total < replicas) {
-    const room = Math.max(0, replicas + maxSurge - pods(draft));
-    grow(draft, growable(draft, active), Math.min(replicas - total, room), replicas);
-  }
-}
-
-/** Who takes more pods while the rollout is held. */
-function growable(draft: Draft, active: readonly RevisionSize[]): readonly RevisionSize[] {
-  const mayGrow = (set: RevisionSize) => set !== draft.update || !isGated(draft.input);
-  if (active.length > 0) return active.filter(mayGrow);
-  if (!draft.input.paused) return [];
-  // Paused at size 0 and sized up again: the newest revision that ever ran, as a Deployment does.
-  const latest = draft
-    .all()
-    .filter((set) => set.number !== Number.MAX_SAFE_INTEGER && mayGrow(set))
-    .reduce<RevisionSize | undefined>((a, b) => (a === undefined || b.number > a.number ? b : a), undefined);
-  return latest === undefined ? [] : [latest];
-}
-
-function grow(draft: Draft, sets: readonly RevisionSize[], amount: number, replicas: number): void {
-  if (amount <= 0 || sets.length === 0) return;
-  const weights = sets.map((set) => Math.max(1, set.desired));
-  const shares = proportional(
-    amount,
-    weights,
-    weights.map(() => amount),
-  );
-  for (const [index, set] of sets.entries()) {
-    draft.resize(set, set.desired + (shares[index] ?? 0), `replicas is ${replicas}`);
-  }
-}
-
-/** Pods that do not serve go first, then the others in proportion. */
-function shrink(draft: Draft, sets: readonly RevisionSize[], amount: number, replicas: number): void {
-  const idle = sets.map((set) => set.desired - working(set, set.desired));
-  const fromIdle = Math.min(amount, sum(idle));
-  const idleShares = proportional(fromIdle, idle, idle);
-  const busy = sets.map((set) => working(set, set.desired));
-  const busyShares = proportional(amount - fromIdle, busy, busy);
-  for (const [index, set] of sets.entries()) {
-    const going = (idleShares[index] ?? 0) + (busyShares[index] ?? 0);
-    draft.resize(set, set.desired - going, `replicas is ${replicas}`);
-  }
-}
-
-/** `amount` in whole parts, in proportion to `weights`, none above its `limits`; the rest goes to the heaviest first. */
-export function proportional(amount: number, weights: readonly number[], limits: readonly number[]): number[] {
-  const total = sum(weights);
-  if (total === 0) return weights.map(() => 0);
-  const shares = weights.map((weight, index) => Math.min(Math.floor((amount * weight) / total), limits[index] ?? 0));
-  let rest = amount - sum(shares);
-  const byWeight = weights.map((_, index) => index).sort((a, b) => (weights[b] ?? 0) - (weights[a] ?? 0) || a - b);
-  while (rest > 0) {
-    const before = rest;
-    for (const index of byWeight) {
-      if (rest === 0) break;
-      if ((shares[index] ?? 0) >= (limits[index] ?? 0)) continue;
-      shares[index] = (shares[index] ?? 0) + 1;
-      rest--;
+function yieldDevice(draft: Draft): void {
+  const { input } = draft;
+  if (draft.intents().length > 0) return;
+  const underway = draft.goals.some((set) => set.desired - set.available > (set.goal.stuck ?? 0));
+  for (const set of crowdedOut(draft)) {
+    const there = draft.old.filter((old) => old.tier === set.tier && draft.size(old) > 0);
+    const [first] = there.toSorted((a, b) => draft.working(a) - draft.size(a) - (draft.working(b) - draft.size(b)));
+    const leaving =
+      there.some((old) => old.current > old.desired) || (input.tiers?.get(set.tier ?? '')?.going ?? 0) > 0;
+    if (first === undefined || leaving || underway) continue;
+    const costs = draft.working(first) === draft.size(first) ? 1 : 0;
+    if (draft.available() - costs >= input.replicas - Math.max(1, input.maxUnavailable) && input.mayYield) {
+      draft.resize(first, draft.size(first) - 1, `${set.name} needs its place on ${set.tier}, and no other is free`);
+      return;
     }
-    if (rest === before) break;
+    if (input.mayYield) continue;
+    draft.deadlock = `the next pod needs the place of an old one on ${set.tier}, and strategy.maxUnavailable lets none go first: set it to 1, or leave it out`;
+    draft.notes.push(`wait with ${set.name} at ${draft.size(set)}: ${draft.deadlock}`);
   }
-  return shares;
 }
 
-/** Old ReplicaSets without pods, beyond the newest `historyLimit`. */
+/** Old ReplicaSets without pods, of revisions beyond the newest `historyLimit`. */
 function expired(draft: Draft): string[] {
-  const empty = draft.old.filter((set) => set.desired === 0 && set.current === 0 && draft.size(set) === 0);
-  const gone = empty.slice(0, Math.max(0, empty.length - draft.input.historyLimit));
-  for (const set of gone) draft.notes.push(`remove ${set.name}: ${draft.input.historyLimit} old revisions are kept`);
-  return gone.map((set) => set.name);
+  const revisionOf = (set: RevisionSize) => set.revision ?? set.name;
+  const wanted = new Set(draft.goals.map(revisionOf));
+  const isEmpty = (set: RevisionSize) => set.desired === 0 && set.current === 0 && draft.size(set) === 0;
+  const busy = new Set(draft.old.filter((set) => !isEmpty(set)).map(revisionOf));
+  const empty = draft.old.filter((set) => isEmpty(set) && !wanted.has(revisionOf(set)));
+  const revisions = [...new Set(empty.map(revisionOf))].filter((revision) => !busy.has(revision));
+  const gone = new Set(revisions.slice(0, Math.max(0, revisions.length - draft.input.historyLimit)));
+  const sets = empty.filter((set) => gone.has(revisionOf(set)));
+  for (const set of sets) draft.notes.push(`remove ${set.name}: ${draft.input.historyLimit} old revisions are kept`);
+  return sets.map((set) => set.name);
 }

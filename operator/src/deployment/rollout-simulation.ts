@@ -60,9 +60,16 @@ export class Simulation {
     const exists = this.sets.find((set) => set.name === name);
     return {
       ...rest,
-      update: { name, exists: exists && view(exists) },
+      mayYield: false,
+      goals: [
+        {
+          name,
+          target: this.spec.replicas,
+          exists: exists && view(exists),
+          gate: closed.has(name) ? { open: false, why: `${name} is not on the nodes` } : { open: true },
+        },
+      ],
       old: this.sets.filter((set) => set !== exists).map(view),
-      gate: closed.has(name) ? { open: false, why: `${name} is not on the nodes` } : { open: true },
     };
   }
 
