@@ -13,6 +13,7 @@ import {
   resourcesFor,
 } from '../deployment/memory.ts';
 import { isEligible } from '../deployment/node-match.ts';
+import { type Amounts, amountsOf } from './amounts.ts';
 import { deviceMemory, type NodeStock, presenceOf, resourcesOn } from './node-hardware.ts';
 import { type DeviceClaim, expandName, type HardwareProfile, isImageReference, type Profiles } from './profiles.ts';
 
@@ -298,6 +299,11 @@ function bytesOf(
 
 function known(metadata: TierBytes['metadata'], estimate: TierBytes['estimate']) {
   return { ...(metadata === undefined ? {} : { metadata }), ...(estimate === undefined ? {} : { estimate }) };
+}
+
+/** What a pod of the tier takes from a node. */
+export function requestsOfTier({ resources }: Pick<Tier, 'resources'>): Amounts {
+  return { ...amountsOf({ ...resources.limits, ...resources.requests }), pods: 1 };
 }
 
 function withDevice(resources: Resources, resource: string | undefined, count: number): Resources {

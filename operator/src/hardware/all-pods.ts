@@ -1,0 +1,56 @@
+/**
+ * One watch of all pods in the cluster for everybody in this process: the operator's own whole, of all others only what they
+ * take from which node, so that thousands of them cost little memory. Owns that cut; decides nothing.
+ */
+import { labels, MANAGED_BY } from '@slm-operator/crds';
+import type { KubeObject, ObjectOf, Pod } from '../kube/resource.ts';
+import { type Amounts, podRequests } from './amounts.ts';
+
+type PodObject = ObjectOf<typeof Pod>;
+
+/** Pods that take the same share one object: most are of a few kinds. */
+const kinds = new Map<string, Amounts>();
+const MOST_KINDS = 2000;
+
+/** What a cut pod takes, where its spec was. */
+const REQUESTS = 'slmRequests';
+type CutPod = PodObject & { readonly [REQUESTS]?: Amounts };
+
+/** True for pods of this operator's deployments. */
+export function isManaged(object: KubeObject): boolean {
+  return object.metadata?.labels?.[labels.managedBy] === MANAGED_BY;
+}
+
+/** Whole for the operator's own pods, else name, node, phase and requests. Give this very function to every store of pods. */
+export function cutForeignPod(pod: PodObject): PodObject {
+  if (isManaged(pod)) return pod;
+  const { name, namespace, uid, resourceVersion } = pod.metadata ?? {};
+  const cut = {
+    apiVersion: pod.apiVersion,
+    kind: pod.kind,
+    metadata: { name, namespace, uid, resourceVersion },
+    spec: { nodeName: pod.spec?.nodeName },
+    status: { phase: pod.status?.phase },
+    [REQUESTS]: shared(podRequests(pod.spec)),
+  };
+  // Readers of foreign pods are in this folder alone; all others look for the operator's labels first.
+  return cut as unknown as PodObject;
+}
+
+/** Options of the one store of pods, for `manager.store` and `watches`. */
+export const allPods = { transform: cutForeignPod };
+
+/** What a pod takes from its node. */
+export function requestsOfPod(pod: PodObject): Amounts {
+  return (pod as CutPod)[REQUESTS] ?? shared(podRequests(pod.spec));
+}
+
+function shared(requests: Record<string, number>): Amounts {
+  const key = JSON.stringify(requests);
+  const known = kinds.get(key);
+  if (known !== undefined) return known;
+  if (kinds.size >= MOST_KINDS) kinds.clear();
+  const frozen = Object.freeze(requests);
+  kinds.set(key, frozen);
+  return frozen;
+}
