@@ -2,6 +2,8 @@
  * What the operator is told at start, by environment (the chart sets it). Owns names, defaults and the sentences for bad
  * values; reads nothing else.
  */
+import { type Profiles, readImages, readOrder, readProfiles } from './hardware/profiles.ts';
+
 export interface OperatorConfig {
   /** Namespace that the operator runs in. */
   readonly namespace: string;
@@ -9,6 +11,14 @@ export interface OperatorConfig {
   readonly identity: string;
   /** Server image of new revisions. */
   readonly serverImage: string;
+  /** The same for each variant of it: `cpu` is serverImage, others are for other hardware. */
+  readonly serverImages: Readonly<Record<string, string>>;
+  /** Hardware that there may be: the built-in kinds and the site's. */
+  readonly hardwareProfiles: Profiles;
+  /** Classes and profiles, the best first, for deployments that name none. */
+  readonly hardwareOrder: readonly string[];
+  /** Whether a pod is made only when a node has room for it. False where a cluster autoscaler makes nodes for pods that wait. */
+  readonly waitForFit: boolean;
   /** Pull policy of the server image. */
   readonly serverImagePullPolicy: 'IfNotPresent' | 'Always' | 'Never';
   /** Base address of the Hugging Face Hub API for hf:// sources without an endpoint of their own. */
@@ -45,11 +55,22 @@ export function readConfig(env: Readonly<Record<string, string | undefined>>): O
   if (pullPolicy !== 'IfNotPresent' && pullPolicy !== 'Always' && pullPolicy !== 'Never') {
     throw new Error(`SLM_SERVER_IMAGE_PULL_POLICY is "${pullPolicy}": write IfNotPresent, Always or Never`);
   }
+  const serverImage = required(env, 'SLM_SERVER_IMAGE');
+  const serverImages = { cpu: serverImage, ...readImages(env['SLM_SERVER_IMAGES'], 'SLM_SERVER_IMAGES') };
+  const hardwareProfiles = readProfiles(
+    env['SLM_HARDWARE_PROFILES'],
+    'SLM_HARDWARE_PROFILES',
+    Object.keys(serverImages),
+  );
   const service = env['SLM_SERVICE'] || 'slm-operator';
   return {
     namespace,
     identity: required(env, 'SLM_IDENTITY'),
-    serverImage: required(env, 'SLM_SERVER_IMAGE'),
+    serverImage,
+    serverImages,
+    hardwareProfiles,
+    hardwareOrder: readOrder(env['SLM_HARDWARE_ORDER'], hardwareProfiles, 'SLM_HARDWARE_ORDER'),
+    waitForFit: flag(env, 'SLM_WAIT_FOR_FIT', true),
     serverImagePullPolicy: pullPolicy,
     hfEndpoint: hfEndpoint.replace(/\/+$/, ''),
     hfEndpointInsecure,
@@ -79,8 +100,8 @@ function required(env: Readonly<Record<string, string | undefined>>, name: strin
   return value;
 }
 
-function flag(env: Readonly<Record<string, string | undefined>>, name: string): boolean {
-  const value = env[name] ?? 'false';
+function flag(env: Readonly<Record<string, string | undefined>>, name: string, standard = false): boolean {
+  const value = env[name] ?? String(standard);
   if (value !== 'true' && value !== 'false') throw new Error(`${name} is "${value}": write true or false`);
   return value === 'true';
 }

@@ -6,8 +6,8 @@ import { pino } from 'pino';
 import { makeBroker } from './broker/server.ts';
 import { type OperatorConfig, readConfig } from './config.ts';
 import { makeDeploymentController } from './deployment/controller.ts';
-import { managed } from './deployment/observe.ts';
 import { SLMDeployment, SLMModel, SLMNodeCache } from './execution/kinds.ts';
+import { allPods } from './hardware/all-pods.ts';
 import { accessFrom, loadKubeConfig } from './kube/config.ts';
 import { makeKubeClient } from './kube/http-client.ts';
 import { Pod } from './kube/resource.ts';
@@ -59,7 +59,7 @@ async function main(config: OperatorConfig): Promise<void> {
   const models = manager.store(SLMModel);
   const caches = manager.store(SLMNodeCache);
   const deployments = manager.store(SLMDeployment);
-  const pods = manager.store(Pod, managed);
+  const pods = manager.store(Pod, allPods);
   const broker = makeBroker({
     client,
     findModel: (key) => models.get(key),

@@ -15,6 +15,10 @@ const NAMESPACE = 'slm-system';
 const AGENT = `system:serviceaccount:${NAMESPACE}:slm-operator-agent`;
 const OPERATOR = `system:serviceaccount:${NAMESPACE}:slm-operator`;
 
+interface Template {
+  spec: { template: { spec: { containers: { env: { name: string; value?: string }[] }[] } } };
+}
+
 let server: TestControlPlane;
 let tools: { kubectl: string; helm: string };
 let clients: ReturnType<typeof makeClients>;
@@ -47,11 +51,32 @@ describe('before an install', () => {
   it.each([
     ['a value that does not exist', ['--set', 'operator.replica=3'], 'replica'],
     ['a value of the wrong kind', ['--set', 'agent.minFreePercent=lots'], 'minFreePercent'],
+    ['a kind of hardware that could not be', ['--set', 'hardware.order={GPU}'], 'order'],
+    ['an unknown field of a profile', ['--set', 'hardware.profiles.nvidia.resource=nvidia.com/gpu'], 'nvidia'],
     ['an http hub without saying so', ['--set', 'huggingFace.endpoint=http://hub'], 'huggingFace.insecure=true'],
   ])('refuses %s, with its name', async (_, flags, named) => {
     const { code, text } = await say('helm', ['template', 'x', chart, ...flags]);
     expect(code).not.toBe(0);
     expect(text).toContain(named);
+  });
+
+  it('tells the operator of other server images and hardware, and that there is none of what is null', async () => {
+    const values = {
+      serverImage: { repository: 'registry.local/server', variants: { cuda: null, npu: 'registry.local/npu:1' } },
+      hardware: { order: ['gpu', 'cpu'], profiles: { nvidia: false, 'my-npu': { class: 'npu', image: 'npu' } } },
+    };
+    const flags = ['--values', '-', '--show-only', 'templates/operator-deployment.yaml'];
+    const { text } = await say('helm', ['template', 'x', chart, ...flags], JSON.stringify(values));
+    const [deployment] = parseAllDocuments(text).map((document) => document.toJS() as Template);
+    const { env } = deployment?.spec.template.spec.containers[0] ?? {};
+    const valueOf = (name: string) => env?.find((variable) => variable.name === name)?.value ?? '';
+    expect(JSON.parse(valueOf('SLM_SERVER_IMAGES'))).toEqual({
+      npu: 'registry.local/npu:1',
+      vulkan: expect.stringMatching(/^registry\.local\/server:.+-vulkan$/) as string,
+    });
+    expect(JSON.parse(valueOf('SLM_HARDWARE_PROFILES'))).toEqual(values.hardware.profiles);
+    expect(valueOf('SLM_HARDWARE_ORDER')).toBe('gpu,cpu');
+    expect(valueOf('SLM_WAIT_FOR_FIT')).toBe('true');
   });
 
   it('refuses a namespace whose Pod Security would leave the agents without pods, and says the command', async () => {

@@ -31,6 +31,22 @@ app.kubernetes.io/component: agent
 {{ .Values.serverImage.repository }}:{{ .Values.serverImage.tag | default (printf "%s-cpu" .Chart.AppVersion) }}
 {{- end }}
 
+{{/* Server images by variant, as JSON. */}}
+{{- define "slm.serverImages" -}}
+{{- $images := dict }}
+{{- range $variant, $image := .Values.serverImage.variants }}
+{{- if not (kindIs "invalid" $image) }}
+{{- if contains "/" $image }}
+{{- $_ := set $images $variant $image }}
+{{- else }}
+{{- $tag := $image | default (printf "%s-%s" $.Chart.AppVersion $variant) }}
+{{- $_ := set $images $variant (printf "%s:%s" $.Values.serverImage.repository $tag) }}
+{{- end }}
+{{- end }}
+{{- end }}
+{{- $images | toJson }}
+{{- end }}
+
 {{/* What both kinds of pod have in their spec. Takes a dict of root and the values of one of them. */}}
 {{- define "slm.podSpec" -}}
 {{- with .root.Values.imagePullSecrets }}

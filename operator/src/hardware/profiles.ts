@@ -30,6 +30,8 @@ export interface HardwareProfile {
   /** Pods get these besides their own: taints that keep others away from such nodes. */
   readonly tolerations: readonly Toleration[];
   readonly runtimeClassName?: string | undefined;
+  /** Groups of the host that may open the device's files, such as that of `render`; their numbers differ between distributions. */
+  readonly supplementalGroups: readonly number[];
   /** Variant of the server image, or a whole reference (with a `/`); undefined: the site has to name one. */
   readonly image?: string | undefined;
   /** What the server is told to compute on (SLM_DEVICE). */
@@ -54,7 +56,7 @@ const anyFormat: readonly ModelFormat[] = ['GGUF', 'ONNX'];
 
 const nfd = 'feature.node.kubernetes.io';
 
-type BuiltIn = Omit<HardwareProfile, 'name' | 'tolerations' | 'env' | 'formats'> &
+type BuiltIn = Omit<HardwareProfile, 'name' | 'tolerations' | 'env' | 'formats' | 'supplementalGroups'> &
   Partial<Pick<HardwareProfile, 'tolerations' | 'env'>>;
 
 const builtIn: Readonly<Record<string, BuiltIn>> = {
@@ -72,7 +74,7 @@ const builtIn: Readonly<Record<string, BuiltIn>> = {
     // What managed clusters and NVIDIA's own guide put on such nodes.
     tolerations: [{ key: 'nvidia.com/gpu', operator: 'Exists' }],
     image: 'cuda',
-    device: 'cuda',
+    device: 'gpu',
   },
   amd: {
     class: 'gpu',
@@ -82,7 +84,7 @@ const builtIn: Readonly<Record<string, BuiltIn>> = {
     memoryLabel: 'amd.com/gpu.vram',
     tolerations: [{ key: 'amd.com/gpu', operator: 'Exists' }],
     image: 'vulkan',
-    device: 'vulkan',
+    device: 'gpu',
   },
   'intel-gpu': {
     class: 'gpu',
@@ -95,7 +97,7 @@ const builtIn: Readonly<Record<string, BuiltIn>> = {
       { key: 'gpu.intel.com/i915', operator: 'Exists' },
     ],
     image: 'vulkan',
-    device: 'vulkan',
+    device: 'gpu',
   },
   'intel-npu': {
     class: 'npu',
@@ -136,7 +138,7 @@ export function builtInProfiles(): Profiles {
   return new Map(
     Object.entries(builtIn).map(([name, profile]) => [
       name,
-      { tolerations: [], env: {}, ...profile, name, formats: formatsOf(profile.image) },
+      { tolerations: [], supplementalGroups: [], env: {}, ...profile, name, formats: formatsOf(profile.image) },
     ]),
   );
 }
@@ -151,12 +153,13 @@ function formatsOf(image: string | undefined): readonly ModelFormat[] {
 }
 
 /**
- * The built-in profiles with the site's: fields of the same name are replaced, `null` takes a profile away, new names come
- * last. Throws an Error whose message names the key and says what to write.
+ * The built-in profiles with the site's: fields of the same name are replaced, `false` or `null` takes a profile away, new
+ * names come last. Throws an Error whose message names the key and says what to write.
  * @param text JSON object by profile name; empty for none
  * @param where what the text is called in messages
+ * @param images variants of the server image that there are; undefined: any
  */
-export function readProfiles(text: string | undefined, where: string): Profiles {
+export function readProfiles(text: string | undefined, where: string, images?: readonly string[]): Profiles {
   const profiles = new Map(builtInProfiles());
   if (text === undefined || text.trim() === '') return profiles;
   for (const [name, value] of Object.entries(objectOf(parse(text, where), where))) {
@@ -167,12 +170,19 @@ export function readProfiles(text: string | undefined, where: string): Profiles 
     if (name !== 'cpu' && (hardwareClasses as readonly string[]).includes(name)) {
       throw new Error(`${at}: that is the name of a class; choose another for the profile`);
     }
-    if (value === null) {
+    if (value === null || value === false) {
       if (name === 'cpu') throw new Error(`${at}: cannot be taken away; leave cpu out of hardware.order instead`);
       profiles.delete(name);
       continue;
     }
-    profiles.set(name, merged(name, profiles.get(name), fieldsOf(value, at), at));
+    const fields = fieldsOf(value, at);
+    const { image } = fields;
+    if (image !== undefined && images !== undefined && !isImageReference(image) && !images.includes(image)) {
+      throw new Error(
+        `${at}.image is "${image}": write one of ${images.join(', ')}, a whole reference such as registry/name:tag, or add the variant to serverImage.variants`,
+      );
+    }
+    profiles.set(name, merged(name, profiles.get(name), fields, at));
   }
   return profiles;
 }
@@ -187,6 +197,7 @@ function merged(name: string, known: HardwareProfile | undefined, own: Fields, a
   const image = own.image ?? known?.image;
   const profile: HardwareProfile = {
     tolerations: [],
+    supplementalGroups: [],
     env: {},
     resources: [],
     nodeLabels: [],
@@ -230,6 +241,7 @@ const readers: {
   memoryLabel: word,
   tolerations: (value, at) => listOf(value, at, readToleration),
   runtimeClassName: word,
+  supplementalGroups: (value, at) => listOf(value, at, groupId),
   image: word,
   device: word,
   formats: (value, at) => listOf(value, at, (item, where) => oneOf(anyFormat, item, where)),
@@ -298,10 +310,33 @@ function word(value: unknown, at: string): string {
   return value;
 }
 
+function groupId(value: unknown, at: string): number {
+  if (!Number.isInteger(value) || Number(value) < 1)
+    throw new Error(`${at}: write the number of a group, as getent group render prints`);
+  return Number(value);
+}
+
 function oneOf<T extends string>(words: readonly T[], value: unknown, at: string): T {
   const found = words.find((candidate) => candidate === value);
   if (found === undefined) throw new Error(`${at} is ${JSON.stringify(value)}: write ${words.join(' or ')}`);
   return found;
+}
+
+/**
+ * Server images by variant.
+ * @param text JSON object; empty for none
+ * @param where what the text is called in messages
+ */
+export function readImages(text: string | undefined, where: string): Readonly<Record<string, string>> {
+  if (text === undefined || text.trim() === '') return {};
+  return Object.fromEntries(
+    Object.entries(objectOf(parse(text, where), where)).map(([variant, image]) => {
+      if (!/^[a-z0-9]([-a-z0-9]{0,30}[a-z0-9])?$/.test(variant)) {
+        throw new Error(`${where}: ${variant}: write lower-case letters, digits and dashes, at most 32`);
+      }
+      return [variant, word(image, `${where}: ${variant}`)];
+    }),
+  );
 }
 
 /**
