@@ -25,6 +25,7 @@ export const BINARIES = {
   coredns: ['coredns'],
   pause: ['pause'],
   probe: ['probe'],
+  'dra-driver': ['dra-driver'],
   kwok: ['kwok', 'kwok-stages'],
   kind: ['kind'],
   helm: ['helm'],
@@ -158,6 +159,13 @@ export const RECIPES: readonly Recipe[] = [
       },
     ],
     cost: 150,
+  },
+  {
+    name: 'dra-driver',
+    folder: 'dra-driver',
+    language: 'go',
+    compilations: [{ source: '.', output: 'dra-driver' }],
+    cost: 90,
   },
   {
     name: 'kwok',

@@ -23,7 +23,7 @@ declare module 'vitest' {
 export default async function setup(project: TestProject): Promise<void> {
   const progress = makeProgress();
   // Wanted by test/cluster; built here, where nothing has a time limit.
-  await ensureTools(['probe'], progress);
+  await ensureTools(['probe', 'dra-driver'], progress);
   const [cluster, images] = await Promise.all([upCluster({ nodes: 3, progress }), prepareImages({ progress })]);
   await installAll(cluster, images, { progress });
   project.provide('kubeconfig', cluster.kubeconfig);
