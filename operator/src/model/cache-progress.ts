@@ -1,4 +1,4 @@
-/** Folds what the nodes report about one revision into counts, bytes and sentences. Pure. */
+/** Folds what the nodes report about the files of one revision into counts, bytes and sentences. Pure. */
 import {
   type CacheEntry,
   type ModelFailure,
@@ -14,15 +14,28 @@ const MAX_FAILURES = 32;
 
 type NodeState = 'ready' | 'pulling' | 'queued' | 'failed' | 'silent' | 'away';
 
-/** One node that is to hold the revision. */
+/** A node, and which lists of files it is to hold: the model's own, a variant, or several of them. */
+export interface PullTarget {
+  readonly node: NodeView;
+  /** At least one. */
+  readonly pulls: readonly { readonly digest: string; readonly size: number }[];
+}
+
+/** One node that is to hold bytes of the revision. */
 interface NodeProgress {
   readonly node: string;
   /** silent: its agent never reported; away: the Node is not ready, so that what it reported may be old. */
   readonly state: NodeState;
+  /** Of what is furthest from being there. */
   readonly entry: CacheEntry | undefined;
+  readonly bytesDone: number;
+  readonly bytesTotal: number;
+  readonly bytesPerSecond: number;
+  /** Until all that is being pulled is there; undefined where a rate is not known. */
+  readonly secondsLeft: number | undefined;
 }
 
-/** Where a revision stands on all nodes that are to hold it. */
+/** Where a revision stands on all nodes that are to hold something of it. */
 export interface CacheProgress {
   readonly cache: NonNullable<SLMModelStatus['cache']>;
   readonly failures: readonly ModelFailure[];
@@ -36,22 +49,22 @@ export interface CacheProgress {
   readonly message: string;
 }
 
-/** `nodes` are those that are to hold the revision. */
+/** `targets` are the nodes that are to hold something of the revision, each once. */
 export function foldCaches(
-  digest: string,
-  size: number,
-  nodes: readonly NodeView[],
-  caches: ReadonlyMap<string, SLMNodeCache>,
+  targets: readonly PullTarget[],
+  caches: Pick<ReadonlyMap<string, SLMNodeCache>, 'get'>,
 ): CacheProgress {
-  const states = nodes.map((node) => stateOn(node, caches.get(node.name), digest));
+  const states = targets.map((target) => progressOn(target, caches.get(target.node.name)));
   const count = (...wanted: NodeState[]) => states.filter(({ state }) => wanted.includes(state)).length;
   const ready = count('ready');
   const complete = ready === states.length;
-  const bytesTotal = size * states.length;
-  const bytesDone = states.reduce((sum, state) => sum + bytesOn(state, size), 0);
+  const sum = (field: 'bytesTotal' | 'bytesDone' | 'bytesPerSecond') =>
+    states.reduce((total, state) => total + state[field], 0);
+  const bytesTotal = sum('bytesTotal');
+  const bytesDone = sum('bytesDone');
+  const bytesPerSecond = sum('bytesPerSecond');
   const pulling = states.filter(({ state }) => state === 'pulling');
-  const bytesPerSecond = pulling.reduce((sum, { entry }) => sum + (entry?.bytesPerSecond ?? 0), 0);
-  const left = pulling.map(({ entry }) => secondsLeft(entry, size));
+  const left = pulling.map(({ secondsLeft: seconds }) => seconds);
   const known = left.filter((value) => value !== undefined);
   const secondsLeftAll = known.length > 0 && known.length === left.length ? Math.max(...known) : undefined;
   // 100 is said only when it is true: the last bytes may still be verified, and may turn out to be wrong.
@@ -86,7 +99,32 @@ export function knownReason(reason: string | undefined): Reason {
   return reason !== undefined && Object.hasOwn(reasons, reason) ? (reason as Reason) : 'PullFailed';
 }
 
-function stateOn(node: NodeView, cache: SLMNodeCache | undefined, digest: string): NodeProgress {
+/** What stands in the way comes first: a node that pulls one file and has another is pulling. */
+const ORDER: readonly NodeState[] = ['away', 'pulling', 'failed', 'silent', 'queued', 'ready'];
+
+function progressOn({ node, pulls }: PullTarget, cache: SLMNodeCache | undefined): NodeProgress {
+  const parts = pulls.map(({ digest, size }) => ({ ...stateOn(node, cache, digest), size }));
+  const worst = parts.reduce((a, b) => (ORDER.indexOf(b.state) < ORDER.indexOf(a.state) ? b : a));
+  const pulling = parts.filter(({ state }) => state === 'pulling');
+  const left = pulling.map(({ entry, size }) => secondsLeft(entry, size));
+  const known = left.filter((value) => value !== undefined);
+  return {
+    node: node.name,
+    state: worst.state,
+    entry: worst.entry,
+    bytesDone: parts.reduce((total, part) => total + bytesOn(part), 0),
+    bytesTotal: parts.reduce((total, { size }) => total + size, 0),
+    bytesPerSecond: pulling.reduce((total, { entry }) => total + (entry?.bytesPerSecond ?? 0), 0),
+    secondsLeft: known.length > 0 && known.length === left.length ? Math.max(...known) : undefined,
+  };
+}
+
+interface PartState {
+  readonly state: NodeState;
+  readonly entry: CacheEntry | undefined;
+}
+
+function stateOn(node: NodeView, cache: SLMNodeCache | undefined, digest: string): PartState {
   const entry = cache?.status?.entries?.find((candidate) => candidate.digest === digest);
   const state = ((): NodeState => {
     // Evicting: it is there, and wanted again; the agent will say Ready.
@@ -96,10 +134,10 @@ function stateOn(node: NodeView, cache: SLMNodeCache | undefined, digest: string
     if (entry?.state === 'Downloading' || entry?.state === 'Verifying') return 'pulling';
     return cache?.status?.observedGeneration === undefined ? 'silent' : 'queued';
   })();
-  return { node: node.name, state, entry };
+  return { state, entry };
 }
 
-function bytesOn({ state, entry }: NodeProgress, size: number): number {
+function bytesOn({ state, entry, size }: PartState & { readonly size: number }): number {
   return state === 'ready' ? size : Math.min(entry?.bytesDone ?? 0, size);
 }
 

@@ -8,19 +8,22 @@ import type {
   SLMNodeCache as NodeCache,
   SLMModelStatus,
 } from '@slm-operator/crds';
-import { labels } from '@slm-operator/crds';
-import { managedSelector, modelNameOf } from '../deployment/names.ts';
+import { managedSelector } from '../deployment/names.ts';
 import { executePlan, FIELD_MANAGER } from '../execution/execute.ts';
 import { SLMDeployment, SLMModel, SLMNodeCache } from '../execution/kinds.ts';
 import { done } from '../execution/plan.ts';
-import { keyOf, makeKey, Node, type ObjectOf, ReplicaSet } from '../kube/resource.ts';
+import { Node, type ObjectOf, ReplicaSet } from '../kube/resource.ts';
+import { demandOf, usesModel } from '../nodecache/demand.ts';
+import { modelOfDeployment, modelOfSet } from '../nodecache/demands.ts';
+import type { HardwareOptions } from '../nodecache/file-choice.ts';
+import { prePullFor } from '../nodecache/pre-pull.ts';
 import { nodeView, revisionUse } from '../nodecache/views.ts';
 import { makeApplier } from '../runtime/apply.ts';
-import { type Controller, defineController, makeChannel, watches } from '../runtime/controller.ts';
+import { type Controller, defineController, makeChannel, type Source, watches } from '../runtime/controller.ts';
 import type { EventRecorder } from '../runtime/events.ts';
 import type { Logger } from '../runtime/log.ts';
 import type { Manager } from '../runtime/manager.ts';
-import type { StoreEvent } from '../runtime/store.ts';
+import type { Store, StoreEvent } from '../runtime/store.ts';
 import type { resolveSource } from '../sources/resolve.ts';
 import type { ObservedModel } from './observed.ts';
 import { sourceHash } from './parts.ts';
@@ -35,9 +38,14 @@ export interface ModelControllerOptions {
   /** Base address of the Hub API where a model names none; no trailing slash. */
   readonly hfEndpoint: string;
   readonly hfEndpointInsecure: boolean;
+  /** Default: the built-in profiles, and the processors' image alone. The object that the NodeCache controller has. */
+  readonly hardware?: HardwareOptions | undefined;
   /** For tests. */
   readonly resolve?: typeof resolveSource | undefined;
 }
+
+/** Index of deployments and ReplicaSets by the key of their model. */
+const BY_MODEL = 'nodecache.model';
 
 /** The last status that this process wrote for a model. */
 interface Written {
@@ -52,10 +60,10 @@ export function makeModelController(options: ModelControllerOptions): Controller
   const { client } = manager;
   const applier = makeApplier({ client, fieldManager: FIELD_MANAGER });
   const models = manager.store(SLMModel);
-  const deployments = manager.store(SLMDeployment);
-  const nodes = manager.store(Node);
+  const deployments = manager.store(SLMDeployment, { indexes: { [BY_MODEL]: modelOfDeployment } });
   const caches = manager.store(SLMNodeCache);
-  const sets = manager.store(ReplicaSet, { labelSelector: managedSelector });
+  const sets = manager.store(ReplicaSet, { labelSelector: managedSelector, indexes: { [BY_MODEL]: modelOfSet } });
+  const { shelf, choice } = prePullFor(manager, options.hardware);
   const answers = makeChannel('resolutions');
   const resolutions = makeResolutions({ ...options, client, onAnswer: (key) => answers.push(key) });
   manager.addRunnable({
@@ -77,18 +85,17 @@ export function makeModelController(options: ModelControllerOptions): Controller
     if (stored === undefined) return undefined;
     const last = written.get(key);
     const model = last !== undefined && isBehind(stored, last) ? { ...stored, status: last.status } : stored;
-    const namespace = model.metadata.namespace ?? '';
+    const users = deployments.byIndex(BY_MODEL, key).filter((deployment) => usesModel(deployment, model));
+    const uses = sets.byIndex(BY_MODEL, key).flatMap((set) => revisionUse(set) ?? []);
     return {
       model,
       sourceHash: sourceHash(model.spec),
       resolution: resolutions.get(key),
-      nodes: nodes.list().map(nodeView),
-      caches: new Map(caches.list().map((cache) => [cache.metadata.name, cache])),
-      deployments: deployments.inNamespace(namespace),
-      uses: sets
-        .inNamespace(namespace)
-        .flatMap((set) => revisionUse(set) ?? [])
-        .filter((use) => use.model === model.metadata.name),
+      nodes: shelf.list(),
+      caches,
+      deployments: users,
+      demandOf: (of) => demandOf({ model: of, deployments: users, uses, choice }),
+      uses,
       lastWrite: last?.at,
     };
   };
@@ -97,7 +104,6 @@ export function makeModelController(options: ModelControllerOptions): Controller
     resolutions.forget(key);
     written.delete(key);
   };
-  const everyModel = () => models.list().map((model) => keyOf(model));
 
   return defineController({
     name: 'model',
@@ -105,10 +111,10 @@ export function makeModelController(options: ModelControllerOptions): Controller
     sources: [
       answers,
       watches(SLMModel),
-      watches(SLMNodeCache, modelsOfCache),
+      touchedModels(),
       watches(SLMDeployment, modelOfDeployment, { predicate: placementChanged }),
       watches(ReplicaSet, modelOfSet, { labelSelector: managedSelector }),
-      watches(Node, everyModel, { predicate: nodeMatters }),
+      watches(Node, modelsOfNode(caches), { predicate: nodeMatters }),
     ],
     async reconcile(key, { signal }) {
       const observed = gather(key);
@@ -150,25 +156,69 @@ function isBehind({ metadata, status }: Model, last: Written): boolean {
   return metadata.uid === last.uid && Date.now() - last.at < LAG_MS && stableJson(status) !== stableJson(last.status);
 }
 
-/** Models that a node is to hold, or holds an entry of. */
-function modelsOfCache({ spec }: NodeCache): string[] {
-  return [...new Set((spec?.wanted ?? []).flatMap(({ models }) => models))];
+/**
+ * Models whose bytes a node reports something new of, or is or was to hold. An agent that pulls reports every second, and a node
+ * may hold the bytes of hundreds of models.
+ */
+function touchedModels(): Source {
+  return {
+    name: 'SLMNodeCache',
+    bind({ store, enqueue, onError }) {
+      store(SLMNodeCache).subscribe((event) => {
+        try {
+          for (const key of modelsTouched(event)) enqueue(key);
+        } catch (error) {
+          onError(error);
+        }
+      });
+    },
+  };
 }
 
-function modelOfDeployment(deployment: Deployment): string {
-  return makeKey(deployment.metadata.namespace, modelNameOf(deployment));
+/** Pure. */
+export function modelsTouched(event: StoreEvent<NodeCache>): ReadonlySet<string> {
+  const { object } = event;
+  if (event.type !== 'update') return new Set(modelsListed(object));
+  const { previous } = event;
+  // The first report of an agent says of everything that it is on its way.
+  const isFirst =
+    (object.status?.observedGeneration === undefined) !== (previous.status?.observedGeneration === undefined);
+  if (isFirst) return new Set([...modelsListed(object), ...modelsListed(previous)]);
+  const before = stateOf(previous);
+  const after = stateOf(object);
+  const touched = new Set<string>();
+  for (const { digest, models } of [...(object.spec?.wanted ?? []), ...(previous.spec?.wanted ?? [])]) {
+    if (before.get(digest) !== after.get(digest)) for (const model of models) touched.add(model);
+  }
+  return touched;
 }
 
-function modelOfSet(set: ObjectOf<typeof ReplicaSet>): string | undefined {
-  const model = set.metadata?.labels?.[labels.model];
-  return model === undefined ? undefined : makeKey(set.metadata?.namespace, model);
+/** By digest: who wants it and how far it is, as text. */
+function stateOf({ spec, status }: NodeCache): Map<string, string> {
+  const entries = new Map(status?.entries?.map((entry) => [entry.digest, entry]));
+  return new Map((spec?.wanted ?? []).map(({ digest, models }) => [digest, stableJson([models, entries.get(digest)])]));
 }
 
 function placementChanged(event: StoreEvent<Deployment>): boolean {
   return event.type !== 'update' || event.previous.metadata.generation !== event.object.metadata.generation;
 }
 
-/** Labels, taints, cordon and readiness decide which nodes count; the rest of a Node changes every few seconds. */
-function nodeMatters(event: StoreEvent<ObjectOf<typeof Node>>): boolean {
-  return event.type !== 'update' || JSON.stringify(nodeView(event.previous)) !== JSON.stringify(nodeView(event.object));
+type NodeObject = ObjectOf<typeof Node>;
+
+/** What the node is to hold. What it has yet to be told to hold comes with its SLMNodeCache. */
+function modelsOfNode(caches: Store<NodeCache>) {
+  return (node: NodeObject): Iterable<string> => modelsListed(caches.get(node.metadata?.name ?? ''));
+}
+
+function modelsListed(cache: NodeCache | undefined): string[] {
+  return [...new Set((cache?.spec?.wanted ?? []).flatMap(({ models }) => models))];
+}
+
+/** Labels, taints, cordon, readiness and devices decide which nodes count; the rest of a Node changes every few seconds. */
+function nodeMatters(event: StoreEvent<NodeObject>): boolean {
+  return event.type !== 'update' || stableJson(nodeKey(event.previous)) !== stableJson(nodeKey(event.object));
+}
+
+function nodeKey(node: NodeObject): unknown {
+  return [nodeView(node), node.status?.allocatable, node.status?.capacity];
 }

@@ -1,6 +1,7 @@
 /** What the Model controller looks at, as one plain value, and what the resolver has to say. Types only. */
 import type { SLMDeployment, SLMModel, SLMNodeCache } from '@slm-operator/crds';
-import type { NodeView } from '../deployment/node-match.ts';
+import type { NodeStock } from '../hardware/node-hardware.ts';
+import type { Demand } from '../nodecache/demand.ts';
 import type { RevisionUse } from '../nodecache/views.ts';
 import type { SourceFailure } from '../sources/http-errors.ts';
 import type { ModelResolution } from './parts.ts';
@@ -27,11 +28,13 @@ export interface ObservedModel {
   /** Of the spec as it is now. */
   readonly sourceHash: string;
   readonly resolution: ResolutionState | undefined;
-  readonly nodes: readonly NodeView[];
+  readonly nodes: readonly NodeStock[];
   /** By node. */
-  readonly caches: ReadonlyMap<string, SLMNodeCache>;
-  /** In the namespace of the model. */
+  readonly caches: Pick<ReadonlyMap<string, SLMNodeCache>, 'get'>;
+  /** Those that serve the model. */
   readonly deployments: readonly SLMDeployment[];
+  /** What a demand is made with; that of the revision which the plan comes to. */
+  readonly demandOf: (model: SLMModel) => Demand;
   /** Of this model. */
   readonly uses: readonly RevisionUse[];
   /** When this process last wrote the status, milliseconds since 1970. */

@@ -7,7 +7,8 @@ import {
 } from '@slm-operator/crds';
 import * as fc from 'fast-check';
 import { expect, test } from 'vitest';
-import type { NodeView } from '../deployment/node-match.ts';
+import { demandOf } from '../nodecache/demand.ts';
+import { choiceFor, nodeOf } from '../nodecache/testing/objects.ts';
 import type { Resolution } from '../sources/resolve.ts';
 import type { ObservedModel, ResolutionState } from './observed.ts';
 import { sourceHash } from './parts.ts';
@@ -53,14 +54,8 @@ const state = (of: SLMModel['spec']): fc.Arbitrary<ResolutionState | undefined> 
     { nil: undefined },
   );
 
-const nodes: readonly NodeView[] = ['n1', 'n2'].map((name) => ({
-  name,
-  labels: {},
-  taints: [],
-  ready: name === 'n1',
-  cordoned: false,
-  deleted: false,
-}));
+const nodes = ['n1', 'n2'].map((name) => nodeOf({ name, ready: name === 'n1' }));
+const choice = choiceFor(nodes);
 
 const entry: fc.Arbitrary<CacheEntry> = fc
   .record({
@@ -101,7 +96,13 @@ function observedOf(
   status?: SLMModelStatus,
 ): ObservedModel {
   const metadata = { name: 'm', namespace: 'demo', generation: 1 };
-  const deployment = { metadata: { name: 'd', namespace: 'demo' }, spec: { modelRef: { name: 'm' } } };
+  const deployment = {
+    apiVersion: 'slm.dev/v1alpha1',
+    kind: 'SLMDeployment' as const,
+    metadata: { name: 'd', namespace: 'demo' },
+    spec: { modelRef: { name: 'm' } },
+  };
+  const deployments = used ? [deployment] : [];
   return {
     model: {
       apiVersion: 'slm.dev/v1alpha1',
@@ -114,7 +115,8 @@ function observedOf(
     resolution,
     nodes,
     caches: held,
-    deployments: used ? [{ apiVersion: 'slm.dev/v1alpha1', kind: 'SLMDeployment', ...deployment }] : [],
+    deployments,
+    demandOf: (one) => demandOf({ model: one, deployments, uses: [], choice }),
     uses: [],
     lastWrite: undefined,
   };

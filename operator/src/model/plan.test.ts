@@ -1,7 +1,8 @@
 import type { CacheEntry, SLMDeployment, SLMModel, SLMModelStatus, SLMNodeCache } from '@slm-operator/crds';
 import { describe, expect, test } from 'vitest';
-import type { NodeView } from '../deployment/node-match.ts';
-import type { RevisionUse } from '../nodecache/views.ts';
+import type { NodeStock } from '../hardware/node-hardware.ts';
+import { demandOf, usesModel } from '../nodecache/demand.ts';
+import { nodeOf as anyNode, choiceFor, useOf } from '../nodecache/testing/objects.ts';
 import type { Resolution } from '../sources/resolve.ts';
 import type { ObservedModel, ResolutionState } from './observed.ts';
 import { sourceHash } from './parts.ts';
@@ -53,15 +54,7 @@ const answered = (more: Partial<ResolutionState> = {}): ResolutionState => ({
 const failure = (more: object = {}) =>
   ({ reason: 'NotFound', message: 'no such file', terminal: true, ...more }) as const;
 
-const nodeOf = (name: string, more: Partial<NodeView> = {}): NodeView => ({
-  name,
-  labels: {},
-  taints: [],
-  ready: true,
-  cordoned: false,
-  deleted: false,
-  ...more,
-});
+const nodeOf = (name: string, more: Partial<NodeStock> = {}) => anyNode({ name, ...more });
 const threeNodes = ['n1', 'n2', 'n3'].map((name) => nodeOf(name));
 
 function cacheOf(name: string, entry?: Partial<CacheEntry>, digest = A): [string, SLMNodeCache] {
@@ -95,7 +88,13 @@ function observe(more: Partial<ObservedModel> = {}): ObservedModel {
     lastWrite: undefined,
     ...more,
   };
-  return { ...observed, sourceHash: sourceHash(observed.model.spec) };
+  const { deployments, uses, nodes } = observed;
+  return {
+    demandOf: (of) => demandOf({ model: of, deployments, uses, choice: choiceFor(nodes) }),
+    ...observed,
+    deployments: deployments.filter((deployment) => usesModel(deployment, observed.model)),
+    sourceHash: sourceHash(observed.model.spec),
+  };
 }
 
 /** A model that was resolved before, as the API server has it. */
@@ -268,12 +267,7 @@ describe('resolving', () => {
 });
 
 describe('revisions', () => {
-  const use = (digest: string, deployment = 'chat'): RevisionUse => ({
-    namespace: 'demo',
-    model: 'tiny',
-    deployment,
-    digest,
-  });
+  const use = (digest: string, deployment = 'chat') => useOf(digest, { model: 'tiny', deployment });
   const changed = { source: { uri: 'hf://acme/tiny@v2' } };
   const second = answered({ hash: sourceHash(changed), result: resolution(B) });
   const digests = (more: Partial<ObservedModel>) =>

@@ -5,9 +5,9 @@
 import { type ModelRevision, type Reason, type SLMModel, type SLMModelStatus } from '@slm-operator/crds';
 import { formatBytes, shorten } from '../deployment/text.ts';
 import { done, type Outcome, type Plan, stalled, waiting } from '../execution/plan.ts';
-import { isTarget, usesModel } from '../nodecache/wanted.ts';
+import { digestsAhead, factsOf, isListed } from '../nodecache/demand.ts';
 import { type DesiredCondition, reconcileConditions, summaryConditions } from '../runtime/conditions.ts';
-import { type CacheProgress, foldCaches } from './cache-progress.ts';
+import { type CacheProgress, foldCaches, type PullTarget } from './cache-progress.ts';
 import { eventsFor } from './events.ts';
 import type { ObservedModel } from './observed.ts';
 import { latestOf } from './parts.ts';
@@ -122,20 +122,22 @@ interface Progress extends CacheProgress {
   readonly wantedText: string | undefined;
 }
 
-function progressOf({ model, nodes, caches, deployments }: ObservedModel, latest: ModelRevision): Progress {
+function progressOf(observed: ObservedModel, latest: ModelRevision): Progress {
+  const { model, nodes, caches, deployments } = observed;
   const policy = model.spec.prePull?.policy ?? 'OnDemand';
   const key = `${model.metadata.namespace}/${model.metadata.name}`;
-  const targets = nodes.filter((node) => {
-    if (node.deleted) return false;
-    const cache = caches.get(node.name);
-    if (model.spec.suspend !== true && isTarget({ node, cache, deployments }, model, latest.digest)) return true;
-    const entry = cache?.spec?.wanted?.find(({ digest }) => digest === latest.digest);
-    return entry?.models.includes(key) ?? false;
+  const sizes = new Map([latest, ...(latest.variants ?? [])].map(({ digest, size }) => [digest, size]));
+  const demand = observed.demandOf(withLatest(model, latest));
+  const targets = nodes.flatMap((node): PullTarget[] => {
+    if (node.deleted) return [];
+    const facts = factsOf(caches.get(node.name));
+    const ahead = new Set(digestsAhead(demand, node, facts));
+    const pulls = [...sizes].filter(([digest]) => ahead.has(digest) || isListed(facts, key, digest));
+    return pulls.length === 0 ? [] : [{ node, pulls: pulls.map(([digest, size]) => ({ digest, size })) }];
   });
-  const folded = foldCaches(latest.digest, latest.size, targets, caches);
+  const folded = foldCaches(targets, caches);
   if (targets.length > 0) return { ...folded, wantedText: undefined };
-  const used = deployments.some((deployment) => usesModel(deployment, model));
-  if (policy === 'Nodes' || (policy === 'OnDemand' && used)) {
+  if (policy === 'Nodes' || (policy === 'OnDemand' && deployments.length > 0)) {
     const where = policy === 'Nodes' ? 'spec.prePull' : 'the deployments of this model';
     const message = `no node has the labels and tolerated taints that ${where} ask for; label a node, or change the selector`;
     return { ...folded, complete: false, reason: 'NoMatchingNodes', message, wantedText: message };
@@ -145,6 +147,13 @@ function progressOf({ model, nodes, caches, deployments }: ObservedModel, latest
       ? 'spec.prePull.policy is None, so a node pulls it when the first pod mounts it'
       : 'no deployment uses it yet, so no node pulls it ahead';
   return { ...folded, reason: 'NotWanted', message: why, wantedText: why };
+}
+
+/** The model as if the revision were written already: the node's share is computed from what the status lists. */
+function withLatest(model: SLMModel, latest: ModelRevision): SLMModel {
+  const { name, digest, size, resolvedAt } = latest;
+  const status = { ...model.status, latestRevision: { name, digest, size, resolvedAt }, revisions: [latest] };
+  return { ...model, status };
 }
 
 function makeStatus(
@@ -163,7 +172,6 @@ function makeStatus(
   const metadata = isNew ? result.metadata : previous?.metadata;
   const estimate = isNew ? result.estimate : previous?.estimate;
   const resolvedSource = isNew ? sourceHash : previous?.resolvedSource;
-  const users = observed.deployments.filter((deployment) => usesModel(deployment, model));
   const desired = [
     ...summarize(observed, latest, source, progress),
     source.condition,
@@ -179,7 +187,7 @@ function makeStatus(
       ? {}
       : {
           latestRevision: shortRevision(latest),
-          revisions: keepRevisions(latest, previous, observed.uses, users),
+          revisions: keepRevisions(latest, previous, observed.uses, observed.deployments),
         }),
     ...(metadata === undefined ? {} : { metadata }),
     ...(estimate === undefined ? {} : { estimate }),

@@ -8,7 +8,13 @@ import type { SourceSpec } from '../sources/source.ts';
 import { makeResolutions } from './resolutions.ts';
 
 const KEY = 'demo/tiny';
-const answer = { digest: 'sha256:a', size: 1, files: [], sources: [], metadata: { format: 'GGUF' } } as unknown as Resolution;
+const answer = {
+  digest: 'sha256:a',
+  size: 1,
+  files: [],
+  sources: [],
+  metadata: { format: 'GGUF' },
+} as unknown as Resolution;
 
 function model(generation = 1, secret?: string): SLMModel {
   return {

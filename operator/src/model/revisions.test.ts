@@ -1,5 +1,6 @@
 import type { ModelRevision, ModelVariant, SLMDeployment, SLMModelStatus } from '@slm-operator/crds';
 import { describe, expect, test } from 'vitest';
+import { useOf } from '../nodecache/testing/objects.ts';
 import type { RevisionUse } from '../nodecache/views.ts';
 import { keepRevisions, makeRevision } from './revisions.ts';
 
@@ -34,12 +35,7 @@ function revision(letters: string, files = 1): ModelRevision {
   );
 }
 
-const use = (letter: string, deployment = 'chat'): RevisionUse => ({
-  namespace: 'demo',
-  model: 'tiny',
-  deployment,
-  digest: digestOf(letter),
-});
+const use = (letter: string, deployment = 'chat') => useOf(digestOf(letter), { model: 'tiny', deployment });
 const chat: SLMDeployment = {
   apiVersion: 'slm.dev/v1alpha1',
   kind: 'SLMDeployment',

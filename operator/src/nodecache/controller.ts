@@ -15,13 +15,17 @@ import { managedSelector } from '../deployment/names.ts';
 import { stableJson } from '../deployment/revision.ts';
 import { executePlan, FIELD_MANAGER } from '../execution/execute.ts';
 import { SLMDeployment, SLMModel, SLMNodeCache } from '../execution/kinds.ts';
-import { done, type KubeObject, type Plan } from '../execution/plan.ts';
-import { Node, type ObjectOf, Pod, ReplicaSet } from '../kube/resource.ts';
+import { done, type KubeObject, type Plan, waiting } from '../execution/plan.ts';
+import { keyOf, Node, type ObjectOf, Pod, ReplicaSet } from '../kube/resource.ts';
 import { makeApplier } from '../runtime/apply.ts';
+import { type Clock, systemClock } from '../runtime/clock.ts';
 import { type Controller, defineController, watches } from '../runtime/controller.ts';
 import type { EventRecorder } from '../runtime/events.ts';
 import type { Manager } from '../runtime/manager.ts';
 import type { StoreEvent } from '../runtime/store.ts';
+import { makeDemands, modelOfDeployment, modelOfSet } from './demands.ts';
+import type { HardwareOptions } from './file-choice.ts';
+import { prePullFor } from './pre-pull.ts';
 import { boundPods, nodeView, revisionUse } from './views.ts';
 import { type WantedInput, wantedFor } from './wanted.ts';
 
@@ -32,62 +36,114 @@ export interface NodeCacheControllerOptions {
   readonly recorder: Pick<EventRecorder, 'record'>;
   /** Part of a node's file system that stays free, in percent. */
   readonly minFreePercent: number;
+  /** Default: the built-in profiles, and the processors' image alone. */
+  readonly hardware?: HardwareOptions | undefined;
+  /** Default: the system's. */
+  readonly clock?: Clock | undefined;
 }
 
-export function makeNodeCacheController({ manager, recorder, minFreePercent }: NodeCacheControllerOptions): Controller {
+/**
+ * Milliseconds between two writes of one node's object, for each node that there is, and at most. A change that concerns every
+ * node is one write for each of them; many in a row must not keep the API server from other work.
+ */
+const INTERVAL_MS_A_NODE = 20;
+const MAX_INTERVAL_MS = 5000;
+
+export function makeNodeCacheController(options: NodeCacheControllerOptions): Controller {
+  const { manager, recorder, minFreePercent, hardware, clock = systemClock } = options;
   const { client } = manager;
   const applier = makeApplier({ client, fieldManager: FIELD_MANAGER });
   const nodes = manager.store(Node);
-  const models = manager.store(SLMModel);
-  const deployments = manager.store(SLMDeployment);
   const caches = manager.store(SLMNodeCache);
-  const sets = manager.store(ReplicaSet, { labelSelector: managedSelector });
   const pods = manager.store(Pod, { labelSelector: managedSelector, indexes: { node: podNode } });
-  const everyNode = () => nodes.list().map((node) => node.metadata?.name ?? '');
+  const { shelf, choice } = prePullFor(manager, hardware);
+  const demands = makeDemands({
+    models: manager.store(SLMModel),
+    deployments: manager.store(SLMDeployment),
+    sets: manager.store(ReplicaSet, { labelSelector: managedSelector }),
+    caches,
+    shelf,
+    choice,
+  });
+  const written = new Map<string, number>();
+  let kinds = '';
 
   const gather = (name: string): { readonly node: NodeObject; readonly input: WantedInput } | undefined => {
     const node = nodes.get(name);
-    if (node === undefined) return undefined;
+    const stock = shelf.get(name);
+    if (node === undefined || stock === undefined) return undefined;
     const input: WantedInput = {
-      node: nodeView(node),
+      node: stock,
       cache: caches.get(name),
-      models: models.list(),
-      deployments: deployments.list(),
-      uses: sets.list().flatMap((set) => revisionUse(set) ?? []),
+      demands: demands.all(),
+      isKnown: (namespace, digest) => demands.isKnown(namespace, digest),
+      isUsed: (namespace, digest) => demands.isUsed(namespace, digest),
       pods: pods.byIndex('node', name).flatMap(boundPods),
     };
     return { node, input };
+  };
+
+  /** The node itself; all of them when there is a new kind of node, since deployments may run on other hardware now. */
+  const nodesToWake = (name: string): readonly string[] => {
+    const { version } = shelf.kinds();
+    if (version === kinds) return [name];
+    kinds = version;
+    demands.clear();
+    return [name, ...shelf.list().map((node) => node.name)];
   };
 
   return defineController({
     name: 'nodecache',
     concurrency: 4,
     sources: [
-      // Kubelets write their Node's status all the time; only what wantedFor reads may wake anything.
-      watches(Node, undefined, { predicate: nodeMatters }),
-      watches(SLMNodeCache, undefined, { predicate: cacheMatters }),
-      watches(SLMModel, everyNode, { predicate: modelMatters }),
-      watches(SLMDeployment, everyNode, { predicate: deploymentMatters }),
-      watches(ReplicaSet, everyNode, { labelSelector: managedSelector, predicate: setMatters }),
+      // Kubelets write their Node's status all the time; only what decides over placement may wake anything.
+      watches(Node, (node) => nodesToWake(keyOf(node)), { predicate: nodeMatters }),
+      watches(SLMNodeCache, (cache) => nodesToWake(keyOf(cache)), { predicate: cacheMatters }),
+      watches(SLMModel, (model) => demands.changed(keyOf(model)), { predicate: modelMatters }),
+      watches(SLMDeployment, (deployment) => demands.changed(modelOfDeployment(deployment)), {
+        predicate: deploymentMatters,
+      }),
+      watches(
+        ReplicaSet,
+        nodesOfSet((model) => demands.changed(model)),
+        { labelSelector: managedSelector, predicate: setMatters },
+      ),
       watches(Pod, podNode, { labelSelector: managedSelector, predicate: podMatters }),
     ],
     async reconcile(name, { signal }) {
       const found = gather(name);
-      if (found === undefined) return done;
-      const { outcome } = await executePlan({
+      if (found === undefined) {
+        written.delete(name);
+        return done;
+      }
+      const plan = planNodeCache(found.node, found.input, minFreePercent);
+      const interval = Math.min(MAX_INTERVAL_MS, nodes.size * INTERVAL_MS_A_NODE);
+      const left = interval - (clock.monotonic() - (written.get(name) ?? Number.NEGATIVE_INFINITY));
+      if (plan.apply.length > 0 && left > 0) {
+        return waiting('Progressing', 'the list of a moment ago is written already', left);
+      }
+      const { outcome, writes } = await executePlan({
         client,
         recorder,
         applier,
         type: Node,
         // A plan for a Node has no status to write: kubelets own that.
         owner: found.node,
-        plan: planNodeCache(found.node, found.input, minFreePercent),
+        plan,
         live: (ref) => caches.get(ref.name),
         signal,
       });
+      if (writes > 0) written.set(name, clock.monotonic());
       return outcome;
     },
   });
+}
+
+function nodesOfSet(changed: (model: string) => string[]) {
+  return (set: ObjectOf<typeof ReplicaSet>): string[] => {
+    const model = modelOfSet(set);
+    return model === undefined ? [] : changed(model);
+  };
 }
 
 /** The object of one node. Pure. */
@@ -141,17 +197,18 @@ function nodeMatters(event: StoreEvent<NodeObject>): boolean {
 
 function nodeKey(node: NodeObject): unknown {
   const { labels, taints, cordoned, deleted } = nodeView(node);
-  return [labels, taints, cordoned, deleted, node.metadata?.uid];
+  const { capacity, allocatable } = node.status ?? {};
+  return [labels, taints, cordoned, deleted, node.metadata?.uid, capacity, allocatable];
 }
 
-/** What an agent reports matters where it decides: whether the node holds a revision. Progress does not. */
+/** What an agent reports matters where it decides: whether the node holds a revision, and what it can compute on. Progress does not. */
 function cacheMatters(event: StoreEvent<NodeCache>): boolean {
   return event.type !== 'update' || differ(event.previous, event.object, cacheKey);
 }
 
 function cacheKey({ spec, metadata, status }: NodeCache): unknown {
   const held = (status?.entries ?? []).filter(({ state }) => state === 'Ready' || state === 'Evicting');
-  return [spec, metadata.ownerReferences, held.map(({ digest }) => digest)];
+  return [spec, metadata.ownerReferences, held.map(({ digest }) => digest), status?.devices];
 }
 
 function modelMatters(event: StoreEvent<Model>): boolean {
@@ -159,8 +216,12 @@ function modelMatters(event: StoreEvent<Model>): boolean {
 }
 
 function modelKey({ metadata, spec, status }: Model): unknown {
-  const revisions = (status?.revisions ?? []).map(({ digest, sources }) => [digest, sources]);
-  return [metadata.uid, spec.prePull, spec.suspend, status?.latestRevision?.digest, revisions];
+  const revisions = (status?.revisions ?? []).map(({ name, sources, variants }) => [
+    name,
+    sources,
+    variants?.map((variant) => [variant.name, variant.accelerators, variant.digest, variant.sources]),
+  ]);
+  return [metadata.uid, spec.prePull, spec.suspend, status?.latestRevision?.name, revisions, status?.metadata];
 }
 
 function deploymentMatters(event: StoreEvent<Deployment>): boolean {
@@ -168,7 +229,9 @@ function deploymentMatters(event: StoreEvent<Deployment>): boolean {
 }
 
 function deploymentKey({ metadata, spec }: Deployment): unknown {
-  return [metadata.uid, metadata.deletionTimestamp, spec.modelRef, spec.model === undefined, spec.podTemplate?.spec];
+  const { modelRef, model, podTemplate, hardware, engine, resources, image } = spec;
+  const { uid, deletionTimestamp } = metadata;
+  return [uid, deletionTimestamp, modelRef, model === undefined, podTemplate, hardware, engine, resources, image];
 }
 
 function setMatters(event: StoreEvent<ObjectOf<typeof ReplicaSet>>): boolean {

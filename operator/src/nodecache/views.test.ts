@@ -33,6 +33,8 @@ describe('a ReplicaSet uses a revision', () => {
       deployment: 'chat',
       digest: 'sha256:a',
       nodeSelector: { pool: 'slm' },
+      requests: { pods: 1 },
+      claims: false,
     });
   });
 });

@@ -1,18 +1,25 @@
 /** What the planners read of Nodes, ReplicaSets and Pods, as plain values. Pure; knows the shape of those objects and no policy. */
-import { annotations, csi, labels, type Toleration } from '@slm-operator/crds';
+import { annotations, csi, labels, type NodeDevice, type Toleration } from '@slm-operator/crds';
 import type { NodeView } from '../deployment/node-match.ts';
+import { type Amounts, amountsOf, podRequests } from '../hardware/amounts.ts';
+import type { NodeStock } from '../hardware/node-hardware.ts';
 import type { Node, ObjectOf, Pod, ReplicaSet } from '../kube/resource.ts';
 
-/** A ReplicaSet that has or wants pods: its revision is in use. */
+/** A ReplicaSet that has or wants pods: its bytes are in use. */
 export interface RevisionUse {
   readonly namespace: string;
   /** Name of the SLMModel. */
   readonly model: string;
   /** Name of the SLMDeployment. */
   readonly deployment: string;
+  /** Of the files that its pods mount. */
   readonly digest: string;
   readonly nodeSelector?: Readonly<Record<string, string>> | undefined;
   readonly tolerations?: readonly Toleration[] | undefined;
+  /** What one pod takes from its node. */
+  readonly requests: Amounts;
+  /** Whether a pod claims a device from a driver. */
+  readonly claims: boolean;
 }
 
 /** A pod that mounts a revision, or is about to. */
@@ -35,8 +42,25 @@ export function nodeView(node: ObjectOf<typeof Node>): NodeView {
   };
 }
 
+/** The node as if no pod were on it: what pods take at the moment says nothing about where bytes belong. */
+export function emptyNode(node: ObjectOf<typeof Node>, devices: readonly NodeDevice[] = []): NodeStock {
+  const allocatable = amountsOf(node.status?.allocatable);
+  return { ...nodeView(node), capacity: amountsOf(node.status?.capacity), allocatable, free: allocatable, devices };
+}
+
+const knownUses = new WeakMap<ObjectOf<typeof ReplicaSet>, RevisionUse | null>();
+
 /** Undefined for a ReplicaSet of somebody else, and for one that neither has nor wants pods. */
 export function revisionUse(set: ObjectOf<typeof ReplicaSet>): RevisionUse | undefined {
+  let use = knownUses.get(set);
+  if (use === undefined) {
+    use = readUse(set) ?? null;
+    knownUses.set(set, use);
+  }
+  return use ?? undefined;
+}
+
+function readUse(set: ObjectOf<typeof ReplicaSet>): RevisionUse | undefined {
   const digest = set.metadata?.annotations?.[annotations.modelDigest];
   const model = set.metadata?.labels?.[labels.model];
   const deployment = set.metadata?.labels?.[labels.deployment];
@@ -52,6 +76,8 @@ export function revisionUse(set: ObjectOf<typeof ReplicaSet>): RevisionUse | und
     digest,
     nodeSelector: spec?.nodeSelector,
     tolerations: spec?.tolerations as readonly Toleration[] | undefined,
+    requests: podRequests(spec),
+    claims: (spec?.resourceClaims ?? []).length > 0,
   };
 }
 

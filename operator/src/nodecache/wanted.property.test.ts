@@ -1,9 +1,21 @@
 import type { ModelRevision, SLMDeployment, SLMModel, SLMNodeCache } from '@slm-operator/crds';
 import * as fc from 'fast-check';
 import { expect, test } from 'vitest';
-import type { NodeView } from '../deployment/node-match.ts';
+import type { NodeStock } from '../hardware/node-hardware.ts';
+import { choiceFor, inputFor, nodeOf, type World } from './testing/objects.ts';
 import type { BoundPod, RevisionUse } from './views.ts';
-import { type WantedInput, wantedFor } from './wanted.ts';
+import { wantedFor as wantedOf } from './wanted.ts';
+
+interface Observed extends World {
+  readonly node: NodeStock;
+  readonly cache: SLMNodeCache | undefined;
+  readonly pods: readonly BoundPod[];
+}
+
+function wantedFor(observed: Observed) {
+  const { node: at, cache: before, pods } = observed;
+  return wantedOf({ node: at, cache: before, pods, ...inputFor(observed, choiceFor([at])) });
+}
 
 /** A small world, so that names meet: two namespaces, two models, three revisions, two nodes. */
 const namespace = fc.constantFrom('a', 'b');
@@ -58,6 +70,8 @@ const use: fc.Arbitrary<RevisionUse> = fc.record({
   deployment: fc.constant('d'),
   digest,
   nodeSelector: selector,
+  requests: fc.constant({}),
+  claims: fc.boolean(),
 });
 const pod: fc.Arbitrary<BoundPod> = fc.record({
   namespace,
@@ -65,14 +79,14 @@ const pod: fc.Arbitrary<BoundPod> = fc.record({
   digest,
   model: fc.constant(''),
 });
-const node: fc.Arbitrary<NodeView> = fc.record({
-  name: fc.constant('n1'),
-  labels: fc.constantFrom<Record<string, string>>({}, { pool: 'x' }),
-  taints: fc.constant([]),
-  ready: fc.boolean(),
-  cordoned: fc.boolean(),
-  deleted: fc.constant(false),
-});
+const node: fc.Arbitrary<NodeStock> = fc
+  .record({
+    labels: fc.constantFrom<Record<string, string>>({}, { pool: 'x' }),
+    ready: fc.boolean(),
+    cordoned: fc.boolean(),
+    allocatable: fc.constantFrom<Record<string, number>>({}, { 'nvidia.com/gpu': 1 }, { 'nvidia.com/gpu': 0 }),
+  })
+  .map((fields) => nodeOf(fields));
 const cache: fc.Arbitrary<SLMNodeCache> = fc
   .record({
     wanted: fc.uniqueArray(digest, { maxLength: 3 }),
@@ -92,7 +106,7 @@ const cache: fc.Arbitrary<SLMNodeCache> = fc
     status: { entries: held.map((of) => ({ digest: of, state: 'Ready' as const, bytesDone: 1, bytesTotal: 1 })) },
   }));
 
-const input: fc.Arbitrary<WantedInput> = fc.record({
+const input: fc.Arbitrary<Observed> = fc.record({
   node,
   cache,
   models: fc.uniqueArray(model, {

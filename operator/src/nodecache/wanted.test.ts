@@ -1,8 +1,9 @@
 import type { ModelRevision, SLMDeployment, SLMModel, SLMNodeCache } from '@slm-operator/crds';
 import { describe, expect, test } from 'vitest';
-import type { NodeView } from '../deployment/node-match.ts';
-import type { BoundPod, RevisionUse } from './views.ts';
-import { type WantedInput, wantedFor } from './wanted.ts';
+import type { NodeStock } from '../hardware/node-hardware.ts';
+import { choiceFor, inputFor, nodeOf as node, useOf as use, type World } from './testing/objects.ts';
+import type { BoundPod } from './views.ts';
+import { wantedFor } from './wanted.ts';
 
 const A = `sha256:${'a'.repeat(64)}`;
 const B = `sha256:${'b'.repeat(64)}`;
@@ -39,17 +40,6 @@ function deployment(podSpec: object = {}, more: object = {}): SLMDeployment {
   };
 }
 
-function node(more: Partial<NodeView> = {}): NodeView {
-  return { name: 'n1', labels: {}, taints: [], ready: true, cordoned: false, deleted: false, ...more };
-}
-
-const use = (digest: string, more: Partial<RevisionUse> = {}): RevisionUse => ({
-  namespace: 'demo',
-  model: 'm',
-  deployment: 'chat',
-  digest,
-  ...more,
-});
 const pod = (digest: string, more: Partial<BoundPod> = {}): BoundPod => ({
   namespace: 'demo',
   node: 'n1',
@@ -77,22 +67,26 @@ function cacheWith(wanted: readonly string[], held: readonly string[] = []): SLM
   };
 }
 
-function wanted(input: Partial<WantedInput>): string[] {
-  return wantedFor({
-    node: node(),
-    cache: undefined,
-    models: [model()],
-    deployments: [],
-    uses: [],
-    pods: [],
-    ...input,
-  }).map(({ digest }) => digest.slice(7, 8));
+interface Given extends Partial<World> {
+  readonly node?: NodeStock;
+  readonly cache?: SLMNodeCache;
+  readonly pods?: readonly BoundPod[];
+}
+
+function wantedIn(given: Given) {
+  const { node: at = node(), cache, pods = [] } = given;
+  const world = { models: [model()], deployments: [], uses: [], ...given };
+  return wantedFor({ node: at, cache, pods, ...inputFor(world, choiceFor([at])) });
+}
+
+function wanted(given: Given): string[] {
+  return wantedIn(given).map(({ digest }) => digest.slice(7, 8));
 }
 
 const taint = { key: 'gpu', value: 'yes', effect: 'NoSchedule' };
 
 describe('a node is to hold', () => {
-  test.each<[string, Partial<WantedInput>, string[]]>([
+  test.each<[string, Given, string[]]>([
     ['nothing of a model that no deployment uses', {}, []],
     ['the model of a deployment that may run on it', { deployments: [deployment()] }, ['a']],
     ['nothing of a model that is not resolved yet', { models: [model({}, [])], deployments: [deployment()] }, []],
@@ -208,7 +202,7 @@ describe('a node is to hold', () => {
     const closed = model({ prePull: { policy: 'Nodes' } }, [], { namespace: 'a-team', name: 'closed' });
     const secret = { ...revision(A), sources: [{ url: 'https://private/model.gguf', needsGrant: true }] };
     const models = [{ ...closed, status: { latestRevision: secret, revisions: [secret] } }, open];
-    expect(wantedFor({ node: node(), cache: undefined, models, deployments: [], uses: [], pods: [] })).toEqual([
+    expect(wantedIn({ models })).toEqual([
       {
         digest: A,
         size: 10,

@@ -1,26 +1,22 @@
 /**
- * What one node must hold, computed from the models, the deployments and what runs. Pure: the same input always gives the
- * same list, in the same order, so that an unchanged cluster costs no write.
+ * What one node must hold, put together from what is wanted of each model and what runs there. Pure: the same input always gives
+ * the same list, in the same order, so that an unchanged cluster costs no write.
  */
-import {
-  type ModelRevision,
-  type ModelSource,
-  type SLMDeployment,
-  type SLMModel,
-  type SLMNodeCache,
-  type WantedModel,
-} from '@slm-operator/crds';
-import { modelNameOf } from '../deployment/names.ts';
-import { isEligible, type NodeView } from '../deployment/node-match.ts';
-import type { BoundPod, RevisionUse } from './views.ts';
+import type { ModelSource, SLMNodeCache, WantedModel } from '@slm-operator/crds';
+import type { NodeStock } from '../hardware/node-hardware.ts';
+import { type Demand, digestsOn, factsOf } from './demand.ts';
+import type { BoundPod } from './views.ts';
 
 export interface WantedInput {
-  readonly node: NodeView;
+  readonly node: NodeStock;
   /** The node's object as it is now; undefined before the first. */
   readonly cache: SLMNodeCache | undefined;
-  readonly models: readonly SLMModel[];
-  readonly deployments: readonly SLMDeployment[];
-  readonly uses: readonly RevisionUse[];
+  /** Of every model. */
+  readonly demands: Iterable<Demand>;
+  /** Whether a model of the namespace lists the digest. */
+  readonly isKnown: (namespace: string, digest: string) => boolean;
+  /** Whether a ReplicaSet of the namespace uses the digest. */
+  readonly isUsed: (namespace: string, digest: string) => boolean;
   /** Pods of any node; those of other nodes are passed over. */
   readonly pods: readonly BoundPod[];
 }
@@ -33,143 +29,81 @@ const MAX_SOURCES = 16;
 
 /** The list for `spec.wanted`, sorted by digest. */
 export function wantedFor(input: WantedInput): WantedModel[] {
-  if (input.node.deleted) return [];
-  const wanted = new Map<string, WantedModel>();
-  const known = new Set<string>();
-  for (const model of input.models) {
-    for (const revision of model.status?.revisions ?? []) {
-      known.add(`${model.metadata.namespace} ${revision.digest}`);
-      if (isWanted(input, model, revision)) add(wanted, model, revision);
+  const { node, cache } = input;
+  if (node.deleted) return [];
+  const bound = new Set(
+    input.pods.filter((pod) => pod.node === node.name).map(({ namespace, digest }) => `${namespace} ${digest}`),
+  );
+  const facts = factsOf(cache);
+  const wanted = new Map<string, Draft>();
+  for (const demand of input.demands) {
+    const { namespace, model } = demand;
+    for (const digest of digestsOn(demand, node, facts, (candidate) => bound.has(`${namespace} ${candidate}`))) {
+      const found = demand.files.get(digest);
+      if (found !== undefined) add(wanted, { digest, ...found, models: [model], namespaces: [namespace] });
     }
   }
-  for (const entry of input.cache?.spec?.wanted ?? []) {
-    const kept = stillUsed(input, entry, known);
-    if (kept !== undefined) wanted.set(entry.digest, merge(wanted.get(entry.digest), kept));
+  for (const entry of cache?.spec?.wanted ?? []) {
+    const kept = stillUsed(input, entry, bound);
+    if (kept !== undefined) add(wanted, kept);
   }
-  return [...wanted.values()].sort((a, b) => (a.digest < b.digest ? -1 : 1)).slice(0, MAX_WANTED);
-}
-
-/** Whether `node` is to hold the latest revision of `model` ahead of use: what its prePull says. */
-export function isTarget(
-  input: Pick<WantedInput, 'node' | 'cache' | 'deployments'>,
-  model: SLMModel,
-  digest: string,
-): boolean {
-  const { node, cache } = input;
-  const prePull = model.spec.prePull;
-  switch (prePull?.policy ?? 'OnDemand') {
-    case 'None':
-      return false;
-    case 'Nodes':
-      return isUsable(node, cache, model, digest, prePull?.nodeSelector, prePull?.tolerations);
-    default:
-      return input.deployments.some((deployment) => {
-        if (!usesModel(deployment, model)) return false;
-        const settings = deployment.spec.podTemplate?.spec;
-        return isUsable(node, cache, model, digest, settings?.nodeSelector, settings?.tolerations);
-      });
-  }
-}
-
-/** Whether a deployment serves this model, by reference or because the model was made for it. */
-export function usesModel(deployment: SLMDeployment, model: SLMModel): boolean {
-  return (
-    deployment.metadata.namespace === model.metadata.namespace &&
-    modelNameOf(deployment) === model.metadata.name &&
-    deployment.metadata.deletionTimestamp === undefined
-  );
-}
-
-function isWanted(input: WantedInput, model: SLMModel, revision: ModelRevision): boolean {
-  const { digest } = revision;
-  if (model.spec.suspend === true) return holds(input.cache, digest);
-  if (digest === model.status?.latestRevision?.digest && isTarget(input, model, digest)) return true;
-  if (isBoundHere(input, digest, [model.metadata.namespace ?? ''])) return true;
-  if (model.spec.prePull?.policy === 'None')
-    return isListed(input.cache, model, digest) && uses(input, model, digest).length > 0;
-  return uses(input, model, digest).some((use) =>
-    isUsable(input.node, input.cache, model, digest, use.nodeSelector, use.tolerations),
-  );
-}
-
-function uses(input: WantedInput, model: SLMModel, digest: string): RevisionUse[] {
-  return input.uses.filter(
-    (use) => use.digest === digest && use.namespace === model.metadata.namespace && use.model === model.metadata.name,
-  );
-}
-
-/** A cordoned node gets nothing new, and loses nothing. */
-function isUsable(
-  node: NodeView,
-  cache: SLMNodeCache | undefined,
-  model: SLMModel,
-  digest: string,
-  ...placement: [Parameters<typeof isEligible>[1], Parameters<typeof isEligible>[2]]
-): boolean {
-  if (!isEligible(node, ...placement)) return false;
-  return !node.cordoned || isListed(cache, model, digest) || holds(cache, digest);
-}
-
-/** Whether the node is to hold it already, for this very model. */
-function isListed(cache: SLMNodeCache | undefined, { metadata }: SLMModel, digest: string): boolean {
-  const key = `${metadata.namespace}/${metadata.name}`;
-  return cache?.spec?.wanted?.some((entry) => entry.digest === digest && entry.models.includes(key)) ?? false;
-}
-
-function holds(cache: SLMNodeCache | undefined, digest: string): boolean {
-  return (
-    cache?.status?.entries?.some(
-      (entry) => entry.digest === digest && (entry.state === 'Ready' || entry.state === 'Evicting'),
-    ) ?? false
-  );
-}
-
-function isBoundHere(input: WantedInput, digest: string, namespaces: readonly string[]): boolean {
-  return input.pods.some(
-    (pod) => pod.node === input.node.name && pod.digest === digest && namespaces.includes(pod.namespace),
-  );
+  return [...wanted.values()]
+    .sort((a, b) => (a.digest < b.digest ? -1 : 1))
+    .slice(0, MAX_WANTED)
+    .map(finish);
 }
 
 /**
  * An entry whose model is gone (deleted, or it no longer lists the revision) stays for the namespaces where something still runs on
  * it: deleting a model must not take the weights away from under a serving pod. Its files are known from the entry alone.
  */
-function stillUsed(input: WantedInput, entry: WantedModel, known: ReadonlySet<string>): WantedModel | undefined {
+function stillUsed(
+  { isKnown, isUsed }: WantedInput,
+  entry: WantedModel,
+  bound: ReadonlySet<string>,
+): WantedModel | undefined {
+  const { digest } = entry;
   const namespaces = entry.namespaces.filter(
-    (namespace) =>
-      !known.has(`${namespace} ${entry.digest}`) &&
-      (input.uses.some((use) => use.digest === entry.digest && use.namespace === namespace) ||
-        isBoundHere(input, entry.digest, [namespace])),
+    (namespace) => !isKnown(namespace, digest) && (isUsed(namespace, digest) || bound.has(`${namespace} ${digest}`)),
   );
   if (namespaces.length === 0) return undefined;
   const models = entry.models.filter((model) => namespaces.includes(model.slice(0, model.indexOf('/'))));
   return { ...entry, namespaces, models };
 }
 
-function add(wanted: Map<string, WantedModel>, { metadata }: SLMModel, revision: ModelRevision): void {
-  const { digest, size, files, sources } = revision;
-  const namespace = metadata.namespace ?? '';
-  const entry = { digest, size, files, sources, models: [`${namespace}/${metadata.name}`], namespaces: [namespace] };
-  wanted.set(digest, merge(wanted.get(digest), entry));
-}
-
 /** One entry for the same bytes, whoever wants them. */
-function merge(before: WantedModel | undefined, entry: WantedModel): WantedModel {
+interface Draft {
+  readonly digest: string;
+  readonly size: number;
+  readonly files: WantedModel['files'];
+  readonly sources: Map<string, ModelSource>;
+  readonly models: Set<string>;
+  readonly namespaces: Set<string>;
+}
+
+function add(wanted: Map<string, Draft>, entry: Omit<WantedModel, 'sources'> & { sources: readonly ModelSource[] }) {
+  const { digest, size, files } = entry;
+  let draft = wanted.get(digest);
+  if (draft === undefined) {
+    draft = { digest, size, files, sources: new Map(), models: new Set(), namespaces: new Set() };
+    wanted.set(digest, draft);
+  }
+  // Sources that need no grant first: they work without the operator.
+  for (const source of entry.sources) draft.sources.set(`${source.needsGrant === true ? 1 : 0} ${source.url}`, source);
+  for (const model of entry.models) draft.models.add(model);
+  for (const namespace of entry.namespaces) draft.namespaces.add(namespace);
+}
+
+function finish({ digest, size, files, sources, models, namespaces }: Draft): WantedModel {
   return {
-    ...(before ?? entry),
-    sources: mergeSources(before?.sources ?? [], entry.sources),
-    models: sortedUnion(before?.models, entry.models).slice(0, MAX_MODELS),
-    namespaces: sortedUnion(before?.namespaces, entry.namespaces).slice(0, MAX_NAMESPACES),
+    digest,
+    size,
+    files,
+    sources: [...sources]
+      .sort(([a], [b]) => (a < b ? -1 : 1))
+      .slice(0, MAX_SOURCES)
+      .map(([, source]) => source),
+    models: [...models].sort().slice(0, MAX_MODELS),
+    namespaces: [...namespaces].sort().slice(0, MAX_NAMESPACES),
   };
-}
-
-/** Sources that need no grant first: they work without the operator. */
-function mergeSources(known: readonly ModelSource[], more: readonly ModelSource[]): ModelSource[] {
-  const all = new Map([...known, ...more].map((source) => [`${source.needsGrant ?? false} ${source.url}`, source]));
-  const order = (source: ModelSource) => `${source.needsGrant === true ? 1 : 0} ${source.url}`;
-  return [...all.values()].sort((a, b) => (order(a) < order(b) ? -1 : 1)).slice(0, MAX_SOURCES);
-}
-
-function sortedUnion(values: readonly string[] = [], more: readonly string[]): string[] {
-  return [...new Set([...values, ...more])].sort();
 }

@@ -1,0 +1,267 @@
+/**
+ * What one model's bytes are wanted for, whichever node it is about: its deployments' kinds of hardware, its prePull, and the
+ * ReplicaSets that run on its revisions. Computed once a change, asked by every node. Pure.
+ */
+import {
+  digestsOf,
+  type ModelRevision,
+  type ModelSource,
+  type SLMDeployment,
+  type SLMModel,
+  type SLMNodeCache,
+  type WantedModel,
+} from '@slm-operator/crds';
+import { modelNameOf } from '../deployment/names.ts';
+import { isEligible } from '../deployment/node-match.ts';
+import { stableJson } from '../deployment/revision.ts';
+import type { NodeStock } from '../hardware/node-hardware.ts';
+import { latestOf } from '../model/parts.ts';
+import { type Place, standingOn } from './places.ts';
+import type { RevisionUse } from './views.ts';
+
+/** Which of a model's files which hardware computes. */
+export interface FileChoice {
+  /** Where pods of a deployment may run, fallbacks among them, and what they mount there. */
+  readonly placesOf: (deployment: SLMDeployment, model: SLMModel, revision: ModelRevision) => readonly Place[];
+  /** Digests for the hardware that a node has, used or not. */
+  readonly filesFor: (revision: ModelRevision, model: SLMModel, node: NodeStock) => readonly string[];
+}
+
+/** What a node needs to pull one of the files lists of a revision. */
+export interface DemandedFiles {
+  readonly size: number;
+  readonly files: WantedModel['files'];
+  readonly sources: readonly ModelSource[];
+}
+
+export interface Demand {
+  /** `namespace/name` of the model. */
+  readonly model: string;
+  readonly namespace: string;
+  readonly policy: 'OnDemand' | 'Nodes' | 'None';
+  readonly suspended: boolean;
+  /** By digest: all that the model's revisions list. */
+  readonly files: ReadonlyMap<string, DemandedFiles>;
+  /** By digest: where bytes of the latest revision are wanted ahead of use. */
+  readonly ahead: ReadonlyMap<string, readonly Place[]>;
+  /** By digest: where ReplicaSets may have pods. */
+  readonly inUse: ReadonlyMap<string, readonly Place[]>;
+  /** Whether a deployment serves the model. */
+  readonly hasUsers: boolean;
+  /** Equal for demands that every node answers in the same way. */
+  readonly signature: string;
+}
+
+export interface DemandInput {
+  readonly model: SLMModel;
+  /** Those that do not use the model are passed over. */
+  readonly deployments: readonly SLMDeployment[];
+  /** Those of other models are passed over. */
+  readonly uses: readonly RevisionUse[];
+  readonly choice: FileChoice;
+}
+
+/** What is wanted of one model. */
+export function demandOf(input: DemandInput): Demand {
+  const { model } = input;
+  const { namespace = '', name, uid } = model.metadata;
+  const files = new Map<string, DemandedFiles>();
+  for (const revision of model.status?.revisions ?? []) {
+    for (const list of [revision, ...(revision.variants ?? [])]) {
+      const { digest, size, sources } = list;
+      if (!files.has(digest)) files.set(digest, { size, files: list.files, sources });
+    }
+  }
+  const policy = model.spec.prePull?.policy ?? 'OnDemand';
+  const users = input.deployments.filter((deployment) => usesModel(deployment, model));
+  const latest = latestOf(model.status);
+  const ahead = byDigest(latest === undefined ? [] : placesAhead(input, policy, users, latest));
+  const inUse = byDigest(placesInUse(input, policy, users.length > 0, latest));
+  const suspended = model.spec.suspend === true;
+  const hasUsers = users.length > 0;
+  const signature = stableJson([
+    [uid, policy, suspended, hasUsers],
+    [...files].map(([digest, { sources }]) => [digest, sources]),
+    [...ahead].map(([digest, places]) => [digest, places.map(({ key }) => key)]),
+    [...inUse].map(([digest, places]) => [digest, places.map(({ key }) => key)]),
+  ]);
+  return { model: `${namespace}/${name}`, namespace, policy, suspended, files, ahead, inUse, hasUsers, signature };
+}
+
+/** Whether a deployment serves this model, by reference or because the model was made for it. */
+export function usesModel(deployment: SLMDeployment, model: SLMModel): boolean {
+  return (
+    deployment.metadata.namespace === model.metadata.namespace &&
+    modelNameOf(deployment) === model.metadata.name &&
+    deployment.metadata.deletionTimestamp === undefined
+  );
+}
+
+function placesAhead(
+  { model, choice }: DemandInput,
+  policy: Demand['policy'],
+  users: readonly SLMDeployment[],
+  latest: ModelRevision,
+): readonly Place[] {
+  if (policy === 'None') return [];
+  if (policy === 'OnDemand') return users.flatMap((deployment) => choice.placesOf(deployment, model, latest));
+  const { nodeSelector, tolerations } = model.spec.prePull ?? {};
+  const key = stableJson([
+    'nodes',
+    model.metadata.namespace,
+    model.metadata.name,
+    latest.name,
+    nodeSelector,
+    tolerations,
+  ]);
+  return digestsOf(latest).map((digest) => ({
+    digest,
+    key: `${key} ${digest}`,
+    standing: (node) => {
+      if (!isEligible(node, nodeSelector, tolerations)) return 'no';
+      if (choice.filesFor(latest, model, node).includes(digest)) return 'yes';
+      return isForDevice(latest, digest) ? 'lost' : 'no';
+    },
+  }));
+}
+
+/** Whether a file is for devices alone, which come and go with their plugins; processors stay. */
+function isForDevice({ digest: own, variants = [] }: ModelRevision, digest: string): boolean {
+  const lists = variants.filter((variant) => variant.digest === digest);
+  return digest !== own && lists.every(({ accelerators }) => !accelerators.includes('cpu'));
+}
+
+function placesInUse(
+  { model, uses }: DemandInput,
+  policy: Demand['policy'],
+  hasUsers: boolean,
+  latest: ModelRevision | undefined,
+): Place[] {
+  const newest = new Set(latest === undefined ? [] : digestsOf(latest));
+  const { namespace, name } = model.metadata;
+  return uses
+    .filter((use) => use.namespace === namespace && use.model === name)
+    .map((use) => {
+      // Where pods of the latest revision may come is what `ahead` says; what they have is not taken away.
+      const keepsOnly = policy === 'OnDemand' && hasUsers && newest.has(use.digest);
+      const { digest, nodeSelector, tolerations, requests, claims } = use;
+      return {
+        digest,
+        key: stableJson(['use', nodeSelector, tolerations, requests, claims, keepsOnly]),
+        standing: (node) => {
+          if (!isEligible(node, nodeSelector, tolerations)) return 'no';
+          // Which node has a claimed device only its driver knows.
+          return keepsOnly || claims || !hasRoom(node, requests) ? 'lost' : 'yes';
+        },
+      };
+    });
+}
+
+/** Whether an empty node could hold such a pod. A node that does not say what it has counts as large, but not as having devices. */
+function hasRoom({ allocatable }: NodeStock, requests: RevisionUse['requests']): boolean {
+  return Object.entries(requests).every(([name, amount]) => {
+    const own = allocatable[name];
+    return own === undefined ? !name.includes('/') || amount === 0 : own >= amount;
+  });
+}
+
+/** Each kind of place once, in an order that does not depend on who asks first. */
+function byDigest(places: readonly Place[]): ReadonlyMap<string, readonly Place[]> {
+  const sorted = places.toSorted((a, b) => (a.key < b.key ? -1 : 1));
+  const found = new Map<string, Map<string, Place>>();
+  for (const place of sorted) {
+    const known = found.get(place.digest) ?? new Map<string, Place>();
+    if (!known.has(place.key)) known.set(place.key, place);
+    found.set(place.digest, known);
+  }
+  const entries = [...found].sort(([a], [b]) => (a < b ? -1 : 1));
+  return new Map(entries.map(([digest, known]) => [digest, [...known.values()]]));
+}
+
+/** What a node's object says of a digest, looked up rather than searched for. */
+export interface CacheFacts {
+  /** By digest: models that the node is to hold it for. */
+  readonly listed: ReadonlyMap<string, ReadonlySet<string>>;
+  /** Digests that are there, whole and verified. */
+  readonly held: ReadonlySet<string>;
+}
+
+const nothing: CacheFacts = { listed: new Map(), held: new Set() };
+const factsOfCaches = new WeakMap<SLMNodeCache, CacheFacts>();
+
+/** The facts of a node's object; remembered, since all models ask. */
+export function factsOf(cache: SLMNodeCache | undefined): CacheFacts {
+  if (cache === undefined) return nothing;
+  let facts = factsOfCaches.get(cache);
+  if (facts === undefined) {
+    const entries = cache.status?.entries ?? [];
+    facts = {
+      listed: new Map((cache.spec?.wanted ?? []).map(({ digest, models }) => [digest, new Set(models)])),
+      held: new Set(
+        entries.filter(({ state }) => state === 'Ready' || state === 'Evicting').map(({ digest }) => digest),
+      ),
+    };
+    factsOfCaches.set(cache, facts);
+  }
+  return facts;
+}
+
+/** Digests of the model that the node is to hold ahead of use: of the latest revision, by what its prePull says. */
+export function digestsAhead(demand: Demand, node: NodeStock, facts: CacheFacts): string[] {
+  if (demand.suspended || node.deleted) return [];
+  return [...demand.ahead].flatMap(([digest, places]) =>
+    isUsable(places, digest, demand, node, facts) ? [digest] : [],
+  );
+}
+
+/** All digests of the model that the node is to hold. `isBound` tells whether a pod of the namespace on the node mounts one. */
+export function digestsOn(
+  demand: Demand,
+  node: NodeStock,
+  facts: CacheFacts,
+  isBound: (digest: string) => boolean,
+): string[] {
+  const wanted: string[] = [];
+  for (const digest of demand.files.keys()) {
+    if (demand.suspended ? facts.held.has(digest) : isWanted(digest, demand, node, facts, isBound)) wanted.push(digest);
+  }
+  return wanted;
+}
+
+function isWanted(
+  digest: string,
+  demand: Demand,
+  node: NodeStock,
+  facts: CacheFacts,
+  isBound: (digest: string) => boolean,
+): boolean {
+  const { policy, ahead, inUse, model } = demand;
+  if (isBound(digest)) return true;
+  if (policy === 'None') return inUse.has(digest) && isListed(facts, model, digest);
+  return (
+    isUsable(ahead.get(digest) ?? [], digest, demand, node, facts) ||
+    isUsable(inUse.get(digest) ?? [], digest, demand, node, facts)
+  );
+}
+
+/** A cordoned node, and one whose device is lost, get nothing new and lose nothing. */
+function isUsable(
+  places: readonly Place[],
+  digest: string,
+  { model }: Demand,
+  node: NodeStock,
+  facts: CacheFacts,
+): boolean {
+  let lost = false;
+  for (const place of places) {
+    const standing = standingOn(place, node);
+    if (standing === 'yes') return !node.cordoned || isListed(facts, model, digest) || facts.held.has(digest);
+    lost ||= standing === 'lost';
+  }
+  return lost && facts.held.has(digest) && isListed(facts, model, digest);
+}
+
+/** Whether the node is to hold it already, for this very model. */
+export function isListed({ listed }: CacheFacts, model: string, digest: string): boolean {
+  return listed.get(digest)?.has(model) ?? false;
+}

@@ -1,0 +1,119 @@
+/**
+ * What is wanted of every model, kept as long as it holds: a change of one model, deployment or ReplicaSet computes that model anew and
+ * tells which nodes it matters to. Owns the cached demands and the indexes behind them; writes nothing.
+ */
+import type { SLMDeployment as Deployment, SLMModel as Model, SLMNodeCache as NodeCache } from '@slm-operator/crds';
+import { labels } from '@slm-operator/crds';
+import { modelNameOf } from '../deployment/names.ts';
+import type { NodeStock } from '../hardware/node-hardware.ts';
+import { keyOf, makeKey, type ObjectOf, type ReplicaSet } from '../kube/resource.ts';
+import type { Store } from '../runtime/store.ts';
+import { type Demand, demandOf, type FileChoice } from './demand.ts';
+import { standingOn } from './places.ts';
+import type { NodeShelf } from './shelf.ts';
+import { revisionUse } from './views.ts';
+
+type SetObject = ObjectOf<typeof ReplicaSet>;
+
+export interface DemandsOptions {
+  readonly models: Store<Model>;
+  readonly deployments: Store<Deployment>;
+  readonly sets: Store<SetObject>;
+  readonly caches: Store<NodeCache>;
+  readonly shelf: NodeShelf;
+  readonly choice: FileChoice;
+}
+
+export interface Demands {
+  /** Of every model that there is. */
+  all(): readonly Demand[];
+  /** Computes a model's demand anew and answers the nodes that may have to hold something else now. */
+  changed(model: string): string[];
+  /** Forgets everything: the kinds of nodes have changed, and with them what deployments can run on. */
+  clear(): void;
+  isKnown(namespace: string, digest: string): boolean;
+  isUsed(namespace: string, digest: string): boolean;
+}
+
+/** Names of the indexes; their functions are one for the whole process, as stores want it. */
+const BY_MODEL = 'nodecache.model';
+const BY_DIGEST = 'nodecache.digest';
+const BY_LISTED = 'nodecache.listed';
+
+/** Key of the model that a deployment serves. */
+export function modelOfDeployment(deployment: Deployment): string {
+  return makeKey(deployment.metadata.namespace, modelNameOf(deployment));
+}
+
+/** Key of the model that a ReplicaSet's pods mount. */
+export function modelOfSet(set: SetObject): string | undefined {
+  const model = set.metadata?.labels?.[labels.model];
+  return model === undefined ? undefined : makeKey(set.metadata?.namespace, model);
+}
+
+function digestOfSet(set: SetObject): string | undefined {
+  const use = revisionUse(set);
+  return use === undefined ? undefined : `${use.namespace} ${use.digest}`;
+}
+
+function digestsOfModel(model: Model): string[] {
+  const { namespace } = model.metadata;
+  const lists = (model.status?.revisions ?? []).flatMap((revision) => [revision, ...(revision.variants ?? [])]);
+  return lists.map(({ digest }) => `${namespace} ${digest}`);
+}
+
+function modelsListed({ spec }: NodeCache): string[] {
+  return [...new Set((spec?.wanted ?? []).flatMap(({ models }) => models))];
+}
+
+export function makeDemands(options: DemandsOptions): Demands {
+  const { models, deployments, sets, caches, shelf, choice } = options;
+  deployments.addIndex(BY_MODEL, modelOfDeployment);
+  sets.addIndex(BY_MODEL, modelOfSet);
+  sets.addIndex(BY_DIGEST, digestOfSet);
+  models.addIndex(BY_DIGEST, digestsOfModel);
+  caches.addIndex(BY_LISTED, modelsListed);
+  const known = new Map<string, Demand>();
+
+  const compute = (key: string): Demand | undefined => {
+    const model = models.get(key);
+    if (model === undefined) {
+      known.delete(key);
+      return undefined;
+    }
+    const uses = sets.byIndex(BY_MODEL, key).flatMap((set) => revisionUse(set) ?? []);
+    const demand = demandOf({ model, deployments: deployments.byIndex(BY_MODEL, key), uses, choice });
+    known.set(key, demand);
+    return demand;
+  };
+  return {
+    all: () =>
+      models.list().flatMap((model) => {
+        const key = keyOf(model);
+        return known.get(key) ?? compute(key) ?? [];
+      }),
+    changed(key) {
+      const before = known.get(key);
+      const after = compute(key);
+      if (before?.signature === after?.signature) return [];
+      // What is listed may have other ways now, or be wanted by nobody any more.
+      const names = new Set(caches.byIndex(BY_LISTED, key).map(({ metadata }) => metadata.name));
+      for (const node of shelf.list()) {
+        if (!names.has(node.name) && reach(after, node) !== reach(before, node)) names.add(node.name);
+      }
+      return [...names];
+    },
+    clear: () => known.clear(),
+    isKnown: (namespace, digest) => models.byIndex(BY_DIGEST, `${namespace} ${digest}`).length > 0,
+    isUsed: (namespace, digest) => sets.byIndex(BY_DIGEST, `${namespace} ${digest}`).length > 0,
+  };
+}
+
+/** What a demand may bring to a node that holds nothing of it yet. */
+function reach(demand: Demand | undefined, node: NodeStock): string {
+  if (demand === undefined || demand.suspended) return '';
+  const digests = [...demand.ahead, ...(demand.policy === 'None' ? [] : demand.inUse)].flatMap(([digest, places]) =>
+    places.some((place) => standingOn(place, node) === 'yes') ? [digest] : [],
+  );
+  return digests.join();
+}
