@@ -16,6 +16,7 @@ const AGENT = `system:serviceaccount:${NAMESPACE}:slm-operator-agent`;
 const OPERATOR = `system:serviceaccount:${NAMESPACE}:slm-operator`;
 
 interface Template {
+  kind: string;
   spec: { template: { spec: { containers: { env: { name: string; value?: string }[] }[] } } };
 }
 
@@ -67,7 +68,8 @@ describe('before an install', () => {
     };
     const flags = ['--values', '-', '--show-only', 'templates/operator-deployment.yaml'];
     const { text } = await say('helm', ['template', 'x', chart, ...flags], JSON.stringify(values));
-    const [deployment] = parseAllDocuments(text).map((document) => document.toJS() as Template);
+    const objects = parseAllDocuments(text).map((document) => document.toJS() as Template | null);
+    const deployment = objects.find((object) => object?.kind === 'Deployment');
     const { env } = deployment?.spec.template.spec.containers[0] ?? {};
     const valueOf = (name: string) => env?.find((variable) => variable.name === name)?.value ?? '';
     expect(JSON.parse(valueOf('SLM_SERVER_IMAGES'))).toEqual({
