@@ -51,8 +51,9 @@ async function main(config: OperatorConfig): Promise<void> {
   const recorder = makeEventRecorder({ client, log, controller: 'slm.dev/operator', instance: config.identity });
 
   const { hfEndpoint, hfEndpointInsecure, minFreePercent } = config;
-  manager.add(makeNodeCacheController({ manager, recorder, minFreePercent }));
-  manager.add(makeModelController({ manager, recorder, log, hfEndpoint, hfEndpointInsecure }));
+  const hardware = { profiles: config.hardwareProfiles, order: config.hardwareOrder, images: config.serverImages };
+  manager.add(makeNodeCacheController({ manager, recorder, minFreePercent, hardware }));
+  manager.add(makeModelController({ manager, recorder, log, hfEndpoint, hfEndpointInsecure, hardware }));
   const place = { namespace: config.namespace, service: config.service };
   manager.add(makeDeploymentController({ manager, client, config, broker: place, recorder }));
 

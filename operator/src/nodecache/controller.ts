@@ -16,6 +16,7 @@ import { stableJson } from '../deployment/revision.ts';
 import { executePlan, FIELD_MANAGER } from '../execution/execute.ts';
 import { SLMDeployment, SLMModel, SLMNodeCache } from '../execution/kinds.ts';
 import { done, type KubeObject, type Plan, waiting } from '../execution/plan.ts';
+import { allPods, isManaged } from '../hardware/all-pods.ts';
 import { keyOf, Node, type ObjectOf, Pod, ReplicaSet } from '../kube/resource.ts';
 import { makeApplier } from '../runtime/apply.ts';
 import { type Clock, systemClock } from '../runtime/clock.ts';
@@ -55,7 +56,7 @@ export function makeNodeCacheController(options: NodeCacheControllerOptions): Co
   const applier = makeApplier({ client, fieldManager: FIELD_MANAGER });
   const nodes = manager.store(Node);
   const caches = manager.store(SLMNodeCache);
-  const pods = manager.store(Pod, { labelSelector: managedSelector, indexes: { node: podNode } });
+  const pods = manager.store(Pod, { ...allPods, indexes: { 'nodecache.node': podNode } });
   const { shelf, choice } = prePullFor(manager, hardware);
   const demands = makeDemands({
     models: manager.store(SLMModel),
@@ -78,7 +79,7 @@ export function makeNodeCacheController(options: NodeCacheControllerOptions): Co
       demands: demands.all(),
       isKnown: (namespace, digest) => demands.isKnown(namespace, digest),
       isUsed: (namespace, digest) => demands.isUsed(namespace, digest),
-      pods: pods.byIndex('node', name).flatMap(boundPods),
+      pods: pods.byIndex('nodecache.node', name).flatMap(boundPods),
     };
     return { node, input };
   };
@@ -108,7 +109,7 @@ export function makeNodeCacheController(options: NodeCacheControllerOptions): Co
         nodesOfSet((model) => demands.changed(model)),
         { labelSelector: managedSelector, predicate: setMatters },
       ),
-      watches(Pod, podNode, { labelSelector: managedSelector, predicate: podMatters }),
+      watches(Pod, podNode, { ...allPods, predicate: podMatters }),
     ],
     async reconcile(name, { signal }) {
       const found = gather(name);
@@ -188,7 +189,7 @@ function makeNodeCache(node: NodeObject, wanted: WantedModel[], minFreePercent: 
 }
 
 function podNode(pod: ObjectOf<typeof Pod>): string | undefined {
-  return pod.spec?.nodeName;
+  return isManaged(pod) ? pod.spec?.nodeName : undefined;
 }
 
 function nodeMatters(event: StoreEvent<NodeObject>): boolean {
@@ -239,6 +240,7 @@ function setMatters(event: StoreEvent<ObjectOf<typeof ReplicaSet>>): boolean {
 }
 
 function podMatters(event: StoreEvent<ObjectOf<typeof Pod>>): boolean {
+  if (!isManaged(event.object)) return false;
   return event.type !== 'update' || differ(event.previous, event.object, boundPods);
 }
 
