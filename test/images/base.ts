@@ -21,8 +21,11 @@ const CERTIFICATES = [
   '/etc/ssl/cert.pem',
 ];
 
-/** Users, name service, certificates, folders, and the shared libraries that Node and its add-ons are linked to. */
-export async function baseEntries(node: string): Promise<Entry[]> {
+/**
+ * Users, name service, certificates, folders, and the shared libraries that Node and its add-ons are linked to.
+ * @param libraries default: this machine's
+ */
+export async function baseEntries(node: string, libraries?: readonly Entry[]): Promise<Entry[]> {
   const certificates = await firstThatExists(CERTIFICATES);
   return [
     // One /usr, as distributions have it: libraries are found under either name.
@@ -40,7 +43,7 @@ export async function baseEntries(node: string): Promise<Entry[]> {
     text('etc/os-release', 'ID=slm\nNAME="slm-operator image"\n'),
     // Node brings its own authorities; this file is for SSL_CERT_FILE and for everything that is not Node.
     ...(certificates ? [file('etc/ssl/certs/ca-certificates.crt', certificates)] : []),
-    ...(await libraryEntries([node])),
+    ...(libraries ?? (await libraryEntries([node]))),
   ];
 }
 

@@ -7,10 +7,10 @@ import path from 'node:path';
 import type { Progress } from '../cluster/progress.ts';
 import { type ImageArchive, packLayer, pruneCache, writeArchive } from './archive.ts';
 import { layOut } from './entries.ts';
-import { type ImageName, imageCache, makeRecipe } from './recipe.ts';
+import { type AnyImageName, imageCache, makeRecipe } from './recipe.ts';
 
 export type { ImageArchive } from './archive.ts';
-export { type ImageName, imageNames, imageReference } from './recipe.ts';
+export { type AnyImageName, allImageNames, type ImageName, imageNames, imageReference } from './recipe.ts';
 
 /**
  * Builds images, or takes them from the cache.
@@ -18,7 +18,7 @@ export { type ImageName, imageNames, imageReference } from './recipe.ts';
  * @throws UserError when this machine cannot; esbuild's own error when a source does not compile
  */
 export async function buildImages(
-  names: readonly ImageName[],
+  names: readonly AnyImageName[],
   progress: Progress,
   options: { readonly out?: string } = {},
 ): Promise<ImageArchive[]> {
@@ -45,7 +45,7 @@ export async function buildImages(
 }
 
 /** Lays the root file system of one image out as plain files below `folder`, which is emptied first: for Dockerfiles. */
-export async function stageImage(name: ImageName, folder: string): Promise<void> {
+export async function stageImage(name: AnyImageName, folder: string): Promise<void> {
   const recipe = await makeRecipe(name);
   await rm(folder, { recursive: true, force: true });
   await layOut(

@@ -6,6 +6,8 @@ import { readdir, readFile } from 'node:fs/promises';
 import path from 'node:path';
 import { build, type Metafile, type Plugin } from 'esbuild';
 import { repoRoot } from '../cache.ts';
+import { UserError } from '../cluster/errors.ts';
+import { nativePackage } from '../fixtures/native-packages.ts';
 import { cpuBackends } from '../llama/cpu-backends.ts';
 import { openmpLicence } from './base.ts';
 import { type Entry, file, text, tree } from './entries.ts';
@@ -88,18 +90,35 @@ const nativePackages: Plugin = {
   },
 };
 
-/** Files that the server reads at run time beside its bundle, below `at/node_modules`; only this platform's, only CPU. */
-export async function nativeEntries(at: string, bundle: Bundle): Promise<Entry[]> {
+/** What the server computes on, beside the CPU. */
+export type Backend = 'cpu' | 'cuda' | 'vulkan';
+
+/** Where ONNX Runtime's libraries lie, below `node_modules`. */
+export const ONNX_LIBRARIES = `onnxruntime-node/bin/napi-v6/linux/${process.arch}`;
+
+/** Files that the server reads at run time beside its bundle, below `at/node_modules`; only this platform's, only one backend's. */
+export async function nativeEntries(at: string, bundle: Bundle, backend: Backend = 'cpu'): Promise<Entry[]> {
   const entries: Entry[] = [];
-  const binaries = `@node-llama-cpp/linux-${process.arch}`;
+  const { name: binaries, source } = await llamaBinaries(backend);
   for (const name of ['node-llama-cpp/package.json', 'node-llama-cpp/llama/binariesGithubRelease.json'])
     entries.push(file(`${at}/node_modules/${name}`, path.join(modules, name)));
   // Its own CPU backends make room for those that we compile with OpenMP.
   const keep = (name: string) => name !== 'README.md' && !/\/libggml-cpu-[^/]*$/.test(name);
-  entries.push(...(await tree(`${at}/node_modules/${binaries}`, path.join(modules, binaries), keep)));
+  entries.push(...(await tree(`${at}/node_modules/${binaries}`, source, keep)));
   entries.push(...(await backendEntries(`${at}/node_modules/${binaries}`)));
   if (bundle.packages.has('onnxruntime-node')) entries.push(...(await onnxEntries(at)));
   return entries;
+}
+
+/** The package with llama.cpp for one backend. Those for GPUs bring everything that the one for CPUs does. */
+async function llamaBinaries(backend: Backend): Promise<{ readonly name: string; readonly source: string }> {
+  const name = `@node-llama-cpp/linux-${process.arch}${backend === 'cpu' ? '' : `-${backend}`}`;
+  if (backend === 'cpu') return { name, source: path.join(modules, name) };
+  if (process.arch !== 'x64')
+    throw new UserError(
+      `There are no binaries of llama.cpp with ${backend} for ${process.arch}: build this image on x64.`,
+    );
+  return { name, source: path.join(await nativePackage(`linux-x64-${backend}`), name) };
 }
 
 /** The CPU backends, and the licences of them and of the OpenMP library that they are linked to. */
@@ -115,7 +134,7 @@ async function backendEntries(at: string): Promise<Entry[]> {
 /** onnxruntime-node brings the binaries of every platform in one package (288 MB): one sixth of it is for this one. */
 async function onnxEntries(at: string): Promise<Entry[]> {
   const entries: Entry[] = [];
-  const platforms = `bin/napi-v6/linux/${process.arch}`;
+  const platforms = path.relative('onnxruntime-node', ONNX_LIBRARIES);
   entries.push(
     ...(await tree(`${at}/node_modules/onnxruntime-node`, path.join(modules, 'onnxruntime-node'), (name) => {
       if (name.startsWith('bin')) return platforms.startsWith(name) || name.startsWith(platforms);

@@ -3,10 +3,18 @@ import path from 'node:path';
 import { parseArgs } from 'node:util';
 import { UserError } from '../cluster/errors.ts';
 import { makeProgress } from '../cluster/progress.ts';
-import { buildImages, type ImageArchive, type ImageName, imageNames, megabytes, stageImage } from './build.ts';
+import {
+  type AnyImageName,
+  allImageNames,
+  buildImages,
+  type ImageArchive,
+  imageNames,
+  megabytes,
+  stageImage,
+} from './build.ts';
 
-const USAGE = `Usage: npm run images -- [${imageNames.join('|')} …] [--out DIR] [--stage DIR]
-  Builds OCI image archives (default: all, into the cache folder); docker load, ctr images import, kind load image-archive
+const USAGE = `Usage: npm run images -- [${allImageNames.join('|')} …] [--out DIR] [--stage DIR]
+  Builds OCI image archives (default: ${imageNames.join(', ')}, into the cache folder); docker load, ctr images import, kind load image-archive
   and skopeo read them.
   --out DIR    write the archives there
   --stage DIR  lay the root file system of ONE image out in DIR instead (what the Dockerfiles copy)`;
@@ -37,9 +45,9 @@ async function main(): Promise<void> {
     options: { out: { type: 'string' }, stage: { type: 'string' }, help: { type: 'boolean', short: 'h' } },
   });
   if (values.help) return console.log(USAGE);
-  const unknown = positionals.find((name) => !imageNames.includes(name as ImageName));
+  const unknown = positionals.find((name) => !allImageNames.includes(name as AnyImageName));
   if (unknown) throw new UserError(`There is no image "${unknown}".\n${USAGE}`);
-  const names = (positionals.length > 0 ? positionals : imageNames) as ImageName[];
+  const names = (positionals.length > 0 ? positionals : imageNames) as AnyImageName[];
   const progress = makeProgress();
   if (values.stage !== undefined) {
     const [name, ...more] = names;

@@ -7,12 +7,20 @@ import { cacheDir } from '../cache.ts';
 import { smollm2 } from '../fixtures/models.ts';
 import type { ImageConfig } from './archive.ts';
 import { addonLibraries, baseEntries, mountEntries, nodeEntries, strippedNode, USER } from './base.ts';
-import { bundleEntries, makeBundle, nativeEntries, productVersion } from './bundle.ts';
+import { bundleEntries, makeBundle, nativeEntries, ONNX_LIBRARIES, productVersion } from './bundle.ts';
+import { CUDA_ENV, cudaEntries, cudaProvider, DRIVER_LIBRARIES } from './cuda.ts';
 import { type Entry, file } from './entries.ts';
+import { LIBRARIES, mesaParts } from './mesa.ts';
+import { unresolved } from './shared-libraries.ts';
 
-/** Every image: `operator` (also the node agent), `server`, and `files`, which stands in for a model hub in demo and tests. */
+/** What is built by default: `operator` (also the node agent), `server`, and `files`, which stands in for a model hub in demo and tests. */
 export const imageNames = ['operator', 'server', 'files'] as const;
 export type ImageName = (typeof imageNames)[number];
+
+/** The server for GPUs: large, and of no use where there is none, so they are only built when they are asked for. */
+export const gpuImageNames = ['server-cuda', 'server-vulkan'] as const;
+export type AnyImageName = ImageName | (typeof gpuImageNames)[number];
+export const allImageNames: readonly AnyImageName[] = [...imageNames, ...gpuImageNames];
 
 /** The parts of an image before they are packed. */
 export interface Recipe {
@@ -32,10 +40,12 @@ export const imageCache = path.join(cacheDir, 'images');
 const HUB_FOLDER = 'srv';
 
 /** The name that an image has in a cluster. */
-export function imageReference(name: ImageName, version: string): string {
+export function imageReference(name: AnyImageName, version: string): string {
   return {
     operator: `slm.dev/operator:${version}`,
     server: `slm.dev/server:${version}-cpu`,
+    'server-cuda': `slm.dev/server:${version}-cuda`,
+    'server-vulkan': `slm.dev/server:${version}-vulkan`,
     files: `slm.dev/demo-files:${version}`,
   }[name];
 }
@@ -43,18 +53,20 @@ export function imageReference(name: ImageName, version: string): string {
 /** What the recipes of all images share. */
 interface Common {
   readonly version: string;
+  readonly node: string;
   readonly base: readonly Entry[];
   readonly layers: Recipe['layers'];
   readonly config: Omit<ImageConfig, 'entrypoint'>;
 }
 
 /** Collects the parts of an image. */
-export async function makeRecipe(name: ImageName): Promise<Recipe> {
+export async function makeRecipe(name: AnyImageName): Promise<Recipe> {
   const version = await productVersion();
   const node = await strippedNode(imageCache);
   const base = await baseEntries(node);
   const { config, layers } = await parts[name]({
     version,
+    node,
     base,
     layers: [
       { title: 'base', entries: base },
@@ -76,7 +88,9 @@ export async function makeRecipe(name: ImageName): Promise<Recipe> {
 
 const start = (program: string) => ['/usr/local/bin/node', `/app/${program}.mjs`];
 
-const parts: Record<ImageName, (common: Common) => Promise<Pick<Recipe, 'config' | 'layers'>>> = {
+const PORTS = [11434, 8080];
+
+const parts: Record<AnyImageName, (common: Common) => Promise<Pick<Recipe, 'config' | 'layers'>>> = {
   async operator({ version, base, layers, config }) {
     const programs = { operator: 'operator/src/main.ts', agent: 'operator/src/agent/main.ts' };
     const bundle = await makeBundle(programs, version);
@@ -93,13 +107,45 @@ const parts: Record<ImageName, (common: Common) => Promise<Pick<Recipe, 'config'
     const bundle = await makeBundle({ server: 'runtime-image/src/main.ts' }, version);
     const native = await nativeEntries('app', bundle);
     return {
-      config: { ...config, entrypoint: start('server'), ports: [11434, 8080] },
+      config: { ...config, entrypoint: start('server'), ports: PORTS },
       layers: [
         ...layers,
         { title: 'modules', entries: [...native, ...(await addonLibraries(native, base))] },
         { title: 'app', entries: await bundleEntries('app', version, bundle) },
       ],
     };
+  },
+  async 'server-cuda'({ version, base, layers, config }) {
+    const bundle = await makeBundle({ server: 'runtime-image/src/main.ts' }, version);
+    const native = await nativeEntries('app', bundle, 'cuda');
+    const system = await addonLibraries(native, base);
+    const parts: Recipe['layers'] = [
+      ...layers,
+      { title: 'cuda', entries: await cudaEntries(libraryFolder(base)) },
+      { title: 'onnx-cuda', entries: await cudaProvider(`app/node_modules/${ONNX_LIBRARIES}`) },
+      { title: 'modules', entries: [...native, ...system] },
+      { title: 'app', entries: await bundleEntries('app', version, bundle) },
+    ];
+    await checkComplete(parts, libraryFolder(base), DRIVER_LIBRARIES);
+    return {
+      config: { ...config, env: { ...config.env, ...CUDA_ENV }, entrypoint: start('server'), ports: PORTS },
+      layers: parts,
+    };
+  },
+  async 'server-vulkan'({ version, node, config }) {
+    const bundle = await makeBundle({ server: 'runtime-image/src/main.ts' }, version);
+    const native = await nativeEntries('app', bundle, 'vulkan');
+    // Mesa asks for a newer C library than this machine may have, so everything here stands on the one that came with it.
+    const { base, mesa } = await mesaParts([node, ...filesOf(native)]);
+    const parts: Recipe['layers'] = [
+      { title: 'base', entries: await baseEntries(node, base) },
+      { title: 'node', entries: nodeEntries(node) },
+      { title: 'mesa', entries: mesa },
+      { title: 'modules', entries: native },
+      { title: 'app', entries: await bundleEntries('app', version, bundle) },
+    ];
+    await checkComplete(parts, LIBRARIES, []);
+    return { config: { ...config, entrypoint: start('server'), ports: PORTS }, layers: parts };
   },
   async files({ version, layers, config }) {
     const [bundle, model] = await Promise.all([
@@ -123,3 +169,23 @@ const parts: Record<ImageName, (common: Common) => Promise<Pick<Recipe, 'config'
     };
   },
 };
+
+/** Where the base keeps the C library, which depends on the distribution of this machine; the loader looks there. */
+function libraryFolder(base: readonly Entry[]): string {
+  const at = base.find((entry) => path.basename(entry.path) === 'libc.so.6')?.path;
+  if (!at) throw new Error('the base of the images has no libc.so.6');
+  return path.dirname(at);
+}
+
+function filesOf(entries: readonly Entry[]): string[] {
+  return entries.flatMap(({ path: at, content }) =>
+    'file' in content && /\.(node|so(\.[\d.]+)*)$/.test(at) ? [content.file] : [],
+  );
+}
+
+/** A library that is missing would otherwise only show on a machine with that GPU. */
+async function checkComplete(layers: Recipe['layers'], folder: string, provided: readonly string[]): Promise<void> {
+  const entries = layers.flatMap((layer) => layer.entries);
+  const missing = await unresolved(entries, [folder, 'usr/lib64'], provided);
+  if (missing.length > 0) throw new Error(`libraries are missing in the image: ${missing.join('; ')}`);
+}
