@@ -21,6 +21,8 @@ export interface InstallOptions {
   readonly registry?: string;
   /** Bytes a second that the stand-in gives each connection; none for as fast as it can. */
   readonly hubBytesPerSecond?: number;
+  /** Further values of the chart, by path. */
+  readonly values?: Readonly<Record<string, unknown>>;
   readonly progress: Progress;
 }
 
@@ -62,7 +64,7 @@ async function installHub(cluster: Cluster, image: ImageArchive, options: Instal
 async function installChart(
   cluster: Cluster,
   images: Record<'operator' | 'server', ImageArchive>,
-  { progress }: InstallOptions,
+  { values = {}, progress }: InstallOptions,
 ): Promise<void> {
   const step = progress.step('chart slm-operator');
   await cluster.kubectl(['apply', '--server-side', '-f', '-'], {
@@ -93,6 +95,7 @@ async function installChart(
     `operator.podAnnotations=${stamp}`,
     '--set-json',
     `agent.podAnnotations=${stamp}`,
+    ...Object.entries(values).flatMap(([key, value]) => ['--set-json', `${key}=${JSON.stringify(value)}`]),
   ]);
   for (const workload of ['deployment/slm-operator', 'daemonset/slm-operator-agent']) {
     step.update(`waiting for ${workload}`);

@@ -8,6 +8,7 @@ import { upCluster } from '../cluster/cluster.ts';
 import { makeProgress } from '../cluster/progress.ts';
 import { ensureTools } from '../cluster/tools.ts';
 import { installAll, prepareImages } from '../demo/install.ts';
+import { profiles } from './hardware.ts';
 
 declare module 'vitest' {
   export interface ProvidedContext {
@@ -25,7 +26,7 @@ export default async function setup(project: TestProject): Promise<void> {
   // Wanted by test/cluster; built here, where nothing has a time limit.
   await ensureTools(['probe', 'dra-driver'], progress);
   const [cluster, images] = await Promise.all([upCluster({ nodes: 3, progress }), prepareImages({ progress })]);
-  await installAll(cluster, images, { progress });
+  await installAll(cluster, images, { values: { 'hardware.profiles': profiles }, progress });
   project.provide('kubeconfig', cluster.kubeconfig);
   project.provide('kubectl', path.join(cluster.binFolder, 'kubectl'));
   if (cluster.hostAddress === undefined) throw new Error('pods of this cluster reach no server on this machine');
