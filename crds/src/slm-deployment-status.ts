@@ -47,7 +47,7 @@ export const SLMDeploymentStatus = object(
     rollout: optional(
       object(
         {
-          phase: word(['Idle', 'WaitingForModel', 'Progressing', 'Paused', 'Stalled'], {
+          phase: word(['Idle', 'WaitingForModel', 'WaitingForDevice', 'Progressing', 'Paused', 'Stalled'], {
             description: 'Where the rollout is.',
           }),
           message: optional(text({ max: 1024, description: 'What it does now.' })),

@@ -8,10 +8,10 @@ import { formatBytes, formatDuration } from './text.ts';
 /** Causes in the order in which a person should look at them: those of the update revision first. */
 export function causesOf(
   observed: Observed,
-  update: ReplicaSetObject | undefined,
+  update: readonly ReplicaSetObject[],
   old: readonly ReplicaSetObject[],
 ): Cause[] {
-  const refused = [...(update === undefined ? [] : [update]), ...old]
+  const refused = [...update, ...old]
     .filter((set) => (set.spec?.replicas ?? 0) > (set.status?.replicas ?? 0))
     .map(replicaSetCause);
   const pods = observed.pods
@@ -33,8 +33,8 @@ export function causesOf(
   );
 }
 
-function rank(pod: PodObject, update: ReplicaSetObject | undefined): number {
-  return update !== undefined && pod.metadata?.labels?.[labels.revision] === revisionOf(update) ? 0 : 1;
+function rank(pod: PodObject, update: readonly ReplicaSetObject[]): number {
+  return update.some((set) => pod.metadata?.labels?.[labels.revision] === revisionOf(set)) ? 0 : 1;
 }
 
 function compare(a: string | undefined, b: string | undefined): number {

@@ -6,6 +6,8 @@ import type { SLMDeployment as Deployment, SLMNodeCache as NodeCache, SLMDeploym
 import { executePlan } from '../execution/execute.ts';
 import { SLMDeployment, SLMModel, SLMNodeCache } from '../execution/kinds.ts';
 import type { Plan } from '../execution/plan.ts';
+import { allPods } from '../hardware/all-pods.ts';
+import { makeInventory } from '../hardware/inventory.ts';
 import type { KubeClient } from '../kube/client.ts';
 import {
   type KubeObject,
@@ -19,7 +21,7 @@ import {
   Service,
 } from '../kube/resource.ts';
 import { type Clock, systemClock } from '../runtime/clock.ts';
-import { type Controller, defineController, ownedBy, watches } from '../runtime/controller.ts';
+import { type Controller, defineController, makeChannel, ownedBy, watches } from '../runtime/controller.ts';
 import type { EventRecorder } from '../runtime/events.ts';
 import type { Manager } from '../runtime/manager.ts';
 import { done, type Outcome } from '../runtime/outcome.ts';
@@ -41,6 +43,7 @@ import {
 import type { Observed } from './observed.ts';
 import { type DeploymentConfig, planDeployment } from './plan.ts';
 import { isMounting } from './pod-causes.ts';
+import { makePodReports, type PodReports } from './pod-reports.ts';
 import { stableJson } from './revision.ts';
 import { refusedStatus } from './status.ts';
 
@@ -63,6 +66,8 @@ export interface DeploymentControllerOptions {
   readonly random?: ((size: number) => Uint8Array) | undefined;
   /** Deployments worked on at the same time. Default 4. */
   readonly concurrency?: number | undefined;
+  /** Default: asks pods over HTTP. */
+  readonly reports?: PodReports | undefined;
   /** Called after every run, for tests. */
   readonly onOutcome?: ((key: string, outcome: object) => void) | undefined;
 }
@@ -72,6 +77,10 @@ export function makeDeploymentController(options: DeploymentControllerOptions): 
   const { manager, client, config, broker, recorder, clock = systemClock, random, concurrency = 4 } = options;
   const stores = openStores(manager);
   const pace = makePace(clock);
+  const inventory = makeInventory({ nodes: stores.nodes, pods: stores.pods, caches: stores.caches, clock });
+  const reports = options.reports ?? makePodReports({ clock });
+  const freed = makeChannel('Inventory');
+  inventory.onWake((key) => freed.push(key));
 
   return defineController({
     name: 'deployment',
@@ -83,23 +92,36 @@ export function makeDeploymentController(options: DeploymentControllerOptions): 
       watches(SLMNodeCache, (cache) => interestedIn(stores, cache), { predicate: entriesChanged }),
       watches(Node, () => moving(stores), { predicate: placementChanged }),
       watches(ReplicaSet, ownedBy(SLMDeployment), managed),
-      watches(Pod, deploymentKeyOf, managed),
+      watches(Pod, deploymentKeyOf, allPods),
       watches(Service, ownedBy(SLMDeployment), managed),
       watches(PodDisruptionBudget, ownedBy(SLMDeployment), managed),
       watches(NetworkPolicy, ownedBy(SLMDeployment), managed),
+      freed,
+      reports.source,
     ],
     async reconcile(key, { signal, log }): Promise<Outcome> {
       const deployment = stores.deployments.get(key);
       if (deployment === undefined || deployment.metadata.deletionTimestamp !== undefined) {
         // Its children carry its owner reference: the garbage collector takes them along.
         pace.forget(key);
+        inventory.forget(key);
+        reports.forget(key);
         return done;
       }
-      const observed = await observe({ stores, client, clock, random, broker }, deployment, signal);
+      const { observed, look } = await observe(
+        { stores, client, clock, random, broker, inventory, reports },
+        deployment,
+        signal,
+      );
       const plan = planDeployment(observed, { now: clock.now(), config });
       if (plan.notes.length > 0) log.debug({ notes: plan.notes }, 'rollout decisions');
+      if (plan.expected !== undefined) {
+        // Before anything is awaited: the next deployment must not count on the same devices.
+        inventory.expect(key, plan.expected.places);
+        inventory.interest(key, plan.expected.interest);
+      }
 
-      const paced = pace.status(key, deployment, plan);
+      const paced = pace.status(key, deployment, plan, look.hold);
       const executed = await executePlan({
         client,
         recorder,
@@ -112,7 +134,8 @@ export function makeDeploymentController(options: DeploymentControllerOptions): 
         signal,
       });
       if (executed.refusal !== undefined) log.info({ refusal: executed.refusal }, 'write refused');
-      return sooner(executed.outcome, paced.again, mountCheck(observed.pods, clock.now()), brokerCheck(observed));
+      const again = [paced.again, look.again, mountCheck(observed.pods, clock.now()), brokerCheck(observed)];
+      return sooner(atTheLatest(executed.outcome, plan.placeAgain), ...again);
     },
   });
 }
@@ -173,6 +196,13 @@ function mountCheck(pods: readonly ObjectOf<typeof Pod>[], now: number): number 
   return Math.max(1000, MOUNT_PATIENCE_MS - Math.min(...ages));
 }
 
+/** Not even a rollout that stands still may rest while time moves its pods to other hardware. */
+function atTheLatest(outcome: Outcome, time: number | undefined): Outcome {
+  if (time === undefined) return outcome;
+  if (outcome.outcome === 'stalled') return { ...outcome, outcome: 'waiting', requeueAfter: time };
+  return sooner(outcome, time);
+}
+
 /** The outcome, woken again after the shortest of these times. */
 function sooner(outcome: Outcome, ...times: readonly (number | undefined)[]): Outcome {
   const own = outcome.outcome === 'waiting' ? outcome.requeueAfter : undefined;
@@ -193,10 +223,16 @@ function makePace(clock: Clock) {
       key: string,
       deployment: KubeObject & Pick<Deployment, 'status'>,
       plan: Plan<SLMDeploymentStatus>,
+      hold: number | undefined,
     ): { readonly plan: Plan<SLMDeploymentStatus>; readonly again: number | undefined } {
       const { status } = plan;
       if (status === undefined || stableJson(status) === stableJson(deployment.status))
         return { plan, again: undefined };
+      // What pods compute on is here in a moment: one write tells both that they are ready and on what.
+      if (hold !== undefined && (status.readyReplicas ?? 0) > (deployment.status?.readyReplicas ?? 0)) {
+        const events = plan.events.filter((event) => event.ifWritten !== undefined);
+        return { plan: { ...plan, status: undefined, events }, again: hold };
+      }
       const now = clock.monotonic();
       const age = now - (written.get(key) ?? Number.NEGATIVE_INFINITY);
       const small = stableJson(withoutProgress(status)) === stableJson(withoutProgress(deployment.status));

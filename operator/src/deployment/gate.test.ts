@@ -2,7 +2,7 @@ import type { CacheEntry, SLMNodeCache } from '@slm-operator/crds';
 import { expect, it } from 'vitest';
 import { type GateInput, gateOf } from './gate.ts';
 import type { NodeView } from './node-match.ts';
-import { cache, deployment, digest, model, node } from './testing/objects.ts';
+import { cache, deployment, digest, model, node, size } from './testing/objects.ts';
 
 const downloading: Partial<CacheEntry> = { state: 'Downloading', bytesDone: 60_984_708, bytesPerSecond: 3_200_000 };
 
@@ -10,7 +10,7 @@ function input(change: Partial<GateInput> & { nodes: readonly NodeView[] }, ...c
   return {
     deployment: deployment(),
     model: model(),
-    digest,
+    bytes: { digest, size },
     caches: new Map(caches.map((known) => [known.metadata.name, known])),
     ...change,
   };

@@ -11,9 +11,11 @@ import { formatBytes, formatDuration, listOf } from './text.ts';
 export interface GateInput {
   readonly deployment: SLMDeployment;
   readonly model: SLMModel;
-  /** Digest of the revision that wants pods. */
-  readonly digest: string;
+  /** The bytes that the pods serve. */
+  readonly bytes: { readonly digest: string; readonly size: number };
   readonly nodes: readonly NodeView[];
+  /** Names of those where such pods may run at all. Default: as labels and taints say. */
+  readonly eligible?: readonly string[] | undefined;
   readonly caches: ReadonlyMap<string, SLMNodeCache>;
 }
 
@@ -42,13 +44,16 @@ const open: Gate = { open: true };
 
 /** Open, or closed and why. */
 export function gateOf(input: GateInput): Gate {
-  const { deployment, model, digest, nodes, caches } = input;
+  const { deployment, model, bytes, nodes, caches } = input;
   const prePull = model.spec.prePull;
   // Nobody pulls ahead: the volume of each pod waits for its bytes.
   if (prePull?.policy === 'None') return open;
 
   const settings = deployment.spec.podTemplate?.spec;
-  let eligible = nodes.filter((node) => isEligible(node, settings?.nodeSelector, settings?.tolerations));
+  const known = input.eligible && new Set(input.eligible);
+  let eligible = nodes.filter(
+    (node) => known?.has(node.name) ?? isEligible(node, settings?.nodeSelector, settings?.tolerations),
+  );
   if (eligible.length === 0) return closed('NoMatchingNodes', noMatch(settings?.nodeSelector, nodes.length));
   if (prePull?.policy === 'Nodes') {
     eligible = eligible.filter((node) => isEligible(node, prePull.nodeSelector, prePull.tolerations));
@@ -70,7 +75,7 @@ export function gateOf(input: GateInput): Gate {
     );
   }
 
-  const states = reported.map((node) => stateOn(node.name, caches.get(node.name), digest));
+  const states = reported.map((node) => stateOn(node.name, caches.get(node.name), bytes.digest));
   const counting = states.filter((state) => !state.failedForGood);
   const name = model.metadata.name;
   if (counting.length === 0) {
@@ -79,7 +84,7 @@ export function gateOf(input: GateInput): Gate {
   }
   if (counting.every((state) => state.ready)) return open;
   const held = model.spec.suspend === true ? '; spec.suspend of the model is true, so nothing is pulled' : '';
-  return closed('WaitingForBytes', progress(name, sizeOf(model, digest), counting) + held);
+  return closed('WaitingForBytes', progress(name, bytes.size, counting) + held);
 }
 
 function closed(reason: Exclude<Gate, { open: true }>['reason'], why: string): Gate {
@@ -132,10 +137,6 @@ const MANY_ATTEMPTS = 4;
 
 function isForGood(error: { reason: string; attempts: number; nextRetry?: string }): boolean {
   return error.nextRetry === undefined || LASTING.has(error.reason) || error.attempts >= MANY_ATTEMPTS;
-}
-
-function sizeOf(model: SLMModel, digest: string): number {
-  return model.status?.revisions?.find((revision) => revision.digest === digest)?.size ?? 0;
 }
 
 /** For example `model smollm2: 62% of 98 MB on 3 nodes, 12 s left`. */

@@ -6,6 +6,8 @@ import { randomBytes } from 'node:crypto';
 import { type SLMDeployment as Deployment, labels, type SLMModel as Model } from '@slm-operator/crds';
 import { SLMDeployment, SLMModel, SLMNodeCache } from '../execution/kinds.ts';
 import type { ObjectRef } from '../execution/plan.ts';
+import { allPods } from '../hardware/all-pods.ts';
+import type { Inventory } from '../hardware/inventory.ts';
 import type { KubeClient } from '../kube/client.ts';
 import { isForbidden } from '../kube/errors.ts';
 import {
@@ -31,6 +33,8 @@ import { disruptionBudgetName, managedSelector, modelNameOf } from './names.ts';
 import type { NodeView } from './node-match.ts';
 import type { Observed, PodObject } from './observed.ts';
 import { isMounting } from './pod-causes.ts';
+import type { Look, LookOptions, PodReports } from './pod-reports.ts';
+import { ACTIVITY_AGE_MS } from './tier-plan.ts';
 
 /** Children are found by their labels, so that the caches hold nothing of other people's. */
 export const managed = { labelSelector: managedSelector };
@@ -74,7 +78,7 @@ export function openStores(manager: Pick<Manager, 'store'>): Stores {
     caches: manager.store(SLMNodeCache),
     nodes: manager.store(Node),
     replicaSets: manager.store(ReplicaSet, { ...managed, indexes: { [BY_DEPLOYMENT]: deploymentKeyOf } }),
-    pods: manager.store(Pod, { ...managed, indexes: { [BY_DEPLOYMENT]: deploymentKeyOf } }),
+    pods: manager.store(Pod, { ...allPods, indexes: { [BY_DEPLOYMENT]: deploymentKeyOf } }),
     services: manager.store(Service, managed),
     disruptionBudgets: manager.store(PodDisruptionBudget, managed),
     networkPolicies: manager.store(NetworkPolicy, managed),
@@ -110,38 +114,67 @@ export interface ObserveOptions {
   readonly client: Pick<KubeClient, 'find' | 'list'>;
   readonly clock: Clock;
   readonly broker: BrokerPlace;
+  readonly inventory: Pick<Inventory, 'nodes'>;
+  readonly reports: Pick<PodReports, 'look'>;
   /** Random bytes for keys. Default: the system's. */
   readonly random?: ((size: number) => Uint8Array) | undefined;
 }
 
-/** Everything that is known of one deployment. */
+/** What was observed, and when it is worth looking again at what pods say of themselves. */
+export interface Observation {
+  readonly observed: Observed;
+  readonly look: Pick<Look, 'again' | 'hold'>;
+}
+
+/** Everything that is known of one deployment. What changes all the time is read last, so that a plan made at once knows it. */
 export async function observe(
-  { stores, client, clock, broker, random = randomBytes }: ObserveOptions,
+  { stores, client, clock, broker, inventory, reports, random = randomBytes }: ObserveOptions,
   deployment: Deployment,
   signal?: AbortSignal,
-): Promise<Observed> {
+): Promise<Observation> {
   const key = keyOf(deployment);
   const { namespace, name, uid } = deployment.metadata;
+  const asked = {
+    apiKeys: await lookForKeys(client, deployment, random, signal),
+    tls: await lookForTls(client, deployment, signal),
+    broker: await lookForBroker(client, deployment, broker, signal),
+    mountEvents: await mountEvents(client, stores, stores.pods.byIndex(BY_DEPLOYMENT, key), clock.now(), signal),
+  };
+
   const mine = (object: KubeObject) => controllerOf(object)?.uid === uid;
   const inlineName = makeKey(namespace, name);
   const leftover = stores.models.get(inlineName);
   const budget = stores.disruptionBudgets.get(makeKey(namespace, disruptionBudgetName(name)));
   const pods = stores.pods.byIndex(BY_DEPLOYMENT, key);
-  return {
+  const { reports: said, ...look } = reports.look(key, pods, lookOptions(deployment));
+  const observed: Observed = {
+    ...asked,
     deployment,
     model: stores.models.get(modelKeyOf(deployment)),
     leftoverModel:
       leftover !== undefined && mine(leftover) && modelKeyOf(deployment) !== inlineName ? leftover : undefined,
     replicaSets: stores.replicaSets.byIndex(BY_DEPLOYMENT, key).filter(mine),
     pods,
-    nodes: stores.nodes.list().map(nodeView),
+    nodes: inventory.nodes(key),
     caches: new Map(stores.caches.list().map((cache) => [cache.metadata.name, cache])),
     disruptionBudget: budget !== undefined && mine(budget) ? budget : undefined,
-    apiKeys: await lookForKeys(client, deployment, random, signal),
-    tls: await lookForTls(client, deployment, signal),
-    broker: await lookForBroker(client, deployment, broker, signal),
-    mountEvents: await mountEvents(client, stores, pods, clock.now(), signal),
-    reports: new Map(),
+    reports: said,
+  };
+  return { observed, look };
+}
+
+/** Half of the age at which the planner believes it no more. */
+const ACTIVITY_MS = ACTIVITY_AGE_MS / 2;
+
+/** What is asked of pods besides what they compute on: why a slow one is not ready, and who is idle while one may move. */
+function lookOptions({ spec, status }: Deployment): LookOptions {
+  const moving = status?.hardware?.tiers?.some(
+    ({ freeSince, promotingSince }) => freeSince !== undefined || promotingSince !== undefined,
+  );
+  return {
+    tls: spec.tls !== undefined,
+    unready: spec.hardware?.minTokensPerSecond !== undefined,
+    activityMs: moving === true ? ACTIVITY_MS : undefined,
   };
 }
 

@@ -1,8 +1,8 @@
 /** What a plan is made of: everything known of one SLMDeployment, as plain data. Types and small readers; pure. */
 import { annotations, labels, type SLMDeployment, type SLMModel, type SLMNodeCache } from '@slm-operator/crds';
+import type { NodeStock } from '../hardware/node-hardware.ts';
 import type { NetworkPolicy, ObjectOf, Pod, PodDisruptionBudget, ReplicaSet, Service } from '../kube/resource.ts';
 import { CPU_TIER } from './names.ts';
-import type { NodeView } from './node-match.ts';
 import type { PodReport } from './pod-reports.ts';
 import type { KeyPair } from './resources/api-keys.ts';
 import type { BrokerAccess } from './resources/broker-config.ts';
@@ -51,7 +51,8 @@ export interface Observed {
   readonly replicaSets: readonly ReplicaSetObject[];
   /** All pods with this deployment's label. */
   readonly pods: readonly PodObject[];
-  readonly nodes: readonly NodeView[];
+  /** With what is free on them; what was promised to this deployment is not taken off. */
+  readonly nodes: readonly NodeStock[];
   /** By node. */
   readonly caches: ReadonlyMap<string, SLMNodeCache>;
   readonly disruptionBudget: DisruptionBudgetObject | undefined;
@@ -109,6 +110,8 @@ export function sizeOf(set: ReplicaSetObject): RevisionSize {
   return {
     name: set.metadata?.name ?? '',
     number: numberOf(set),
+    revision: revisionOf(set),
+    tier: tierOf(set),
     desired: set.spec?.replicas ?? 1,
     current: set.status?.replicas ?? 0,
     available: set.status?.availableReplicas ?? 0,

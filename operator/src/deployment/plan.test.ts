@@ -423,6 +423,22 @@ describe('status', () => {
           "ollama": "http://chat.demo.svc:11434",
           "openai": "http://chat.demo.svc:8080/v1",
         },
+        "hardware": {
+          "class": "cpu",
+          "degraded": false,
+          "message": "2 pods on cpu",
+          "profile": "cpu",
+          "summary": "cpu",
+          "tiers": [
+            {
+              "class": "cpu",
+              "name": "cpu",
+              "profile": "cpu",
+              "readyReplicas": 2,
+              "replicas": 2,
+            },
+          ],
+        },
         "modelName": "smollm2",
         "observedGeneration": 1,
         "readyReplicas": 2,

@@ -1,29 +1,45 @@
 /**
  * From everything known of an SLMDeployment to everything to do about it. Pure: no I/O, timers, randomness or logging.
- * Owns the order of decisions; sizes are the rollout planner's, words for status are `status.ts`'s.
+ * Owns the order of decisions; where pods belong is `tier-plan.ts`'s, sizes are the rollout planner's, words for status are
+ * `status.ts`'s.
  */
 import { annotations, modelDefaultsOf, type Reason, type SLMDeploymentStatus } from '@slm-operator/crds';
 import { type EventIntent, type KubeObject, type PatchIntent, type Plan, refTo } from '../execution/plan.ts';
-import { type DeploymentGate, gateOf } from './gate.ts';
-import { estimateMemory, resolveEngine, resourcesFor } from './memory.ts';
-import { type ModelState, modelStateOf } from './model-state.ts';
-import { apiKeySecretName, CPU_TIER, modelNameOf, replicaSetName, tlsSecretName } from './names.ts';
+import type { Expectation, Interest } from '../hardware/inventory.ts';
+import { accessGate } from './access-gate.ts';
+import type { DeploymentGate } from './gate.ts';
+import { modelStateOf } from './model-state.ts';
+import { modelNameOf, replicaSetName } from './names.ts';
 import { knownRevision, numberOf, type Observed, type ReplicaSetObject, revisionOf, sizeOf } from './observed.ts';
+import { choosePodsToGo } from './promotion.ts';
 import { makeApiKeysSecret } from './resources/api-keys.ts';
 import { makeBrokerConfig } from './resources/broker-config.ts';
 import { makeDisruptionBudget } from './resources/disruption-budget.ts';
 import { makeModel } from './resources/model.ts';
 import { makeNetworkPolicy } from './resources/network-policy.ts';
-import { makeReplicaSet } from './resources/replica-set.ts';
 import { makeService } from './resources/service.ts';
-import { BASE_IMAGE, type WantedRevision, wantedRevision } from './revision.ts';
-import { isGated, planRollout, type RolloutInput, resolveBounds } from './rollout-planner.ts';
+import { makeTierObjects, tierChildrenOf } from './resources/tier-objects.ts';
+import { type WantedRevision, wantedRevision } from './revision.ts';
+import {
+  type Goal,
+  isGoalGated,
+  planRollout,
+  type RolloutInput,
+  resolveBounds,
+  type SizeIntent,
+} from './rollout-planner.ts';
 import { deploymentStatus } from './status.ts';
+import {
+  expectationsOf,
+  interestOf,
+  type PlacementConfig,
+  planTiers,
+  type TierPlacement,
+  tierRooms,
+} from './tier-plan.ts';
 
 /** Operator configuration that a plan depends on. */
-export interface DeploymentConfig {
-  /** Server image of new revisions. */
-  readonly serverImage: string;
+export interface DeploymentConfig extends PlacementConfig {
   readonly serverImagePullPolicy: 'IfNotPresent' | 'Always' | 'Never';
 }
 
@@ -33,12 +49,19 @@ export interface PlanContext {
   readonly config: DeploymentConfig;
 }
 
+export interface DeploymentPlan extends Plan<SLMDeploymentStatus> {
+  /** For the inventory: what the deployment is to have, and what is worth waking it for. Undefined: as it was. */
+  readonly expected: { readonly places: readonly Expectation[]; readonly interest: Interest } | undefined;
+  /** Milliseconds after which time alone changes where pods belong. */
+  readonly placeAgain: number | undefined;
+}
+
 /** Old ReplicaSets that are kept when the spec says nothing. */
 const DEFAULT_HISTORY_LIMIT = 3;
 
 /** The plan for one SLMDeployment. */
-export function planDeployment(observed: Observed, context: PlanContext): Plan<SLMDeploymentStatus> {
-  const { deployment } = observed;
+export function planDeployment(observed: Observed, { now, config }: PlanContext): DeploymentPlan {
+  const { deployment, replicaSets } = observed;
   const { spec } = deployment;
   const replicas = spec.replicas ?? 1;
   const model = modelStateOf(deployment, observed.model);
@@ -46,60 +69,70 @@ export function planDeployment(observed: Observed, context: PlanContext): Plan<S
     ? wantedRevision({
         deployment,
         model: model.revision,
-        known: observed.replicaSets.map(knownRevision),
-        images: { [BASE_IMAGE]: context.config.serverImage },
+        known: replicaSets.map(knownRevision),
+        images: config.serverImages,
         defaults: modelDefaultsOf(model.model.spec),
       })
     : undefined;
-  const update = wanted && observed.replicaSets.find((set) => revisionOf(set) === wanted.revision);
-  const old = observed.replicaSets.filter((set) => set !== update);
-  const gate = gateFor(observed, model);
+  const placement =
+    model.usable && wanted !== undefined ? planTiers({ observed, model, wanted, config, now }) : undefined;
+  const access = accessGate(observed);
+  const goals = wanted && placement && goalsOf(observed, wanted, placement, access);
+  const inLine = new Set(goals?.map(({ name }) => name));
+  const update = replicaSets.filter((set) => inLine.has(set.metadata?.name ?? ''));
+  const old = replicaSets.filter((set) => !update.includes(set));
 
   const input: RolloutInput = {
     replicas,
     ...resolveBounds(replicas, spec.strategy?.maxSurge, spec.strategy?.maxUnavailable),
     paused: spec.paused === true,
     historyLimit: spec.revisionHistoryLimit ?? DEFAULT_HISTORY_LIMIT,
-    goals: wanted && [
-      {
-        name: replicaSetName(deployment.metadata.name, wanted.revision),
-        target: replicas,
-        exists: update && sizeOf(update),
-        gate: gate.open ? gate : { open: false, why: gate.why },
-      },
-    ],
+    goals,
     old: old.map(sizeOf),
+    ...(placement === undefined ? {} : { tiers: tierRooms(placement, observed.pods) }),
   };
   const rollout = planRollout(input);
+  const going = choosePodsToGo(observed, placement, rollout.sizes, now);
+  const sizes = rollout.sizes.filter(({ name }) => !going.wait.has(name));
 
   const status = deploymentStatus({
     observed,
     model,
     wanted,
+    placement,
     update,
     old,
-    gate: isGated(input) ? gate : { open: true },
+    gate: closedGate(input, access, placement),
+    deadlock: rollout.deadlock,
     bounds: input,
-    now: context.now,
+    now,
   });
 
-  const access = observed.broker.state === 'ready' ? observed.broker.access : undefined;
-  const apply: KubeObject[] = [makeService(deployment), makeNetworkPolicy(deployment, access)];
-  if (access !== undefined) apply.push(makeBrokerConfig(deployment, access));
+  const reviews = observed.broker.state === 'ready' ? observed.broker.access : undefined;
+  const apply: KubeObject[] = [makeService(deployment), makeNetworkPolicy(deployment, reviews)];
+  if (reviews !== undefined) apply.push(makeBrokerConfig(deployment, reviews));
   const inline = makeModel(deployment);
   if (inline !== undefined && (model.usable || model.reason !== 'ModelConflict')) apply.unshift(inline);
   if (replicas > 1) apply.push(makeDisruptionBudget(deployment));
 
-  const number = Math.max(0, ...observed.replicaSets.map(numberOf)) + 1;
-  const first = rollout.sizes.find((size) => size.name === input.goals?.[0]?.name && update === undefined);
-  if (first !== undefined && wanted !== undefined && model.usable) {
-    apply.push(makeRevision(observed, model, wanted, { replicas: first.to, number }, context.config));
+  const number = numberFor(replicaSets, wanted);
+  const made = new Set<string>();
+  for (const size of sizes) {
+    if (wanted === undefined || !model.usable || replicaSets.some((set) => set.metadata?.name === size.name)) continue;
+    const view = placement?.views.find(
+      ({ tier }) => replicaSetName(deployment.metadata.name, wanted.revision, tier.name) === size.name,
+    );
+    if (view === undefined) continue;
+    made.add(size.name);
+    apply.push(...makeTierObjects({ observed, model, wanted, tier: view.tier, replicas: size.to, number, config }));
   }
 
   const remove = rollout.remove.flatMap((name) => {
     const set = old.find((candidate) => candidate.metadata?.name === name);
     // Only as seen: one that got a size or pods meanwhile is not history.
-    return set === undefined ? [] : [{ ...refTo(set), resourceVersion: set.metadata?.resourceVersion }];
+    return set === undefined
+      ? []
+      : [{ ...refTo(set), resourceVersion: set.metadata?.resourceVersion }, ...tierChildrenOf(set)];
   });
   if (replicas <= 1 && observed.disruptionBudget !== undefined) remove.push(withoutVersion(observed.disruptionBudget));
   if (observed.leftoverModel !== undefined && status.complete) remove.push(withoutVersion(observed.leftoverModel));
@@ -107,15 +140,22 @@ export function planDeployment(observed: Observed, context: PlanContext): Plan<S
   return {
     create: observed.apiKeys.state === 'to-make' ? [makeApiKeysSecret(deployment, observed.apiKeys.keys)] : [],
     apply,
-    patch: sizePatches(observed, rollout.sizes, update, number),
+    patch: [...going.patch, ...sizePatches(replicaSets, sizes, wanted, number)],
     remove,
     status: status.status,
     events: [
-      ...rollout.sizes.flatMap((size) => sizeEvents(size, first?.name, wanted, modelNameOf(deployment))),
+      ...sizes.flatMap((size) => sizeEvents(size, made, wanted, replicaSets, modelNameOf(deployment))),
+      ...promotionEvents(sizes, going.promoted),
+      ...status.events,
       ...statusEvents(deployment.status, status.status),
     ],
     outcome: status.outcome,
-    notes: rollout.notes,
+    notes: [...(placement?.plan.notes ?? []), ...rollout.notes],
+    expected:
+      placement === undefined
+        ? undefined
+        : { places: expectationsOf(placement), interest: interestOf(placement, deployment) },
+    placeAgain: placement?.plan.requeueAfter,
   };
 }
 
@@ -123,54 +163,46 @@ function withoutVersion(object: Parameters<typeof refTo>[0]) {
   return { ...refTo(object), resourceVersion: undefined };
 }
 
-/** Whether the newest revision may have pods: its bytes are there, and the keys that its pods mount. */
-function gateFor(observed: Observed, model: ModelState): DeploymentGate {
-  const { deployment, nodes, caches, apiKeys, tls, broker } = observed;
-  if (apiKeys.state === 'missing') {
+/** The sets of the wanted revision: those that exist, and those that are to have pods. */
+function goalsOf(
+  { deployment }: Observed,
+  { revision }: WantedRevision,
+  { views, plan }: TierPlacement,
+  access: DeploymentGate,
+): Goal[] {
+  return views.flatMap(({ tier, set, gate, trouble }) => {
+    const target = plan.targets.get(tier.name) ?? 0;
+    if (set === undefined && target === 0) return [];
+    const closed = access.open ? gate : access;
+    const hold = plan.hold.get(tier.name);
     return {
-      open: false,
-      reason: 'APIKeySecretNotFound',
-      why: `there is no Secret ${apiKeySecretName(deployment)} in namespace ${deployment.metadata.namespace}; create it with one API key a value, or leave out spec.auth.secretRef`,
+      name: replicaSetName(deployment.metadata.name, revision, tier.name),
+      tier: tier.name,
+      target,
+      ...(set === undefined ? {} : { exists: sizeOf(set) }),
+      gate: closed.open ? { open: true } : { open: false, why: closed.why },
+      ...(hold === undefined ? {} : { hold }),
+      ...(trouble === undefined ? {} : { stuck: trouble.pods }),
     };
-  }
-  if (tls.state === 'missing' || tls.state === 'unusable') {
-    const where = `Secret ${tlsSecretName(deployment)} in namespace ${deployment.metadata.namespace}`;
-    const why =
-      tls.state === 'missing'
-        ? `there is no ${where}; create it with kubectl create secret tls, or leave out spec.tls`
-        : `${where} lacks ${tls.lacks.join(' and ')}: it must be of type kubernetes.io/tls`;
-    return { open: false, reason: 'TLSSecretNotFound', why };
-  }
-  if (broker.state === 'missing') {
-    return { open: false, reason: 'BrokerNotReady', why: `tokens cannot be reviewed yet: ${broker.why}` };
-  }
-  if (!model.usable) return { open: true };
-  return gateOf({ deployment, model: model.model, digest: model.revision.digest, nodes, caches });
+  });
 }
 
-function makeRevision(
-  { deployment }: Observed,
-  { model, revision }: Extract<ModelState, { usable: true }>,
-  wanted: WantedRevision,
-  { replicas, number }: { replicas: number; number: number },
-  config: DeploymentConfig,
-): KubeObject {
-  const engine = resolveEngine(deployment.spec.engine, model.status ?? {});
-  const memory = estimateMemory(revision.size, model.status ?? {}, engine, deployment.spec);
-  return makeReplicaSet({
-    deployment,
-    wanted,
-    hardware: { tier: CPU_TIER, device: 'cpu' },
-    image: wanted.image,
-    number,
-    replicas,
-    model: revision,
-    defaults: modelDefaultsOf(model.spec),
-    engine,
-    promptCacheBytes: memory.promptCache,
-    resources: resourcesFor(deployment.spec.resources, memory),
-    imagePullPolicy: config.serverImagePullPolicy,
-  });
+/** What holds back pods, if anything does: of all hardware, or of the best that waits. */
+function closedGate(input: RolloutInput, access: DeploymentGate, placement: TierPlacement | undefined): DeploymentGate {
+  const open: DeploymentGate = { open: true };
+  if (input.goals === undefined) return input.replicas > 0 ? access : open;
+  for (const goal of input.goals) {
+    if (goal.gate.open || !isGoalGated(input, goal)) continue;
+    return access.open ? (placement?.views.find(({ tier }) => tier.name === goal.tier)?.gate ?? open) : access;
+  }
+  return open;
+}
+
+/** Number of the wanted revision: its own while it is the newest, else one more than any. */
+function numberFor(sets: readonly ReplicaSetObject[], wanted: WantedRevision | undefined): number {
+  const highest = (some: readonly ReplicaSetObject[]) => Math.max(0, ...some.map(numberOf));
+  const mine = highest(sets.filter((set) => revisionOf(set) === wanted?.revision));
+  return mine > 0 && mine >= highest(sets) ? mine : highest(sets) + 1;
 }
 
 /**
@@ -178,19 +210,19 @@ function makeRevision(
  * would break the bounds. A revision that becomes the goal again gets a new number, so that it counts as the newest.
  */
 function sizePatches(
-  observed: Observed,
-  sizes: readonly { readonly name: string; readonly to: number }[],
-  update: ReplicaSetObject | undefined,
-  next: number,
+  sets: readonly ReplicaSetObject[],
+  sizes: readonly SizeIntent[],
+  wanted: WantedRevision | undefined,
+  number: number,
 ): PatchIntent[] {
-  return observed.replicaSets.flatMap((set) => {
+  return sets.flatMap((set) => {
     const size = sizes.find((candidate) => candidate.name === set.metadata?.name);
-    const renumber = set === update && numberOf(set) < next - 1;
+    const renumber = revisionOf(set) === wanted?.revision && numberOf(set) < number;
     if (size === undefined && !renumber) return [];
     return {
       target: { ...refTo(set), resourceVersion: set.metadata?.resourceVersion },
       patch: {
-        ...(renumber ? { metadata: { annotations: { [annotations.revisionNumber]: String(next) } } } : {}),
+        ...(renumber ? { metadata: { annotations: { [annotations.revisionNumber]: String(number) } } } : {}),
         ...(size === undefined ? {} : { spec: { replicas: size.to } }),
       },
     };
@@ -198,9 +230,10 @@ function sizePatches(
 }
 
 function sizeEvents(
-  size: { readonly name: string; readonly from: number; readonly to: number; readonly why: string },
-  made: string | undefined,
+  size: SizeIntent,
+  made: ReadonlySet<string>,
   wanted: WantedRevision | undefined,
+  sets: readonly ReplicaSetObject[],
   model: string,
 ): EventIntent[] {
   const ifWritten = { kind: 'ReplicaSet', name: size.name };
@@ -210,9 +243,21 @@ function sizeEvents(
     action: 'Scale',
     note: `scaled ${size.name} from ${size.from} to ${size.to}: ${size.why}`,
   };
-  if (size.name !== made) return [scaled];
+  if (!made.has(size.name)) return [scaled];
+  // On further hardware it is no new revision.
+  if (sets.some((set) => revisionOf(set) === wanted?.revision)) return [scaled];
   const note = `made ReplicaSet ${size.name} for revision ${wanted?.revision} of model ${model}, image ${wanted?.image}`;
   return [{ ifWritten, reason: 'RevisionCreated', action: 'Create', note }, scaled];
+}
+
+/** Told when the pod on worse hardware goes, which is when the one on better hardware serves in its place. */
+function promotionEvents(
+  sizes: readonly SizeIntent[],
+  promoted: { readonly set: string; readonly from: string; readonly to: string } | undefined,
+): EventIntent[] {
+  if (promoted === undefined || !sizes.some((size) => size.name === promoted.set && size.to < size.from)) return [];
+  const note = `a pod that fell back to ${promoted.from} is on ${promoted.to} now`;
+  return [{ ifWritten: { kind: 'ReplicaSet', name: promoted.set }, reason: 'PromotedBack', action: 'Promote', note }];
 }
 
 /** Waits that are part of every start and every rollout; what a model lacks is told by events of the model. */

@@ -118,7 +118,7 @@ describe('causesOf', () => {
   it('tells each reason once, of the update revision first', () => {
     const failed = (exitCode: number) => container({ state: { terminated: { exitCode } } });
     const pods = [pod('a-old', failed(1), 'old'), pod('b-new', failed(2), 'new'), pod('c-new', failed(2), 'new')];
-    expect(causesOf(observed({ pods }), replicaSet('new'), [replicaSet('old')])).toEqual([
+    expect(causesOf(observed({ pods }), [replicaSet('new')], [replicaSet('old')])).toEqual([
       { reason: 'ContainerFailed', message: 'pod b-new: the server ended with code 2 (3 pods alike)' },
     ]);
   });
@@ -128,16 +128,16 @@ describe('causesOf', () => {
       ['n1', cache('n1', { state: 'Downloading', bytesDone: 49_181_216, bytesPerSecond: 10_000_000 })],
     ]);
     const mountEvents = new Map([['chat-x', 'something']]);
-    expect(causesOf(observed({ pods: [pod()], caches, mountEvents }), undefined, [])).toEqual([
+    expect(causesOf(observed({ pods: [pod()], caches, mountEvents }), [], [])).toEqual([
       { reason: 'MountPending', message: 'pod chat-x: node n1 has 50% of 98 MB of the model, 5 s left' },
     ]);
-    expect(causesOf(observed({ pods: [pod()], mountEvents }), undefined, [])).toEqual([
+    expect(causesOf(observed({ pods: [pod()], mountEvents }), [], [])).toEqual([
       { reason: 'MountPending', message: 'pod chat-x: something' },
     ]);
   });
 
   it('says nothing of a refusal that is over', () => {
     const set = replicaSet('a', { desired: 1, current: 1, failure: 'pods "x" is forbidden: no' });
-    expect(causesOf(observed(), set, [])).toEqual([]);
+    expect(causesOf(observed(), [set], [])).toEqual([]);
   });
 });

@@ -22,7 +22,7 @@ function input(change: Partial<ProgressInput>): ProgressInput {
     updateRevision: 'b',
     generation: 2,
     complete: false,
-    held: false,
+    held: undefined,
     paused: false,
     bytesMoving: false,
     deadlineSeconds: 600,
@@ -50,7 +50,7 @@ const rows: [string, Partial<ProgressInput>, Phase, string | undefined, number |
   ],
   [
     'does not count while it waits',
-    { held: true, previous: before('Progressing', 900) },
+    { held: 'WaitingForModel', previous: before('Progressing', 900) },
     'WaitingForModel',
     ago(900),
     undefined,

@@ -15,8 +15,8 @@ export interface ProgressInput {
   readonly updateRevision: string | undefined;
   readonly generation: number;
   readonly complete: boolean;
-  /** Waits for the model, its bytes or its keys: time that is not the rollout's. */
-  readonly held: boolean;
+  /** Waits for the model, its bytes or its keys, or for devices: time that is not the rollout's. */
+  readonly held: Extract<Phase, 'WaitingForModel' | 'WaitingForDevice'> | undefined;
   readonly paused: boolean;
   /** Pods wait for a volume whose bytes are on their way. */
   readonly bytesMoving: boolean;
@@ -41,7 +41,7 @@ export function judgeProgress(input: ProgressInput): Progress {
     return { phase: 'Idle', lastProgressTime: came ? toRfc3339(now) : last, requeueAfter: undefined };
   }
   if (paused) return { phase: 'Paused', lastProgressTime: last, requeueAfter: undefined };
-  if (held) return { phase: 'WaitingForModel', lastProgressTime: last, requeueAfter: undefined };
+  if (held !== undefined) return { phase: held, lastProgressTime: last, requeueAfter: undefined };
 
   const since = hasMoved(input) || last === undefined ? now : Date.parse(last);
   const deadline = deadlineSeconds * 1000;

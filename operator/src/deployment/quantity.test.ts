@@ -1,5 +1,5 @@
 import { expect, it } from 'vitest';
-import { parseQuantity } from './quantity.ts';
+import { parseDuration, parseQuantity } from './quantity.ts';
 
 it.each([
   ['512Mi', 536_870_912],
@@ -13,4 +13,16 @@ it.each([
   [undefined, undefined],
 ])('%s', (quantity, expected) => {
   expect(parseQuantity(quantity)).toBe(expected);
+});
+
+it.each([
+  ['90s', 90_000],
+  ['2m', 120_000],
+  ['1h30m', 5_400_000],
+  ['0s', 0],
+  ['', undefined],
+  ['soon', undefined],
+  [undefined, undefined],
+])('duration %s', (duration, expected) => {
+  expect(parseDuration(duration)).toBe(expected);
 });

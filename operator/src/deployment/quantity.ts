@@ -1,4 +1,4 @@
-/** Kubernetes quantities as numbers. Pure. */
+/** Kubernetes quantities and durations as numbers. Pure. */
 
 const FACTORS: Readonly<Record<string, number>> = {
   '': 1,
@@ -23,4 +23,15 @@ export function parseQuantity(quantity: number | string | undefined): number | u
   const match = /^(\d+(?:\.\d+)?)([a-zA-Z]*)$/.exec(String(quantity ?? '').trim());
   const factor = FACTORS[match?.[2] ?? '-'];
   return match && factor !== undefined ? Math.ceil(Number(match[1]) * factor) : undefined;
+}
+
+/**
+ * @param duration such as `90s`, `2m` or `1h30m`
+ * @returns milliseconds; undefined for what is no duration
+ */
+export function parseDuration(duration: string | undefined): number | undefined {
+  const match = /^(?:(\d+)h)?(?:(\d+)m)?(?:(\d+)s)?$/.exec(duration ?? '');
+  if (duration === undefined || duration === '' || match === null) return undefined;
+  const [hours = 0, minutes = 0, seconds = 0] = match.slice(1).map((part) => Number(part ?? 0));
+  return ((hours * 60 + minutes) * 60 + seconds) * 1000;
 }

@@ -134,9 +134,9 @@ describe('server images of a revision', () => {
   const rows: [string, WantedRevision, object][] = [
     ['are the operator’s when it is new', first, { cpu: 'server:1', cuda: 'server-cuda:1', vulkan: undefined }],
     [
-      'stay what they were with a newer operator',
+      'stay what they were with a newer operator, whose new variants come along',
       want({}, '', { images: newer, known: [knownRevision(replicaSetOf(first))] }),
-      { cpu: 'server:1', cuda: 'server-cuda:1', vulkan: undefined },
+      { cpu: 'server:1', cuda: 'server-cuda:1', vulkan: 'server-vulkan:2' },
     ],
     [
       'stay so when only the ReplicaSet of another tier is left',
@@ -144,7 +144,7 @@ describe('server images of a revision', () => {
         images: newer,
         known: [knownRevision(replicaSetOf(first, { tier: 'nvidia', image: 'server-cuda:1' }))],
       }),
-      { cpu: 'server:1', cuda: 'server-cuda:1', vulkan: undefined },
+      { cpu: 'server:1', cuda: 'server-cuda:1', vulkan: 'server-vulkan:2' },
     ],
     [
       'of a ReplicaSet older than variants: its own, and the operator’s for other hardware',

@@ -32,7 +32,7 @@ export interface WantedRevision {
   readonly settingsHash: string;
   /** Of variant {@link BASE_IMAGE}. */
   readonly image: string;
-  /** All variants, {@link BASE_IMAGE} among them; undefined where `spec.image` is for every tier. */
+  /** All variants, those of the operator that the revision does not have yet among them; undefined where `spec.image` is for every tier. */
   readonly images?: ServerImages | undefined;
 }
 
@@ -45,7 +45,7 @@ export interface RevisionInput {
   /** What runs or ran; of a revision with several tiers once for each. */
   readonly known: readonly KnownRevision[];
   /** Server images for settings that are new. */
-  readonly images: ServerImages & { readonly [BASE_IMAGE]: string };
+  readonly images: ServerImages;
   /** What the model says of requests. */
   readonly defaults?: ModelDefaults | undefined;
 }
@@ -62,14 +62,14 @@ export function wantedRevision({ deployment, model, known, images, defaults }: R
   const existing = known
     .filter((candidate) => candidate.settingsHash === settingsHash)
     .reduce<KnownRevision | undefined>((a, b) => (a === undefined || b.number > a.number ? b : a), undefined);
-  const image = existing?.image ?? own ?? images[BASE_IMAGE];
+  const image = existing?.image ?? own ?? images[BASE_IMAGE] ?? '';
   return {
     // Named by one image alone, as before there were variants.
     revision: existing?.revision ?? shortHash({ settings, image }),
     settingsHash,
     image,
-    // Of a revision older than variants those are new, and its own image stays.
-    ...(own === undefined ? { images: existing?.images ?? { ...images, [BASE_IMAGE]: image } } : {}),
+    // Variants that came later are the operator's of today.
+    ...(own === undefined ? { images: { ...images, ...existing?.images, [BASE_IMAGE]: image } } : {}),
   };
 }
 

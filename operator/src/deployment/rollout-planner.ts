@@ -4,8 +4,8 @@
  * no Kubernetes object. Where pods belong is the placement planner's, which gives each goal its target.
  *
  * Holds at every step, however stale the sizes are on the low side: never more than `replicas + maxSurge` pods, and no step
- * takes a working pod while fewer than `replicas - maxUnavailable` would be left; one fewer where nobody chose
- * `maxUnavailable` and the only way on is over the device of an old pod.
+ * takes a working pod while fewer than `replicas - maxUnavailable` would be left. The exception: where nobody chose
+ * `maxUnavailable` and the only way on is over the device of an old pod, one fewer than have a place.
  */
 
 import type { RolloutInput, RolloutPlan } from './rollout-draft.ts';
@@ -185,6 +185,8 @@ function inTheWayFirst(draft: Draft): RevisionSize[] {
 function yieldDevice(draft: Draft): void {
   const { input } = draft;
   if (draft.intents().length > 0) return;
+  // Pods that have no place anywhere will not serve either, whatever waits for them.
+  const placeable = sum(draft.goals.map((set) => set.goal.target));
   const underway = draft.goals.some((set) => set.desired - set.available > (set.goal.stuck ?? 0));
   for (const set of crowdedOut(draft)) {
     const there = draft.old.filter((old) => old.tier === set.tier && draft.size(old) > 0);
@@ -193,12 +195,12 @@ function yieldDevice(draft: Draft): void {
       there.some((old) => old.current > old.desired) || (input.tiers?.get(set.tier ?? '')?.going ?? 0) > 0;
     if (first === undefined || leaving || underway) continue;
     const costs = draft.working(first) === draft.size(first) ? 1 : 0;
-    if (draft.available() - costs >= input.replicas - Math.max(1, input.maxUnavailable) && input.mayYield) {
+    if (draft.available() - costs >= placeable - Math.max(1, input.maxUnavailable) && input.mayYield) {
       draft.resize(first, draft.size(first) - 1, `${set.name} needs its place on ${set.tier}, and no other is free`);
       return;
     }
     if (input.mayYield) continue;
-    draft.deadlock = `the next pod needs the place of an old one on ${set.tier}, and strategy.maxUnavailable lets none go first: set it to 1, or leave it out`;
+    draft.deadlock = `the next pod needs the place of an old one on ${set.tier}, and strategy.maxUnavailable lets none go first: raise it, or leave it out`;
     draft.notes.push(`wait with ${set.name} at ${draft.size(set)}: ${draft.deadlock}`);
   }
 }

@@ -10,18 +10,20 @@ import {
   type SLMDeploymentStatus,
   type SLMModel,
 } from '@slm-operator/crds';
-import { done, type Outcome, stalled, waiting } from '../execution/plan.ts';
+import { done, type EventIntent, type Outcome, stalled, waiting } from '../execution/plan.ts';
 import type { Refusal } from '../execution/refusal.ts';
 import { type DesiredCondition, reconcileConditions, summaryConditions, toRfc3339 } from '../runtime/conditions.ts';
 import { causesOf } from './causes.ts';
 import { type DeploymentGate, isAccessReason } from './gate.ts';
+import { hardwareStatus, hasPods } from './hardware-status.ts';
 import type { ModelState } from './model-state.ts';
 import { apiKeySecretName, modelNameOf, podSelectorText, servedNamesOf, serviceName, tlsSecretName } from './names.ts';
-import type { Observed, ReplicaSetObject } from './observed.ts';
+import { type Observed, type ReplicaSetObject, tierOf } from './observed.ts';
 import { isReady } from './pod-causes.ts';
 import { judgeProgress } from './progress.ts';
 import type { WantedRevision } from './revision.ts';
 import { formatDuration, shorten } from './text.ts';
+import type { TierPlacement } from './tier-plan.ts';
 
 /** Bounds of the schema. */
 const MAX_STATUS_TEXT = 256;
@@ -34,11 +36,15 @@ export interface StatusInput {
   readonly observed: Observed;
   readonly model: ModelState;
   readonly wanted: WantedRevision | undefined;
-  /** ReplicaSet of the wanted revision. */
-  readonly update: ReplicaSetObject | undefined;
+  /** Where its pods belong; undefined while nobody knows which revision is wanted. */
+  readonly placement: TierPlacement | undefined;
+  /** ReplicaSets of the wanted revision on hardware that its pods belong on. */
+  readonly update: readonly ReplicaSetObject[];
   readonly old: readonly ReplicaSetObject[];
   /** Closed only when it holds something back. */
   readonly gate: DeploymentGate;
+  /** Why the rollout cannot go on within its own bounds. */
+  readonly deadlock: string | undefined;
   readonly bounds: { readonly replicas: number; readonly maxUnavailable: number; readonly paused: boolean };
   readonly now: number;
 }
@@ -46,6 +52,8 @@ export interface StatusInput {
 export interface StatusResult {
   readonly status: SLMDeploymentStatus;
   readonly outcome: Outcome;
+  /** Of hardware. */
+  readonly events: readonly EventIntent[];
   /** All pods are there, serve, and have the wanted revision. */
   readonly complete: boolean;
 }
@@ -54,24 +62,25 @@ type Block = { readonly reason: Reason; readonly message: string };
 
 /** Status and outcome for what was observed. */
 export function deploymentStatus(input: StatusInput): StatusResult {
-  const { observed, model, wanted, update, old, bounds, now } = input;
+  const { observed, model, wanted, placement, update, old, bounds, now } = input;
   const { deployment } = observed;
   const { metadata, spec } = deployment;
   const previous = deployment.status;
   const counts = countsOf(update, old);
   const { replicas } = bounds;
 
-  const oldPods = old.some((set) => (set.spec?.replicas ?? 1) > 0 || (set.status?.replicas ?? 0) > 0);
-  const inPlace =
+  const complete =
     wanted !== undefined &&
-    !oldPods &&
-    (update?.spec?.replicas ?? 0) === replicas &&
+    !old.some(hasPods) &&
     counts.updatedReplicas === replicas &&
-    counts.availableReplicas >= replicas;
-  const complete = inPlace && !(model.usable && model.settling);
+    counts.availableReplicas >= replicas &&
+    areInPlace(update, placement, replicas) &&
+    !(model.usable && model.settling);
+  const hardware = hardwareStatus(observed, placement);
 
   const blocks = complete ? [] : blocksOf(input, counts);
-  const held = !model.usable || !input.gate.open;
+  const held =
+    !model.usable || !input.gate.open ? 'WaitingForModel' : waitsForDevices(input) ? 'WaitingForDevice' : undefined;
   const progress = judgeProgress({
     previous,
     counts,
@@ -106,6 +115,7 @@ export function deploymentStatus(input: StatusInput): StatusResult {
     availableCondition(counts.availableReplicas, bounds, line.message),
     modelCondition(input),
     ...scheduledCondition(observed, blocks),
+    ...(hardware.condition === undefined ? [] : [hardware.condition]),
   ];
   const keys = apiKeySecretName(deployment);
   const host = `${serviceName(metadata.name)}.${metadata.namespace}.svc`;
@@ -130,6 +140,7 @@ export function deploymentStatus(input: StatusInput): StatusResult {
     readyText: `${counts.readyReplicas}/${replicas}`,
     statusText: shorten(complete ? servingText(input) : line.message, MAX_STATUS_TEXT),
     ...(blocked.length === 0 ? {} : { blockedBy: withSince(blocked, previous, now) }),
+    ...(hardware.status === undefined ? {} : { hardware: hardware.status }),
     endpoints: {
       ollama: `${scheme}://${host}:${ports.ollama}`,
       openai: `${scheme}://${host}:${ports.openai}/v1`,
@@ -141,7 +152,8 @@ export function deploymentStatus(input: StatusInput): StatusResult {
       ...(progress.lastProgressTime === undefined ? {} : { lastProgressTime: progress.lastProgressTime }),
     },
   };
-  return { status, outcome: outcomeOf(complete, isStalled, line, observed, progress.requeueAfter), complete };
+  const outcome = outcomeOf(complete, isStalled, line, observed, progress.requeueAfter);
+  return { status, outcome, events: hardware.events, complete };
 }
 
 /**
@@ -175,26 +187,58 @@ interface Counts {
   readonly availableReplicas: number;
 }
 
-function countsOf(update: ReplicaSetObject | undefined, old: readonly ReplicaSetObject[]): Counts {
-  const all = update === undefined ? old : [update, ...old];
-  const sum = (field: 'replicas' | 'readyReplicas' | 'availableReplicas') =>
-    all.reduce((total, set) => total + (set.status?.[field] ?? 0), 0);
+function countsOf(update: readonly ReplicaSetObject[], old: readonly ReplicaSetObject[]): Counts {
+  const all = [...update, ...old];
+  const sum = (sets: readonly ReplicaSetObject[], field: 'replicas' | 'readyReplicas' | 'availableReplicas') =>
+    sets.reduce((total, set) => total + (set.status?.[field] ?? 0), 0);
   return {
-    replicas: sum('replicas'),
-    updatedReplicas: update?.status?.replicas ?? 0,
-    readyReplicas: sum('readyReplicas'),
-    availableReplicas: sum('availableReplicas'),
+    replicas: sum(all, 'replicas'),
+    updatedReplicas: sum(update, 'replicas'),
+    readyReplicas: sum(all, 'readyReplicas'),
+    availableReplicas: sum(all, 'availableReplicas'),
   };
+}
+
+/** Every ReplicaSet has the size that belongs there, and no pod waits for a place. */
+function areInPlace(
+  update: readonly ReplicaSetObject[],
+  placement: TierPlacement | undefined,
+  replicas: number,
+): boolean {
+  if (placement === undefined) return false;
+  const sized = update.reduce((sum, set) => sum + (set.spec?.replicas ?? 1), 0);
+  return (
+    sized === replicas &&
+    update.every((set) => set.spec?.replicas === (placement.plan.targets.get(tierOf(set)) ?? 0)) &&
+    (placement.plan.waiting === 0 || replicas === 0)
+  );
+}
+
+/**
+ * Nothing is missing but devices, and that is not for ever: time that is not the rollout's, because `fallbackAfter` or a device
+ * that comes free ends it.
+ */
+function waitsForDevices({ placement, update, bounds }: StatusInput): boolean {
+  if (placement === undefined) return false;
+  const { waiting, requeueAfter } = placement.plan;
+  if (waiting === 0 && requeueAfter === undefined) return false;
+  const stuck = placement.views.reduce((sum, { trouble }) => sum + (trouble?.pods ?? 0), 0);
+  const serving = update.reduce((sum, set) => sum + (set.status?.availableReplicas ?? 0), 0);
+  return waiting + stuck > 0 && serving + waiting + stuck >= bounds.replicas;
 }
 
 /** Everything that is waited for, the most telling first, each reason once. */
 function blocksOf(input: StatusInput, counts: Counts): Block[] {
-  const { observed, model, wanted, update, old, gate, bounds } = input;
+  const { observed, model, wanted, placement, update, old, gate, bounds } = input;
   const { replicas } = bounds;
   const blocks: Block[] = [];
   if (!model.usable) blocks.push({ reason: model.reason, message: model.message });
   if (!gate.open) blocks.push({ reason: gate.reason, message: gate.why });
+  // What the spec asks for and cannot get comes before what is waited for.
+  blocks.push(...(placement?.problems ?? []).map(({ reason, message }) => ({ reason, message })));
+  blocks.push(...(placement?.plan.blocked ?? []));
   blocks.push(...causesOf(observed, update, old));
+  if (input.deadlock !== undefined) blocks.push({ reason: 'RollingUpdate', message: input.deadlock });
   if (bounds.paused && wanted !== undefined) {
     const where = `${counts.updatedReplicas} of ${replicas} pods have revision ${wanted.revision}`;
     blocks.push({ reason: 'Paused', message: `spec.paused is true: ${where}; set it to false to go on` });
@@ -213,7 +257,9 @@ function blocksOf(input: StatusInput, counts: Counts): Block[] {
         ? `moving to revision ${wanted.revision}: ${counts.updatedReplicas} of ${replicas} pods have it, ${ready}`
         : counts.replicas > replicas
           ? `pods are going: ${counts.replicas} are left, ${replicas} asked for`
-          : `pods are starting: ${ready}`;
+          : placement?.plan.waiting
+            ? `pods wait for a place: ${ready}`
+            : `pods are starting: ${ready}`;
     blocks.push({ reason: oldPods > 0 ? 'RollingUpdate' : 'WaitingForPods', message });
   }
   const seen = new Set<string>();

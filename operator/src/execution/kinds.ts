@@ -23,6 +23,7 @@ import {
   Pod,
   PodDisruptionBudget,
   ReplicaSet,
+  ResourceClaimTemplate,
   type ResourceType,
   Secret,
   Service,
@@ -54,6 +55,7 @@ const known = new Map<string, ResourceType>(
     ConfigMap,
     PodDisruptionBudget,
     NetworkPolicy,
+    ResourceClaimTemplate,
   ].map((type: ResourceType) => [`${apiVersionOf(type)}/${type.kind}`, type]),
 );
 

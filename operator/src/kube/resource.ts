@@ -17,6 +17,7 @@ import type {
   V1Pod,
   V1PodDisruptionBudget,
   V1ReplicaSet,
+  V1ResourceClaimTemplate,
   V1Secret,
   V1Service,
   V1ServiceAccount,
@@ -231,6 +232,13 @@ export const EndpointSlice = builtIn<V1EndpointSlice>(
   'namespaced',
 );
 export const Lease = builtIn<V1Lease>('coordination.k8s.io', 'v1', 'leases', 'Lease', 'namespaced');
+export const ResourceClaimTemplate = builtIn<V1ResourceClaimTemplate>(
+  'resource.k8s.io',
+  'v1',
+  'resourceclaimtemplates',
+  'ResourceClaimTemplate',
+  'namespaced',
+);
 export const TokenReview = builtIn<V1TokenReview>(
   'authentication.k8s.io',
   'v1',

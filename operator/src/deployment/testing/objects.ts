@@ -11,9 +11,11 @@ import {
   type SLMModelStatus,
   type SLMNodeCache,
 } from '@slm-operator/crds';
+import type { NodeStock } from '../../hardware/node-hardware.ts';
+import { builtInProfiles, defaultOrder } from '../../hardware/profiles.ts';
 import { replicaSetName } from '../names.ts';
-import type { NodeView } from '../node-match.ts';
 import type { Observed, PodObject, ReplicaSetObject } from '../observed.ts';
+import type { DeploymentConfig } from '../plan.ts';
 import type { WantedRevision } from '../revision.ts';
 
 export const now = Date.parse('2026-11-23T12:00:00Z');
@@ -54,8 +56,19 @@ export function model(status: Partial<SLMModelStatus> = {}, change: Partial<SLMM
   };
 }
 
-export function node(name = 'n1', change: Partial<NodeView> = {}): NodeView {
-  return { name, labels: {}, taints: [], ready: true, cordoned: false, deleted: false, ...change };
+/** A node that says nothing of what it has: there is room for anything but devices. */
+export function node(name = 'n1', change: Partial<NodeStock> = {}): NodeStock {
+  const view = { name, labels: {}, taints: [], ready: true, cordoned: false, deleted: false };
+  return { ...view, capacity: {}, allocatable: {}, free: {}, devices: [], ...change };
+}
+
+/** A node with so many devices of a resource, of which some are free. */
+export function nodeWith(name: string, resource: string, amount: number, free = amount): NodeStock {
+  return node(name, {
+    capacity: { [resource]: amount },
+    allocatable: { [resource]: amount },
+    free: { [resource]: free },
+  });
 }
 
 export function cache(name = 'n1', entry: Partial<CacheEntry> = {}): SLMNodeCache {
@@ -157,4 +170,10 @@ export function observed(change: Partial<Observed> = {}): Observed {
   };
 }
 
-export const config = { serverImage: 'server:1', serverImagePullPolicy: 'IfNotPresent' } as const;
+export const config: DeploymentConfig = {
+  serverImages: { cpu: 'server:1', cuda: 'server-cuda:1', vulkan: 'server-vulkan:1', openvino: 'server-openvino:1' },
+  serverImagePullPolicy: 'IfNotPresent',
+  hardwareProfiles: builtInProfiles(),
+  hardwareOrder: defaultOrder,
+  waitForFit: true,
+};

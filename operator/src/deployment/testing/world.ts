@@ -24,6 +24,7 @@ import {
 import { type EventMessage, makeManager, silentLogger } from '../../runtime/index.ts';
 import { makeDeploymentController } from '../controller.ts';
 import { isReady } from '../pod-causes.ts';
+import { config } from './objects.ts';
 
 export type PodObject = ObjectOf<typeof Pod>;
 export type ReplicaSetObject = ObjectOf<typeof ReplicaSet>;
@@ -76,7 +77,7 @@ export class World implements AsyncDisposable {
       makeDeploymentController({
         manager,
         client: this.#operator,
-        config: { serverImage: 'slm.dev/server:1', serverImagePullPolicy: 'IfNotPresent' },
+        config: { ...config, serverImages: { cpu: 'slm.dev/server:1', cuda: 'slm.dev/server-cuda:1' } },
         broker: { namespace: this.namespace, service: 'slm-operator' },
         recorder: { record: (_type, _object, message) => this.events.push(message) },
       }),

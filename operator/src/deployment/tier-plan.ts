@@ -1,0 +1,280 @@
+/**
+ * Where the pods of a deployment belong: gathers for each kind of hardware in its line what is there of the wanted revision
+ * and what has room, and asks the placement planner. Owns the counting; the decisions are the planner's. Pure.
+ */
+import { type HardwareTier, labels, type SLMDeployment } from '@slm-operator/crds';
+import { type Fit, fitOf } from '../hardware/fit.ts';
+import type { Expectation, Interest } from '../hardware/inventory.ts';
+import type { NodeStock } from '../hardware/node-hardware.ts';
+import { planPlacement } from '../hardware/placement-planner.ts';
+import type { PlacementPlan, TierClocks, TierState } from '../hardware/placement-types.ts';
+import type { Profiles } from '../hardware/profiles.ts';
+import { requestsOfTier, type Tier, type TierProblem, tiersOf } from '../hardware/tiers.ts';
+import { type Trouble, troubleOf } from './device-trouble.ts';
+import { type Gate, gateOf } from './gate.ts';
+import type { ModelState } from './model-state.ts';
+import { CPU_TIER } from './names.ts';
+import { type Observed, type PodObject, type ReplicaSetObject, revisionOf, tierOf } from './observed.ts';
+import { isReady } from './pod-causes.ts';
+import { parseDuration } from './quantity.ts';
+import type { ServerImages, WantedRevision } from './revision.ts';
+import type { TierRoom } from './rollout-planner.ts';
+
+/** Operator configuration that placement depends on. */
+export interface PlacementConfig {
+  /** Server images of new revisions by variant. */
+  readonly serverImages: ServerImages;
+  readonly hardwareProfiles: Profiles;
+  /** Order of a deployment that names no hardware. */
+  readonly hardwareOrder: readonly string[];
+  /** Pods are made only where they fit; false where a cluster autoscaler makes nodes for those that wait. */
+  readonly waitForFit: boolean;
+}
+
+/** One kind of hardware in the deployment's line, with what is there. */
+export interface TierView {
+  readonly tier: Tier;
+  readonly fit: Fit;
+  /** ReplicaSet of the wanted revision there. */
+  readonly set: ReplicaSetObject | undefined;
+  /** Closed: its bytes are not on its nodes. */
+  readonly gate: Gate;
+  readonly trouble: Trouble | undefined;
+}
+
+/** Where the pods of the wanted revision belong. */
+export interface TierPlacement {
+  /** The best first. */
+  readonly views: readonly TierView[];
+  readonly problems: readonly TierProblem[];
+  /** The spec names no hardware. */
+  readonly auto: boolean;
+  readonly plan: PlacementPlan;
+}
+
+const FALLBACK_AFTER_MS = 120_000;
+/** What a pod said this long ago of whether it serves somebody says nothing of now. */
+export const ACTIVITY_AGE_MS = 10_000;
+
+export interface TierPlanInput {
+  readonly observed: Observed;
+  readonly model: Extract<ModelState, { readonly usable: true }>;
+  readonly wanted: WantedRevision;
+  readonly config: PlacementConfig;
+  /** Wall clock, milliseconds since 1970. */
+  readonly now: number;
+}
+
+/** The placement of the wanted revision. */
+export function planTiers(input: TierPlanInput): TierPlacement {
+  const { observed, model, wanted, config, now } = input;
+  const { deployment, nodes } = observed;
+  const { hardware, replicas = 1 } = deployment.spec;
+  const { tiers, problems, auto } = tiersOf({
+    deployment,
+    model: model.model,
+    revision: model.revision,
+    nodes,
+    profiles: config.hardwareProfiles,
+    order: config.hardwareOrder,
+    images: wanted.images ?? config.serverImages,
+  });
+  const pods = podsByTier(observed.pods, wanted.revision);
+  const views = tiers.map((tier) => viewOf(input, tier, pods.get(tier.name) ?? noPods));
+  const known = new Map(deployment.status?.hardware?.tiers?.map((tier) => [tier.name, tier]));
+  const states = views.map((view, index): TierState => {
+    const there = pods.get(view.tier.name) ?? noPods;
+    return stateOf(view, there, known.get(view.tier.name), index === views.length - 1, wanted, observed, now);
+  });
+  const plan = planPlacement({
+    replicas,
+    tiers: states,
+    fallbackAfterMs: auto ? 0 : (parseDuration(hardware?.fallbackAfter) ?? FALLBACK_AFTER_MS),
+    policy: hardware?.policy ?? 'Fallback',
+    promoteBack: hardware?.promoteBack ?? 'Never',
+    auto,
+    rolling: observed.replicaSets.some(
+      (set) =>
+        revisionOf(set) !== wanted.revision && ((set.spec?.replicas ?? 1) > 0 || (set.status?.replicas ?? 0) > 0),
+    ),
+    // Times in status have no fractions, and what is said of them must not change when they are read again.
+    now: Math.floor(now / 1000) * 1000,
+  });
+  return { views, problems, auto, plan };
+}
+
+/** Pods of a deployment on one tier. */
+interface PodsOfTier {
+  /** Of the wanted revision; not those that are going. */
+  readonly wanted: readonly PodObject[];
+  /** Of other revisions; not those that are going, nor those that have ended. */
+  readonly old: readonly PodObject[];
+  /** Of any revision, and told to go. */
+  readonly going: readonly PodObject[];
+}
+
+const noPods: PodsOfTier = { wanted: [], old: [], going: [] };
+
+/** The tier of a pod; those made before there were tiers are on tier cpu. */
+export function tierOfPod(pod: PodObject): string {
+  return pod.metadata?.labels?.[labels.tier] ?? CPU_TIER;
+}
+
+function podsByTier(pods: readonly PodObject[], revision: string): ReadonlyMap<string, PodsOfTier> {
+  const tiers = new Map<string, { wanted: PodObject[]; old: PodObject[]; going: PodObject[] }>();
+  for (const pod of pods) {
+    const name = tierOfPod(pod);
+    const there = tiers.get(name) ?? { wanted: [], old: [], going: [] };
+    tiers.set(name, there);
+    if (pod.metadata?.deletionTimestamp !== undefined) {
+      // One without a node is gone as soon as it is told to, and holds nothing.
+      if (pod.spec?.nodeName !== undefined && !hasEnded(pod)) there.going.push(pod);
+    } else if (pod.metadata?.labels?.[labels.revision] === revision) there.wanted.push(pod);
+    else if (!hasEnded(pod)) there.old.push(pod);
+  }
+  return tiers;
+}
+
+function hasEnded(pod: PodObject): boolean {
+  return pod.status?.phase === 'Failed' || pod.status?.phase === 'Succeeded';
+}
+
+function viewOf({ observed, model, wanted, config, now }: TierPlanInput, tier: Tier, pods: PodsOfTier): TierView {
+  const { deployment, nodes, caches, replicaSets, reports } = observed;
+  const set = replicaSets.find(
+    (candidate) => revisionOf(candidate) === wanted.revision && tierOf(candidate) === tier.name,
+  );
+  const bound = pods.wanted.filter((pod) => pod.spec?.nodeName !== undefined && !hasEnded(pod)).length;
+  const fit = fitOf({
+    tier,
+    deployment,
+    nodes,
+    waitForFit: config.waitForFit,
+    pending: Math.max(0, (set?.spec?.replicas ?? 0) - bound),
+  });
+  const gate = gateOf({ deployment, model: model.model, bytes: tier.bytes, nodes, caches, ...eligibleOf(tier, fit) });
+  const trouble = troubleOf({
+    resource: tier.resource,
+    claimed: tier.claim !== undefined,
+    count: tier.count,
+    set,
+    pods: pods.wanted,
+    reports,
+    offered: (name) => offeredBy(nodes, name, tier),
+    now,
+  });
+  return { tier, fit, set, gate, trouble };
+}
+
+/** Which nodes the bytes must be on. On processors, and where no node has the device, labels and taints say it. */
+function eligibleOf(tier: Tier, fit: Fit): { readonly eligible?: readonly string[] } {
+  return tier.name === CPU_TIER || fit.eligible.length === 0 ? {} : { eligible: fit.eligible };
+}
+
+/** Devices that a node's kubelet offers; undefined when there is no such node. */
+function offeredBy(nodes: readonly NodeStock[], name: string, { resource = '' }: Tier): number | undefined {
+  const node = nodes.find((candidate) => candidate.name === name && !candidate.deleted);
+  return node === undefined ? undefined : (node.allocatable[resource] ?? 0);
+}
+
+function stateOf(
+  { tier, fit, set, gate, trouble }: TierView,
+  pods: PodsOfTier,
+  before: HardwareTier | undefined,
+  isLast: boolean,
+  wanted: WantedRevision,
+  { reports }: Observed,
+  now: number,
+): TierState {
+  const desired = set?.spec?.replicas ?? 0;
+  // Bytes on their way are waited for. What nobody knows the end of is no reason to serve nobody meanwhile.
+  const shut = !gate.open && gate.reason !== 'WaitingForBytes' ? gate : undefined;
+  const room = shut === undefined ? fit.room : isLast ? undefined : 0;
+  const blocked = shut === undefined ? fit.blocked : { reason: shut.reason, message: shut.why };
+  return {
+    name: tier.name,
+    rank: tier.rank,
+    room,
+    ...(blocked === undefined || room === undefined ? {} : { blocked }),
+    desired,
+    current: set?.status?.replicas ?? 0,
+    available: set?.status?.availableReplicas ?? 0,
+    oldPods: pods.old.length,
+    goingPods: pods.going.length,
+    planned: before?.replicas ?? 0,
+    stuck: trouble,
+    inventory: `${fit.inventory}-${wanted.revision}`,
+    idlePods: idleCount(pods.wanted, reports, now),
+    ...clocksOf(before),
+  };
+}
+
+/** Pods that serve nobody; undefined when none of them said anything of late. */
+function idleCount(pods: readonly PodObject[], reports: Observed['reports'], now: number): number | undefined {
+  const fresh = pods.filter(isReady).flatMap((pod) => {
+    const report = reports.get(pod.metadata?.uid ?? '');
+    return report?.running === undefined || now - report.at > ACTIVITY_AGE_MS ? [] : report.running;
+  });
+  return fresh.length === 0 ? undefined : fresh.filter((running) => running === 0).length;
+}
+
+function clocksOf(before: HardwareTier | undefined): TierClocks & { readonly message?: string | undefined } {
+  if (before === undefined) return {};
+  const { waitingSince, shortSince, freeSince, promotingSince, failedSince, failedOn, message } = before;
+  return {
+    waitingSince: timeOf(waitingSince),
+    shortSince: timeOf(shortSince),
+    freeSince: timeOf(freeSince),
+    promotingSince: timeOf(promotingSince),
+    failedSince: timeOf(failedSince),
+    failedOn,
+    message,
+  };
+}
+
+function timeOf(text: string | undefined): number | undefined {
+  return text === undefined ? undefined : Date.parse(text);
+}
+
+/** Room by tier for the rollout planner. Processors are what a pod may always wait for, as it did before there were tiers. */
+export function tierRooms({ views }: TierPlacement, pods: readonly PodObject[]): ReadonlyMap<string, TierRoom> {
+  return new Map(
+    views.map(({ tier, fit }) => {
+      const going = pods.filter(
+        (pod) =>
+          pod.metadata?.deletionTimestamp !== undefined &&
+          pod.spec?.nodeName !== undefined &&
+          !hasEnded(pod) &&
+          tierOfPod(pod) === tier.name,
+      ).length;
+      return [tier.name, { room: tier.name === CPU_TIER ? undefined : fit.room, going }];
+    }),
+  );
+}
+
+/** What the inventory keeps places for. */
+export function expectationsOf({ views, plan }: TierPlacement): Expectation[] {
+  return views.map(({ tier, fit }) => ({
+    tier: tier.name,
+    replicas: plan.targets.get(tier.name) ?? 0,
+    requests: requestsOfTier(tier),
+    nodes: fit.eligible,
+  }));
+}
+
+/** What is worth waking the deployment for: more of what it waits for, and another amount of what it has. */
+export function interestOf({ views, plan, auto }: TierPlacement, { spec }: SLMDeployment): Interest {
+  const used = views.findLastIndex(({ tier }) => (plan.targets.get(tier.name) ?? 0) > 0);
+  const worst = plan.waiting > 0 ? views.length - 1 : used;
+  const wants = new Set<string>();
+  const uses = new Set<string>();
+  for (const [index, { tier, fit }] of views.entries()) {
+    const isFailed = plan.tiers.get(tier.name)?.failedSince !== undefined;
+    const isBetter = index < worst && !auto && tier.rank < (views[worst]?.tier.rank ?? 0);
+    if (plan.waiting > 0 || isBetter) for (const resource of fit.wants) wants.add(resource);
+    if (tier.resource === undefined) continue;
+    if (isFailed || (isBetter && spec.hardware?.promoteBack === 'WhenIdle')) wants.add(tier.resource);
+    if (isFailed || (plan.targets.get(tier.name) ?? 0) > 0) uses.add(tier.resource);
+  }
+  return { wants: [...wants].sort(), uses: [...uses].sort() };
+}
