@@ -18,6 +18,8 @@ declare module 'vitest' {
     hostAddress: string;
     /** Names of the nodes. */
     nodes: string[];
+    /** Whether nodes can be given devices: only those of a bare cluster are ours to that depth. */
+    devices: boolean;
   }
 }
 
@@ -32,4 +34,5 @@ export default async function setup(project: TestProject): Promise<void> {
   if (cluster.hostAddress === undefined) throw new Error('pods of this cluster reach no server on this machine');
   project.provide('hostAddress', cluster.hostAddress);
   project.provide('nodes', [...cluster.nodeNames]);
+  project.provide('devices', cluster.provider === 'bare');
 }

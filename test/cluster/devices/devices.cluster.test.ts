@@ -1,6 +1,6 @@
 // Real kubelets count, hand out and lose what the plugin offers, as they do with hardware.
 import { randomBytes } from 'node:crypto';
-import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { afterAll, beforeAll, describe, expect, inject, it } from 'vitest';
 import { PAUSE_IMAGE } from '../bare/node-files.ts';
 import { type Cluster, openCluster } from '../cluster.ts';
 import { silentProgress } from '../progress.ts';
@@ -13,6 +13,7 @@ let node: string;
 let devices: OfferedDevices;
 
 beforeAll(async () => {
+  if (!inject('devices')) return;
   cluster = (await openCluster(silentProgress))!;
   node = cluster.nodeNames[0] ?? '';
   await cluster.kubectl(['create', 'namespace', space]);
@@ -24,6 +25,7 @@ beforeAll(async () => {
   });
 });
 afterAll(async () => {
+  if (!inject('devices')) return;
   await devices?.[Symbol.asyncDispose]();
   await cluster.kubectl(['delete', 'namespace', space, '--wait=false']);
 });
@@ -51,7 +53,7 @@ const unschedulable = (name: string) =>
     'jsonpath={.status.conditions[?(@.type=="PodScheduled")].message}',
   ]);
 
-describe('devices that a node offers', () => {
+describe.runIf(inject('devices'))('devices that a node offers', () => {
   it('are handed to a pod, with what the plugin puts into its containers', async () => {
     await startPod('one', 1);
     await awaitPod('one', 'condition=Ready');
@@ -84,7 +86,7 @@ describe('devices that a node offers', () => {
   });
 });
 
-it('labels and taints are on the node for as long as they are wanted', async () => {
+it.runIf(inject('devices'))('labels and taints are on the node for as long as they are wanted', async () => {
   const read = () => cluster.kubectl(['get', 'node', node, '-o', 'jsonpath={.metadata.labels} {.spec.taints}']);
   const before = await read();
   const dress = await dressNode(cluster, {

@@ -1,6 +1,6 @@
 // Dynamic resource allocation on real kubelets: claims are allocated by the scheduler, prepared by the driver and seen by pods.
 import { randomBytes } from 'node:crypto';
-import { afterAll, beforeAll, expect, it } from 'vitest';
+import { afterAll, beforeAll, expect, inject, it } from 'vitest';
 import { PAUSE_IMAGE } from '../bare/node-files.ts';
 import { type Cluster, openCluster } from '../cluster.ts';
 import { silentProgress } from '../progress.ts';
@@ -13,6 +13,7 @@ let node: string;
 let driver: DraDriver;
 
 beforeAll(async () => {
+  if (!inject('devices')) return;
   cluster = (await openCluster(silentProgress))!;
   node = cluster.nodeNames[0] ?? '';
   await cluster.kubectl(['create', 'namespace', space]);
@@ -20,6 +21,7 @@ beforeAll(async () => {
   driver = await startDraDriver(cluster, { node, driver: DRIVER, devices: draDevices(1) }, silentProgress);
 });
 afterAll(async () => {
+  if (!inject('devices')) return;
   await driver?.[Symbol.asyncDispose]();
   await cluster.kubectl(['delete', 'deviceclass', DRIVER, `none.${DRIVER}`]);
   await cluster.kubectl(['delete', 'namespace', space, '--wait=false']);
@@ -52,7 +54,7 @@ function claimingPod(name: string, request: object): object[] {
   ];
 }
 
-it('the first device that is there is claimed, and seen in the container', async () => {
+it.runIf(inject('devices'))('the first device that is there is claimed, and seen in the container', async () => {
   const firstAvailable = [
     { name: 'best', deviceClassName: `none.${DRIVER}` },
     { name: 'next', deviceClassName: DRIVER },
@@ -67,7 +69,7 @@ it('the first device that is there is claimed, and seen in the container', async
   expect(await cluster.kubectl(['-n', space, 'get', 'resourceclaims', '-o', claims])).toBe('device/next');
 });
 
-it('a claim waits while there is no device, and is allocated when one comes', async () => {
+it.runIf(inject('devices'))('a claim waits while there is no device, and is allocated when one comes', async () => {
   await apply(...claimingPod('two', { exactly: { deviceClassName: DRIVER } }));
   await awaitPod('two', 'condition=PodScheduled=false');
   await driver.setDevices(draDevices(2));
