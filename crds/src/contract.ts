@@ -22,6 +22,8 @@ export const labels = {
   managedBy: 'app.kubernetes.io/managed-by',
 } as const;
 export const annotations = {
+  /** On everything that the operator applies: hash of what it asked for, so that a new leader can see that nothing is to be done. */
+  applied: 'slm.dev/applied',
   /** On a ReplicaSet: digest of the model revision that its pods mount. */
   modelDigest: 'slm.dev/model-digest',
   /** On a ReplicaSet: hash of everything but the image, so that a new default image alone is no new revision. */

@@ -83,7 +83,7 @@ it('patches and deletes only what was seen', async () => {
   const call = (verb: string) => api.calls.find((candidate) => candidate.verb === verb);
   expect(call('patch')?.body).toEqual({ spec: { replicas: 2 }, metadata: { uid: 'rs', resourceVersion: '7' } });
   expect(call('delete')?.options).toMatchObject({ preconditions: { uid: 'pdb' }, propagationPolicy: 'Background' });
-  expect(call('apply')?.options).toMatchObject({ fieldManager: FIELD_MANAGER, force: false });
+  expect(call('apply')?.options).toMatchObject({ fieldManager: FIELD_MANAGER, force: true });
 });
 
 it('writes nothing the second time, when the server has everything', async () => {
@@ -92,6 +92,27 @@ it('writes nothing the second time, when the server has everything', async () =>
   api.calls.length = 0;
   expect(await run(same)).toMatchObject({ writes: 0 });
   expect(api.writes).toEqual([]);
+});
+
+it('makes what the store lacks with one request, and asks only when something is there already', async () => {
+  await run();
+  expect(api.calls.filter(({ verb }) => verb === 'find')).toEqual([]);
+  const made = api.calls.find(({ verb, kind }) => verb === 'apply' && kind === 'Service');
+  expect(made?.body).toMatchObject({ metadata: { resourceVersion: '1' } });
+  // The store has not seen it yet: what this process applied is looked for, and not made again.
+  api.calls.length = 0;
+  await run({ create: [], patch: [], remove: [], events: [] });
+  expect(api.calls.map(({ verb, kind }) => `${verb} ${kind}`)).toEqual(['find Service', 'find ReplicaSet']);
+});
+
+it('takes over what an earlier process of ours made, as soon as it is found', async () => {
+  await run();
+  const another = new FakeClient();
+  for (const [id, object] of api.objects) another.objects.set(id, object);
+  api = another;
+  await run({ create: [], patch: [], remove: [], events: [], status: undefined });
+  expect(api.writes).toEqual(['apply Service demo/chat', 'apply ReplicaSet demo/chat-2']);
+  expect(api.calls.filter(({ verb }) => verb === 'find')).toHaveLength(2);
 });
 
 it('tells of a child only when it was really written', async () => {
@@ -112,7 +133,6 @@ it('leaves the status alone when the plan says nothing of it', async () => {
 describe('a write that fails in passing stops everything after it and is thrown, so that it is tried again', () => {
   const rows: ['create' | 'apply' | 'patch' | 'delete' | 'applyStatus' | 'find', string, number][] = [
     ['create', 'Secret', 1],
-    ['find', 'Service', 1],
     ['apply', 'Service', 2],
     ['apply', 'ReplicaSet', 3],
     ['patch', 'ReplicaSet', 4],

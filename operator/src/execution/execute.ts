@@ -3,8 +3,9 @@
  * Owns the rule that an object of somebody else is never touched. Decides nothing else.
  */
 
+import { annotations } from '@slm-operator/crds';
 import type { KubeClient } from '../kube/client.ts';
-import { isAlreadyExists, isNotFound } from '../kube/errors.ts';
+import { isAlreadyExists, isConflict, isNotFound } from '../kube/errors.ts';
 import { type KubeObject as AnyObject, controllerOf, type ResourceType } from '../kube/resource.ts';
 import { type Applier, makeApplier } from '../runtime/apply.ts';
 import type { EventRecorder } from '../runtime/events.ts';
@@ -47,7 +48,7 @@ const appliers = new WeakMap<KubeClient, Applier>();
 export function applierFor(client: KubeClient): Applier {
   let applier = appliers.get(client);
   if (applier === undefined) {
-    applier = makeApplier({ client, fieldManager: FIELD_MANAGER });
+    applier = makeApplier({ client, fieldManager: FIELD_MANAGER, stamp: annotations.applied });
     appliers.set(client, applier);
   }
   return applier;
@@ -144,16 +145,36 @@ async function applyOwned(run: Run, object: KubeObject): Promise<void> {
   const type = resourceTypeOf(object);
   const ref = refTo(object);
   await lifting(ref, async () => {
-    // A store holds only what carries our labels, so an object that it lacks may still be there and be somebody else's.
+    // A store holds only what carries our labels, so an object that it lacks may still be there: ours, which the store has not
+    // seen yet, or somebody else's. Most often there is none, and then one request is enough.
     const stored = run.live(ref);
-    const live = stored ?? (await run.client.find(type, object.metadata, { signal: run.signal }));
-    if (live !== undefined) refuseForeign(object, live);
-    // Without force the server itself refuses to take fields of an object that came between the question and the write.
-    const result = await run.applier.apply(type, object, live, { force: live !== undefined, signal: run.signal });
+    const known = stored ?? (run.applier.remembers(type, object) ? await find(run, type, object) : undefined);
+    const result = known === undefined ? await applyNew(run, type, object) : await applyOver(run, type, object, known);
     if (!result.written) return;
     run.writes++;
     run.written.add(idOf(ref));
   });
+}
+
+/** Makes an object that should not be there yet. */
+async function applyNew(run: Run, type: ResourceType, object: KubeObject): Promise<{ readonly written: boolean }> {
+  try {
+    return await run.applier.apply(type, object, undefined, { mustBeNew: true, signal: run.signal });
+  } catch (error) {
+    if (!isConflict(error) && !isAlreadyExists(error)) throw error;
+    const live = await find(run, type, object);
+    if (live === undefined) throw error;
+    return applyOver(run, type, object, live);
+  }
+}
+
+async function applyOver(run: Run, type: ResourceType, object: KubeObject, live: AnyObject) {
+  refuseForeign(object, live);
+  return run.applier.apply(type, object, live, { signal: run.signal });
+}
+
+function find(run: Run, type: ResourceType, object: KubeObject): Promise<AnyObject | undefined> {
+  return run.client.find(type, object.metadata, { signal: run.signal });
 }
 
 async function patch(run: Run, intent: NonNullable<Plan['patch']>[number]): Promise<void> {

@@ -56,7 +56,13 @@ export class FakeClient {
   }
 
   apply(type: ResourceType, object: KubeObject, options?: unknown): Promise<KubeObject> {
-    return this.#run('apply', type, keyOf(object), object, options, (id) => this.#store(id, object));
+    return this.#run('apply', type, keyOf(object), object, options, (id) => {
+      const version = object.metadata?.resourceVersion;
+      const live = this.objects.get(id);
+      if (version !== undefined && live !== undefined && live.metadata?.resourceVersion !== version)
+        throw refused(409, 'Conflict', `${id}: the object has been modified`);
+      return this.#store(id, object);
+    });
   }
 
   applyStatus(type: ResourceType, object: KubeObject, options?: unknown): Promise<KubeObject> {

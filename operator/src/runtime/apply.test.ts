@@ -43,8 +43,14 @@ beforeEach(() => {
   stored = undefined;
   version = 0;
   normalize = (object) => object;
-  applier = makeApplier({
+  applier = newApplier();
+});
+
+/** One more process: it knows nothing of what others applied. */
+function newApplier(stamp?: string): Applier {
+  return makeApplier({
     fieldManager: 'test',
+    stamp,
     client: {
       apply: (_type, object, options) => Promise.resolve(write('apply', object, options) as never),
       applyStatus: (_type, object, options) => {
@@ -60,7 +66,7 @@ beforeEach(() => {
       },
     },
   });
-});
+}
 
 describe('apply', () => {
   it('writes once, and not again while the object holds what was asked for', async () => {
@@ -111,6 +117,63 @@ describe('apply', () => {
     await applier.apply(Widget, { metadata }, undefined, { force: false });
     expect(writes).toEqual(['apply as test force false']);
   });
+});
+
+describe('the stamp of another process', () => {
+  const stamp = 'example.com/applied';
+  const desired = { metadata: { ...metadata, annotations: { own: 'yes' } }, spec: { size: 1, color: 'red' } };
+  const live = (change: (object: Widget) => Widget = (object) => object) => store(change(stored ?? {}));
+  beforeEach(() => newApplier(stamp).apply(Widget, desired, undefined));
+
+  it('saves a write: nothing is written by a process that finds everything as it wants it', async () => {
+    expect(stored?.metadata?.annotations).toEqual({ own: 'yes', [stamp]: expect.any(String) as string });
+    expect(await newApplier(stamp).apply(Widget, desired, stored)).toMatchObject({ written: false });
+    expect(writes).toHaveLength(1);
+  });
+
+  it.each<[string, (object: Widget) => Widget, boolean]>([
+    ['a field of ours was changed', (object) => ({ ...object, spec: { size: 2, color: 'red' } }), true],
+    ['a field of ours is gone', (object) => ({ ...object, spec: { size: 1 } }), true],
+    ['the stamp is gone', (object) => ({ ...object, metadata: { ...metadata, annotations: { own: 'yes' } } }), true],
+    ['others added something', (object) => ({ ...object, spec: { size: 1, color: 'red', theirs: true } }), false],
+  ])('when %s meanwhile', async (_, change, written) => {
+    expect(await newApplier(stamp).apply(Widget, desired, live(change))).toMatchObject({ written });
+  });
+
+  it('of a request that asked for more leads to a write, so that the server takes away what is asked for no longer', async () => {
+    const less = { ...desired, spec: { size: 1 } };
+    expect(await newApplier(stamp).apply(Widget, less, stored)).toMatchObject({ written: true });
+    expect(await newApplier(stamp).apply(Widget, less, stored)).toMatchObject({ written: false });
+  });
+
+  it('costs one write where the server spells values its own way, and no more', async () => {
+    normalize = (object) => ({ ...object, spec: { cpu: '1' } });
+    const spelled = { metadata, spec: { cpu: '1000m' } };
+    await newApplier(stamp).apply(Widget, spelled, stored);
+    const second = newApplier(stamp);
+    writes = [];
+    for (let i = 0; i < 3; i++) await second.apply(Widget, spelled, stored);
+    expect(writes).toHaveLength(1);
+  });
+
+  it('on a store that lags behind our own write proves nothing', async () => {
+    const before = stored;
+    const own = newApplier(stamp);
+    await own.apply(Widget, { ...desired, spec: { size: 5 } }, before);
+    expect(await own.apply(Widget, desired, before)).toMatchObject({ written: true });
+  });
+});
+
+it('knows what it has applied, and can insist on making something new', async () => {
+  expect(applier.remembers(Widget, { metadata })).toBe(false);
+  let sent: KubeObject | undefined;
+  normalize = (object) => {
+    sent = object;
+    return object;
+  };
+  await applier.apply(Widget, { metadata }, undefined, { mustBeNew: true });
+  expect(applier.remembers(Widget, { metadata })).toBe(true);
+  expect(sent?.metadata?.resourceVersion).toBe('1');
 });
 
 describe('status', () => {

@@ -1,16 +1,19 @@
 /**
- * Writes that happen only when there is something to write: server-side apply, status, delete. Owns the memory of what
+ * Writes that happen only when there is something to write: server-side apply, status, delete. Owns the knowledge of what
  * was applied last; decides nothing about what should be.
  *
- * When is a write skipped? After each apply we remember two fingerprints: of what we asked for, and of what the server
- * made of exactly those fields (it fills in defaults, spells `1000m` as `1`, drops empty maps). Later, the same request
- * against a live object whose same fields still look the same needs no write. Nothing is compared with a schema, so
- * nothing has to be known about defaults.
+ * When is a write skipped? Each applied object carries a stamp: an annotation with the hash of what was asked for. An object
+ * with the stamp of the same request, whose fields still are what was asked for, needs no write, whoever put the stamp there:
+ * so a process that has just started looks at everything and writes nothing. Another hash means another request, also one that
+ * leaves a field out, and is written.
  *
- * Limits: the memory is this process's own, so after a restart each object gets one apply, which changes nothing when
- * nothing changed (no new resource version, no event). In a list whose items carry an identity (`name`, `type`, …)
- * foreign items and the order are not ours and not noticed; any other list counts as a whole. Fields that we do not
- * apply are never looked at.
+ * The server may spell what it stores its own way (`1000m` is `1` to it, and empty maps go). So we also remember two
+ * fingerprints after each apply: of what we asked for, and of what the server made of exactly those fields. Nothing is compared
+ * with a schema, so nothing has to be known about defaults. That memory is this process's own: whoever writes values in the
+ * server's spelling needs no write after a restart, others one that changes nothing.
+ *
+ * Limits: in a list whose items carry an identity (`name`, `type`, …) foreign items and the order are not ours and not
+ * noticed; any other list counts as a whole. Fields that we do not apply are never looked at.
  */
 import { createHash } from 'node:crypto';
 import type { CallOptions, KubeClient } from '../kube/client.ts';
@@ -28,6 +31,8 @@ export interface ApplierOptions {
   readonly client: Pick<KubeClient, 'apply' | 'applyStatus' | 'delete'>;
   /** Stable over releases: the server removes what this manager applied before and leaves out now. */
   readonly fieldManager: string;
+  /** Annotation for the stamp of applied objects; without one nothing is known of what other processes applied. */
+  readonly stamp?: string | undefined;
   /** Objects remembered; the one not asked for the longest goes first. Default 50 000. */
   readonly memory?: number | undefined;
 }
@@ -35,6 +40,8 @@ export interface ApplierOptions {
 export interface ApplyCallOptions extends CallOptions {
   /** Take fields from other managers. Default true: a controller's fields are its own. */
   readonly force?: boolean | undefined;
+  /** Reject with a conflict (409) rather than touch an object that is there. Default false. */
+  readonly mustBeNew?: boolean | undefined;
 }
 
 export interface DeleteCallOptions extends CallOptions {
@@ -52,6 +59,8 @@ export interface Applier {
     live: NoInfer<T> | undefined,
     options?: ApplyCallOptions,
   ): Promise<ApplyResult<T>>;
+  /** Whether this process has applied an object of that name before: then it may be there though the store lacks it. */
+  remembers(type: ResourceType, desired: KubeObject): boolean;
   /**
    * Makes the object's status exactly `status`, as far as this manager owns it; no write when it is so already.
    * Answers undefined when the object is gone or another of the same name stands in its place: nobody is left to tell.
@@ -80,15 +89,20 @@ interface Applied {
   readonly version: string | undefined;
 }
 
+/** No object ever has it: etcd counts from 1, when it is empty. As precondition of an apply it lets nothing pass but a creation. */
+const NO_VERSION = '1';
+
 class RememberingApplier implements Applier {
   readonly #client: ApplierOptions['client'];
   readonly #fieldManager: string;
+  readonly #stamp: string | undefined;
   readonly #limit: number;
   readonly #applied = new Map<string, Applied>();
 
   constructor(options: ApplierOptions) {
     this.#client = options.client;
     this.#fieldManager = options.fieldManager;
+    this.#stamp = options.stamp;
     this.#limit = options.memory ?? 50_000;
   }
 
@@ -98,15 +112,22 @@ class RememberingApplier implements Applier {
     live: T | undefined,
     options: ApplyCallOptions = {},
   ): Promise<ApplyResult<T>> {
-    const id = `${resourceName(type)} ${keyOf(desired)}`;
-    if (live !== undefined && this.#holds(id, desired, live)) return { object: live, written: false };
-    const object = await this.#client.apply<T>(type, desired, {
+    const id = applyId(type, desired);
+    const asked = fingerprint(desired);
+    if (live !== undefined && this.#holds(id, desired, asked, live, () => this.#isStamped(desired, asked, live)))
+      return { object: live, written: false };
+    const { mustBeNew, ...rest } = options;
+    const object = await this.#client.apply<T>(type, this.#written(desired, asked, mustBeNew === true), {
       force: true,
-      ...options,
+      ...rest,
       fieldManager: this.#fieldManager,
     });
-    this.#remember(id, desired, object);
+    this.#remember(id, desired, asked, object);
     return { object, written: true };
+  }
+
+  remembers(type: ResourceType, desired: KubeObject): boolean {
+    return this.#applied.has(applyId(type, desired));
   }
 
   async writeStatusIfChanged<T extends KubeObject & { readonly status?: unknown }>(
@@ -125,8 +146,9 @@ class RememberingApplier implements Applier {
       ...(uid === undefined ? {} : { uid }),
     };
     const desired = { metadata, status };
-    const looksEqual = stableJson(live.status) === stableJson(status);
-    if (this.#holds(id, desired, live, looksEqual)) return { object: live, written: false };
+    const asked = fingerprint(desired);
+    const isEqual = () => stableJson(live.status) === stableJson(status);
+    if (this.#holds(id, desired, asked, live, isEqual)) return { object: live, written: false };
     let object: T;
     try {
       object = await this.#client.applyStatus<T>(type, desired, {
@@ -141,7 +163,7 @@ class RememberingApplier implements Applier {
     // For custom resources the server ignores the uid here. The new object's own reconcile puts its status right: it
     // comes after this one, and its copy in the store does not have what we just wrote.
     if (object.metadata?.uid !== uid) return undefined;
-    this.#remember(id, desired, object);
+    this.#remember(id, desired, asked, object);
     return { object, written: true };
   }
 
@@ -151,7 +173,7 @@ class RememberingApplier implements Applier {
     options: DeleteCallOptions = {},
   ): Promise<boolean> {
     const id = keyOf(live);
-    this.#applied.delete(`${resourceName(type)} ${id}`);
+    this.#applied.delete(applyId(type, live));
     this.#applied.delete(`${resourceName(type)}/status ${id}`);
     try {
       await this.#client.delete(type, refOf(live), { ...options, preconditions: { uid: live.metadata?.uid } });
@@ -162,14 +184,34 @@ class RememberingApplier implements Applier {
     }
   }
 
-  /** True when the object is known to hold what is desired; false when it has to be written. */
-  #holds(id: string, desired: KubeObject, live: KubeObject, looksEqual = false): boolean {
+  /** What is sent: the desired object with its stamp. */
+  #written(desired: KubeObject, asked: string, mustBeNew: boolean): KubeObject {
+    if (this.#stamp === undefined && !mustBeNew) return desired;
+    const { metadata } = desired;
+    const annotations =
+      this.#stamp === undefined ? {} : { annotations: { ...metadata?.annotations, [this.#stamp]: asked } };
+    return {
+      ...desired,
+      metadata: { ...metadata, ...annotations, ...(mustBeNew ? { resourceVersion: NO_VERSION } : {}) },
+    };
+  }
+
+  #isStamped(desired: KubeObject, asked: string, live: KubeObject): boolean {
+    if (this.#stamp === undefined || live.metadata?.annotations?.[this.#stamp] !== asked) return false;
+    return stableJson(project(live, desired)) === stableJson(desired);
+  }
+
+  /**
+   * True when the object is known to hold what is desired; false when it has to be written.
+   * @param isEqual tells by looking at the object alone, which proves nothing while it is older than our last write
+   */
+  #holds(id: string, desired: KubeObject, asked: string, live: KubeObject, isEqual: () => boolean): boolean {
     const before = this.#applied.get(id);
-    if (before === undefined || before.uid !== live.metadata?.uid) return looksEqual;
-    const sameAsked = before.asked === fingerprint(desired);
+    if (before === undefined || before.uid !== live.metadata?.uid) return isEqual();
+    const sameAsked = before.asked === asked;
     // Behind our own write the store's copy proves nothing: our last request is the newest that we know.
     if (isOlder(live.metadata?.resourceVersion, before.version)) return sameAsked;
-    const holds = looksEqual || (sameAsked && before.got === fingerprint(project(live, desired)));
+    const holds = (sameAsked && before.got === fingerprint(project(live, desired))) || isEqual();
     if (holds && sameAsked) {
       // Moves it to the young end.
       this.#applied.delete(id);
@@ -178,17 +220,21 @@ class RememberingApplier implements Applier {
     return holds;
   }
 
-  #remember(id: string, desired: KubeObject, object: KubeObject): void {
+  #remember(id: string, desired: KubeObject, asked: string, object: KubeObject): void {
     this.#applied.delete(id);
     this.#applied.set(id, {
       uid: object.metadata?.uid,
-      asked: fingerprint(desired),
+      asked,
       got: fingerprint(project(object, desired)),
       version: object.metadata?.resourceVersion,
     });
     const [oldest] = this.#applied.keys();
     if (this.#applied.size > this.#limit && oldest !== undefined) this.#applied.delete(oldest);
   }
+}
+
+function applyId(type: ResourceType, object: KubeObject): string {
+  return `${resourceName(type)} ${keyOf(object)}`;
 }
 
 /** Resource versions are decimal numbers that grow (guaranteed since Kubernetes 1.35, and true before). */
