@@ -62,7 +62,7 @@ export function readReport(text: string): ReadyReport | undefined {
     idleSeconds: numberOf(body['idleSeconds']),
     reason: wordOf(body['reason'], 64),
     message: wordOf(body['message'], 512),
-  }) as ReadyReport;
+  });
 }
 
 function deviceOf(value: unknown): DeviceReport | undefined {
