@@ -34,8 +34,9 @@ export function amountOf(resource: string, quantity: string | number | undefined
   const match = /^([+-]?(?:\d+\.?\d*|\.\d+))(?:([numkMGTPE]i?)|[eE]([+-]?\d+))?$/.exec(quantity ?? '');
   if (match === null) return 0;
   const factor = match[3] === undefined ? (FACTORS[match[2] ?? ''] ?? 0) : 10 ** Number(match[3]);
+  const value = Number(match[1]) * factor * (resource === 'cpu' ? 1000 : 1);
   // A product such as 1.1 × 1000 must not be rounded up because of its last binary digit.
-  return Math.ceil(Number((Number(match[1]) * factor * (resource === 'cpu' ? 1000 : 1)).toPrecision(15)));
+  return Number.isInteger(value) ? value : Math.ceil(Number(value.toPrecision(15)));
 }
 
 /** A list of quantities, as in a Node's status or in `resources.requests`. */

@@ -7,7 +7,7 @@ import { listOf } from '../deployment/text.ts';
 import type { Amounts } from './amounts.ts';
 import type { JudgedNode, Verdict } from './fit.ts';
 import type { NodeStock } from './node-hardware.ts';
-import { formatMemory, isAskedMemory, memoryRemedy } from './remedies.ts';
+import { formatMemory, memoryRemedy } from './remedies.ts';
 import type { Tier } from './tiers.ts';
 
 export interface BlockedInput {
@@ -166,15 +166,7 @@ function whereOf(groups: readonly Group[], nearest: Group, input: BlockedInput):
   }
   if (groups.length === 1 && (nearest.verdict.kind === 'busy' || nearest.verdict.kind === 'small')) {
     const short = nearest.verdict.resource;
-    if (short === 'memory' || short === 'cpu') {
-      const most = largestOf(nearest, short);
-      const kind = nearest.verdict.kind === 'busy' ? 'free ' : '';
-      const what =
-        short === 'memory' ? formatMemory(most) : `${cpus(most)} ${short === 'cpu' && most === 1000 ? 'CPU' : 'CPUs'}`;
-      return total === 1
-        ? `node ${nearest.nodes[0]?.name} has ${what}${kind === '' ? '' : ' free'}`
-        : `the largest ${kind}node has ${what}`;
-    }
+    if (short === 'memory' || short === 'cpu') return largestText(nearest, short, total);
   }
   const parts = groups.map((group) => partOf(group, input));
   return total === 1
@@ -182,14 +174,26 @@ function whereOf(groups: readonly Group[], nearest: Group, input: BlockedInput):
     : `of ${total} nodes ${parts.join(', ')}`;
 }
 
+/** `node n1 has 2.2 GiB free`, `the largest node has 4 GiB, of which 1 GiB is free`. */
+function largestText(group: Group, resource: string, total: number): string {
+  const text = (amount: number) =>
+    resource === 'memory' ? formatMemory(amount) : `${cpus(amount)} ${amount === 1000 ? 'CPU' : 'CPUs'}`;
+  const name = group.nodes[0]?.name;
+  const free = text(most(group, 'free', resource));
+  if (group.verdict.kind === 'busy')
+    return total === 1 ? `node ${name} has ${free} free` : `the largest free node has ${free}`;
+  const all = text(most(group, 'allocatable', resource));
+  return `${total === 1 ? `node ${name}` : 'the largest node'} has ${all}${all === free ? '' : `, of which ${free} ${resource === 'memory' ? 'is' : 'are'} free`}`;
+}
+
 function article(vendor: string | undefined): string {
   if (vendor === undefined) return 'a';
   return `${/^(a|e|i|o|u|nvidia)/.test(vendor) ? 'an' : 'a'} ${vendor}`;
 }
 
-function largestOf({ nodes, verdict }: Group, resource: string): number {
-  const amounts = nodes.map((node) => (verdict.kind === 'busy' ? node.free : node.allocatable)[resource] ?? 0);
-  return Math.max(...amounts);
+/** The most of a resource on a node of the group. */
+function most({ nodes }: Group, of: 'free' | 'allocatable', resource: string): number {
+  return Math.max(...nodes.map((node) => node[of][resource] ?? 0));
 }
 
 /** `3 have none`. */
@@ -220,7 +224,7 @@ function partOf(group: Group, { tier, deployment }: BlockedInput): string {
     case 'deviceMemory':
       return `${have} ${group.best.kind === 'deviceMemory' ? formatMemory(group.best.bytes * Math.max(1, tier.count)) : 'less'}${one ? '' : ' at most'}`;
     case 'small':
-      return `${have} ${shortText(verdict.resource, largestOf(group, verdict.resource))} in all${one ? '' : ' at most'}`;
+      return `${have} ${shortText(verdict.resource, most(group, 'allocatable', verdict.resource))} in all${one ? '' : ' at most'}`;
     case 'notReady':
       return `${are} not ready ${names}`;
     case 'cordoned':
@@ -229,7 +233,7 @@ function partOf(group: Group, { tier, deployment }: BlockedInput): string {
       if (verdict.resource === tier.resource) return `${have} ${one ? 'it' : 'theirs'} in use`;
       if (verdict.resource === 'pods')
         return `${count} ${one ? 'runs' : 'run'} as many pods as ${one ? 'it' : 'they'} may`;
-      return `${have} ${shortText(verdict.resource, largestOf(group, verdict.resource))} free${one ? '' : ' at most'}`;
+      return `${have} ${shortText(verdict.resource, most(group, 'free', verdict.resource))} free${one ? '' : ' at most'}`;
     case 'fits':
       return `${have} ${one ? 'it' : 'theirs'} promised to pods that start`;
   }
@@ -285,19 +289,19 @@ function resourceRemedy(
   requests: Amounts,
 ): string | undefined {
   if (resource === tier.resource || resource === 'pods') return undefined;
-  const most = largestOf(group, resource);
+  const free = most(group, 'free', resource);
   if (resource === 'memory') {
-    const remedy = memoryRemedy(tier, deployment, 'total', most);
-    if (remedy !== undefined) return remedy;
-    return isAskedMemory(deployment)
-      ? 'use a smaller quantization, or a larger node'
-      : 'use a smaller quantization, or a node with more memory';
+    // What helps now goes before what helps once others are gone.
+    const limits = [free, ...(group.verdict.kind === 'small' ? [most(group, 'allocatable', resource)] : [])];
+    for (const limit of limits) {
+      const remedy = memoryRemedy(tier, deployment, 'total', limit);
+      if (remedy !== undefined) return remedy;
+    }
+    return 'use a smaller quantization, or a node with more memory';
   }
-  if (resource === 'cpu') {
-    // 0.1 is little, but pods take what is free besides.
-    if (most >= 100 && most < (requests['cpu'] ?? 0))
-      return `lower resources.requests.cpu to ${Math.floor(most / 100) * 100}m`;
-    return undefined;
+  // A tenth of a processor is little, but pods take what is free besides.
+  if (resource === 'cpu' && free >= 100 && free < (requests['cpu'] ?? 0)) {
+    return `lower resources.requests.cpu to ${Math.floor(free / 100) * 100}m`;
   }
   return undefined;
 }

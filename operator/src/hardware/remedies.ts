@@ -4,7 +4,6 @@
  */
 import type { SLMDeployment } from '@slm-operator/crds';
 import { estimateMemory, type MemoryEstimate, type ResolvedEngine } from '../deployment/memory.ts';
-import { parseQuantity } from '../deployment/quantity.ts';
 import type { Tier } from './tiers.ts';
 
 const MiB = 2 ** 20;
@@ -81,7 +80,7 @@ function fewerLayers(tier: Tier, deployment: SLMDeployment, limit: number): stri
 
 /** Round numbers below a context, the largest first. */
 function contexts(from: number, least: number): number[] {
-  const step = from > 8192 ? 2048 : from > 2048 ? 512 : 128;
+  const step = from > 65_536 ? 4096 : from > 2048 ? 512 : 128;
   const values: number[] = [];
   for (let value = Math.floor((from - 1) / step) * step; value >= least; value -= step) values.push(value);
   return values;
@@ -93,10 +92,4 @@ function below(count: number): number[] {
 
 function largest(values: readonly number[], fits: (value: number) => boolean): number | undefined {
   return values.find(fits);
-}
-
-/** True when the memory of a pod is what its author asked for. */
-export function isAskedMemory({ spec }: SLMDeployment): boolean {
-  const { requests, limits } = spec.resources ?? {};
-  return parseQuantity(requests?.['memory'] ?? limits?.['memory']) !== undefined;
 }
