@@ -71,7 +71,21 @@ test('Foundry Local’s model is a path or a name, and its hardware an order of 
   });
 });
 
-test('an upper bound of a GPU’s memory is kept without one', () => {
+test('layers and devices in other servers’ words', () => {
+  const read = (env: Record<string, string>) => {
+    const { devices, gpuLayers } = readConfig({ ...MODEL, ...env });
+    return [devices.words.join(), gpuLayers];
+  };
+  expect(read({})).toEqual(['gpu,cpu', undefined]);
+  expect(read({ FOUNDRY_HARDWARE: 'npu, gpu,cpu' })).toEqual(['npu,gpu,cpu', undefined]);
+  expect(read({ FOUNDRY_HARDWARE: 'auto' })).toEqual(['gpu,cpu', undefined]);
+  expect(read({ OLLAMA_GPU_LAYERS: '35' })).toEqual(['gpu,cpu', 35]);
+  expect(read({ OLLAMA_GPU_LAYERS: '-1' })).toEqual(['gpu,cpu', undefined]);
+  expect(read({ OLLAMA_NUM_GPU: '1' })).toEqual(['gpu,cpu', undefined]);
+  expect(read({ OLLAMA_NUM_GPU: '0' })).toEqual(['gpu,cpu', 0]);
+});
+
+test('how much of a GPU’s memory Ollama may plan with is a size', () => {
   expect(withAliases({ OLLAMA_MAX_VRAM: '8G' }).problems).toEqual([]);
   expect(withAliases({ OLLAMA_MAX_VRAM: 'much' }).problems).toHaveLength(1);
 });
@@ -84,9 +98,12 @@ describe('what cannot be honoured is refused with a sentence', () => {
     ],
     [{ OLLAMA_LOAD_TIMEOUT: 'long' }, 'OLLAMA_LOAD_TIMEOUT=long must be a duration such as 5m.'],
     [
-      { FOUNDRY_HARDWARE: 'npu' },
-      'FOUNDRY_HARDWARE=npu cannot be honoured: this server computes on the CPU; leave it out.',
+      { FOUNDRY_HARDWARE: 'tpu,cpu' },
+      'SLM_DEVICE=tpu,cpu has "tpu": write npu, gpu, cpu, cuda, vulkan, webgpu or auto, with commas, the best first.',
     ],
+    [{ OLLAMA_NUM_GPU: 'all' }, 'OLLAMA_NUM_GPU=all must be a number of GPUs; 0 for none.'],
+    [{ OLLAMA_GPU_LAYERS: 'most' }, 'SLM_GPU_LAYERS=most must be a whole number from 0 to 100000.'],
+    [{ SLM_MIN_TOKENS_PER_SECOND: '0' }, 'SLM_MIN_TOKENS_PER_SECOND=0 must be a number above 0, such as 20.'],
     [{ OLLAMA_KV_CACHE_TYPE: 'q5_1' }, 'OLLAMA_KV_CACHE_TYPE=q5_1 must be one of f16, q8_0, q4_0.'],
     [{ OLLAMA_HOST: 'a b:c' }, 'OLLAMA_HOST=a b:c must be a host with or without a port, such as 0.0.0.0:11434.'],
     [{ OLLAMA_SPEED: '1' }, 'OLLAMA_SPEED is not a setting of this server: remove it.'],

@@ -48,9 +48,13 @@ const ALIASES: Readonly<Record<string, (value: string, name: string) => Translat
   },
   OLLAMA_MAX_LOADED_MODELS: same(serverEnv.maxLoadedModels),
   OLLAMA_KEEP_ALIVE: same(serverEnv.keepAlive),
-  OLLAMA_GPU_LAYERS: only(/^0$/, 'this server computes on the CPU'),
-  OLLAMA_NUM_GPU: only(/^0$/, 'this server computes on the CPU'),
-  // An upper bound: a server that computes on the CPU keeps it, whatever it is.
+  OLLAMA_GPU_LAYERS: gpuLayers,
+  // How many GPUs: all that the pod has are used, unless none is to be.
+  OLLAMA_NUM_GPU: (value, name) =>
+    /^\d+$/.test(value)
+      ? { set: Number(value) === 0 ? { [serverEnv.gpuLayers]: '0' } : {} }
+      : problem(`${name}=${value} must be a number of GPUs; 0 for none.`),
+  // A hint that Ollama plans with: a model that does not fit is refused at start, with what to change.
   OLLAMA_MAX_VRAM: only(/^\d+(?:\.\d+)?\s*(?:[kmgt]i?)?b?$/i, 'it must be a size such as 8G'),
   OLLAMA_MULTIUSER_CACHE: only(FALSE, 'prompts are shared between requests as they come'),
   OLLAMA_NOPRUNE: only(/^.*$/, ''),
@@ -63,15 +67,15 @@ const ALIASES: Readonly<Record<string, (value: string, name: string) => Translat
     const seconds = ms === 0 ? 86_400 : Math.min(86_400, Math.max(1, Math.round(ms / 1000)));
     return { set: { [serverEnv.loadTimeoutSeconds]: String(seconds) } };
   },
-  OLLAMA_SCHED_SPREAD: only(FALSE, 'this server computes on the CPU'),
-  OLLAMA_GPU_OVERHEAD: only(/^0$/, 'this server computes on the CPU'),
+  // Layers are spread over all GPUs that the pod has.
+  OLLAMA_SCHED_SPREAD: only(/^.*$/, ''),
+  OLLAMA_GPU_OVERHEAD: only(/^0$/, `the layers on the GPU are bounded by ${serverEnv.gpuLayers}`),
   // A path, or the name under which clients ask for the model that another setting points to.
   FOUNDRY_MODEL: (value) =>
     /^\.{0,2}\/|\.gguf$/i.test(value)
       ? { set: { [serverEnv.modelPath]: value } }
       : { set: { [serverEnv.servedNames]: JSON.stringify([value]) } },
-  // An order of preference: a server on the CPU can only be its last resort.
-  FOUNDRY_HARDWARE: only(/^(?:\s*\w+\s*,)*\s*(?:cpu|auto)\s*(?:,|$)/i, 'this server computes on the CPU'),
+  FOUNDRY_HARDWARE: same(serverEnv.device),
 };
 
 /** Every name that is known. */
@@ -98,6 +102,11 @@ export function withAliases(env: Env): { readonly env: Env; readonly problems: r
     Object.entries(env).filter(([, value]) => value !== undefined && value.trim() !== ''),
   );
   return { env: { ...env, ...added, ...ours }, problems };
+}
+
+/** Ollama writes -1 for as many as the GPU holds; here that is the default. */
+function gpuLayers(value: string): Translation {
+  return value === '-1' ? nothing : { set: { [serverEnv.gpuLayers]: value } };
 }
 
 /** Kubernetes gives pods such variables for every Service of the namespace; one named `slm-…` looks like ours. */

@@ -25,9 +25,17 @@ test('only the model must be given', () => {
       "auth": "None",
       "batchSize": 512,
       "contextLength": undefined,
+      "devices": {
+        "auto": true,
+        "words": [
+          "gpu",
+          "cpu",
+        ],
+      },
       "drainTimeoutSeconds": 30,
       "engine": undefined,
       "flashAttention": "Auto",
+      "gpuLayers": undefined,
       "host": undefined,
       "kvCacheType": "F16",
       "limits": {
@@ -40,6 +48,7 @@ test('only the model must be given', () => {
       },
       "logLevel": "info",
       "maxQueue": 64,
+      "minTokensPerSecond": undefined,
       "modelDigest": undefined,
       "modelPath": "/models/SmolLM2-135M.Q4_1.gguf",
       "models": {
@@ -85,6 +94,9 @@ test('everything can be given', () => {
     SLM_PARALLEL_REQUESTS: '8',
     SLM_BATCH_SIZE: '256',
     SLM_THREADS: '3',
+    SLM_DEVICE: 'npu, cuda',
+    SLM_GPU_LAYERS: '20',
+    SLM_MIN_TOKENS_PER_SECOND: '12.5',
     SLM_FLASH_ATTENTION: 'disabled',
     SLM_KV_CACHE_TYPE: 'q8_0',
     SLM_MAX_QUEUE: '0',
@@ -147,9 +159,17 @@ test('everything can be given', () => {
       "auth": "APIKey",
       "batchSize": 256,
       "contextLength": 2048,
+      "devices": {
+        "auto": false,
+        "words": [
+          "npu",
+          "cuda",
+        ],
+      },
       "drainTimeoutSeconds": 5,
       "engine": "llama-cpp",
       "flashAttention": "Disabled",
+      "gpuLayers": 20,
       "host": "127.0.0.1",
       "kvCacheType": "Q8_0",
       "limits": {
@@ -162,6 +182,7 @@ test('everything can be given', () => {
       },
       "logLevel": "debug",
       "maxQueue": 0,
+      "minTokensPerSecond": 12.5,
       "modelDigest": "sha256:ab",
       "modelPath": "/model",
       "models": {

@@ -4,6 +4,7 @@
  */
 import { ports, serverEnv } from '@slm-operator/crds/contract';
 import { SERVICE_LINK, withAliases } from './config-aliases.ts';
+import { AUTO, DEVICE_WORDS, type DeviceOrder, parseDevices } from './devices.ts';
 import { StartupError } from './failures.ts';
 import { DEFAULT_LIMITS, type Limits } from './limits.ts';
 import { type ModelSettings, readModelSettings } from './models/settings.ts';
@@ -25,6 +26,12 @@ export interface Config {
   readonly batchSize: number;
   /** Undefined: the cgroup's CPU limit decides. */
   readonly threads: number | undefined;
+  /** What to compute on, the best first. */
+  readonly devices: DeviceOrder;
+  /** Layers that the GPU computes; undefined: all. */
+  readonly gpuLayers: number | undefined;
+  /** With fewer tokens a second at start the server does not get ready; undefined: any will do. */
+  readonly minTokensPerSecond: number | undefined;
   readonly flashAttention: (typeof FLASH_ATTENTION)[number];
   readonly kvCacheType: (typeof KV_CACHE_TYPES)[number];
   readonly maxQueue: number;
@@ -154,6 +161,9 @@ export function readConfig(given: Readonly<Record<string, string | undefined>>):
     parallelRequests,
     batchSize,
     threads: integer(serverEnv.threads, 1, 1024),
+    devices: devices(text(serverEnv.device), problems),
+    gpuLayers: integer(serverEnv.gpuLayers, 0, 100_000),
+    minTokensPerSecond: positive(text(serverEnv.minTokensPerSecond), problems),
     flashAttention: choice(serverEnv.flashAttention, FLASH_ATTENTION) ?? 'Auto',
     kvCacheType: choice(serverEnv.kvCacheType, KV_CACHE_TYPES) ?? 'F16',
     maxQueue: integer(serverEnv.maxQueue, 0, 100_000) ?? 64,
@@ -197,6 +207,24 @@ export function readConfig(given: Readonly<Record<string, string | undefined>>):
     problems.push(`${serverEnv.openaiApi} and ${serverEnv.ollamaApi} are both false: leave one API on.`);
   if (problems.length > 0) throw new StartupError('InvalidConfiguration', problems.join(' '));
   return config;
+}
+
+function devices(value: string | undefined, problems: string[]): DeviceOrder {
+  const order = value === undefined ? AUTO : parseDevices(value);
+  if (!('unknown' in order)) return order;
+  problems.push(
+    `${serverEnv.device}=${value} has ${JSON.stringify(order.unknown)}: write ${DEVICE_WORDS.join(', ')} or auto, with commas, the best first.`,
+  );
+  return AUTO;
+}
+
+/** The API has whole numbers and fractions of tokens a second. */
+function positive(value: string | undefined, problems: string[]): number | undefined {
+  if (value === undefined) return undefined;
+  const number = /^\d+(?:\.\d+)?$/.test(value) ? Number(value) : 0;
+  if (number > 0 && number <= 1_000_000) return number;
+  problems.push(`${serverEnv.minTokensPerSecond}=${value} must be a number above 0, such as 20.`);
+  return undefined;
 }
 
 function adapters(value: string | undefined, problems: string[]): Adapter[] {

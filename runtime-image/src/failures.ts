@@ -17,10 +17,12 @@ export type StartupReason =
   | 'ModelLoadFailed'
   | 'EngineMismatch'
   | 'EngineCrashed'
+  | 'DeviceNotFound'
+  | 'InsufficientDeviceMemory'
   | 'InvalidCertificate'
   | 'PortInUse';
 
-/** Exit codes: 2 for what the environment says, 3 for what the model is, 1 for the rest. */
+/** Exit codes: 2 for what the environment says, 3 for what the model is, 4 for what the device is, 1 for the rest. */
 const EXIT_CODES: Partial<Record<StartupReason, number>> = {
   InvalidConfiguration: 2,
   InvalidCertificate: 2,
@@ -31,6 +33,8 @@ const EXIT_CODES: Partial<Record<StartupReason, number>> = {
   ModelTruncated: 3,
   UnsupportedArchitecture: 3,
   UnsupportedFormat: 3,
+  DeviceNotFound: 4,
+  InsufficientDeviceMemory: 4,
 };
 
 /** Ends the process with a clear sentence instead of a stack trace. */

@@ -11,16 +11,30 @@ export type { LoadedModel } from './models/loaded-model.ts';
 
 export type Phase = 'loading' | 'ready' | 'draining';
 
+/** A reason for programs and a sentence for people. */
+export interface Unfit {
+  readonly reason: 'too-slow';
+  readonly message: string;
+}
+
 export class Lifecycle {
   readonly models: ModelRegistry;
   #phase: Phase = 'loading';
   #progress = 0;
   #running = 0;
+  #lastEnd: number;
+  readonly #now: () => number;
+  #unfit: Unfit | undefined;
   #idle: (() => void)[] = [];
 
-  /** @param models default: one model that is given later */
-  constructor(models: ModelRegistry = oneModel()) {
+  /**
+   * @param models default: one model that is given later
+   * @param now milliseconds that never go back
+   */
+  constructor(models: ModelRegistry = oneModel(), now: () => number = () => performance.now()) {
     this.models = models;
+    this.#now = now;
+    this.#lastEnd = now();
   }
 
   get phase(): Phase {
@@ -45,6 +59,21 @@ export class Lifecycle {
   /** API requests that have begun and not ended. */
   get running(): number {
     return this.#running;
+  }
+
+  /** Seconds since the last request ended, or since the start before the first; undefined while one runs. */
+  get idleSeconds(): number | undefined {
+    return this.#running > 0 ? undefined : (this.#now() - this.#lastEnd) / 1000;
+  }
+
+  /** Why the server answers and shall not be asked by others. */
+  get unfit(): Unfit | undefined {
+    return this.#unfit;
+  }
+
+  /** Everything was loaded, and yet the server is not ready; for good. */
+  refuse(unfit: Unfit): void {
+    this.#unfit = unfit;
   }
 
   /** The model to answer with. @throws ApiError (503) while it loads */
@@ -87,6 +116,7 @@ export class Lifecycle {
       if (ended) return;
       ended = true;
       this.#running--;
+      this.#lastEnd = this.#now();
       if (this.#running === 0) for (const resolve of this.#idle.splice(0)) resolve();
     };
   }

@@ -3,6 +3,7 @@
  * Owns types and the errors that every engine throws; knows neither HTTP nor any engine.
  */
 
+import type { DeviceReport } from '@slm-operator/crds/contract';
 import type { SamplingParams, Token } from '../scheduling/decoder.ts';
 import type { FinishReason, SchedulerStats } from '../scheduling/job.ts';
 
@@ -12,8 +13,12 @@ export type { FinishReason, SamplingParams, SchedulerStats, Token };
 export interface EngineInfo {
   /** llama-cpp, onnx or fake. */
   readonly engine: string;
-  /** Where it computes: cpu. */
-  readonly device: string;
+  /** What computes, as the library found it. */
+  readonly device: DeviceReport;
+  /** A sentence where the processor computes for want of a device that was to be preferred. */
+  readonly fallback?: string;
+  /** Bytes that the loaded model takes, with all contexts, and those of them on the GPU. Absent where the processor computes. */
+  readonly memory?: { readonly total: number; readonly device: number };
   /** The library and its version. */
   readonly backend: string;
   /** CPU threads that compute. */

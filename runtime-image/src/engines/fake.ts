@@ -223,7 +223,7 @@ export function createFakeEngine(options: FakeEngineOptions = {}): Engine {
   return new BatchedEngine({
     info: {
       engine: 'fake',
-      device: 'cpu',
+      device: { class: 'cpu', backend: 'CPU', name: 'fake' },
       backend: 'fake 1',
       threads: 1,
       contextLength,

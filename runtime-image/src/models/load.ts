@@ -13,15 +13,17 @@ import type { ModelSpec } from './model-spec.ts';
 export async function loadModel(spec: ModelSpec, config: Config, observer: LoadObserver): Promise<Loaded> {
   const started = performance.now();
   const load = () => loadEngine(configFor(spec, config), observer);
+  const engine = new RevivingEngine(await load(), load, (message) => observer.log('error', message));
+  const { device, fallback } = engine.info;
+  if (fallback !== undefined) observer.log('warn', fallback);
   const layers = spec.defaults.parameters.num_gpu ?? 0;
-  if (layers > 0)
+  if (layers > 0 && device.class === 'cpu')
     observer.log(
       'warn',
       `num_gpu ${layers} of the Modelfile: there is no GPU here, every layer is computed on the CPU`,
     );
-  const engine = new RevivingEngine(await load(), load, (message) => observer.log('error', message));
   try {
-    const tokensPerSecond = await warmUp(engine);
+    const tokensPerSecond = await warmUp(engine, spec.resident && config.minTokensPerSecond !== undefined);
     return makeLoadedModel(spec, engine, {
       tokensPerSecond,
       loadMs: performance.now() - started,
@@ -36,7 +38,7 @@ export async function loadModel(spec: ModelSpec, config: Config, observer: LoadO
 /** The server's settings, with the model's own over them. */
 export function configFor(spec: ModelSpec, config: Config): Config {
   const { adapters, parameters } = spec.defaults;
-  const { num_ctx: context, num_batch: batch, num_thread: threads } = parameters;
+  const { num_ctx: context, num_batch: batch, num_thread: threads, num_gpu: layers } = parameters;
   // The memory of a server that was started for one model was computed from its settings: those win.
   const first = spec.resident ? config.contextLength : undefined;
   return {
@@ -45,6 +47,10 @@ export function configFor(spec: ModelSpec, config: Config): Config {
     contextLength: first ?? spec.contextLength ?? context ?? config.contextLength,
     batchSize: batch === undefined ? config.batchSize : Math.max(batch, config.parallelRequests),
     threads: (spec.resident ? config.threads : undefined) ?? (threads || config.threads),
+    // Less than nothing stands for as many as there are.
+    gpuLayers:
+      (spec.resident ? config.gpuLayers : undefined) ??
+      (layers === undefined || layers < 0 ? config.gpuLayers : layers),
     adapters: [
       ...(spec.path === config.modelPath ? config.adapters : []),
       ...adapters.map((path) => ({ path, scale: 1 })),

@@ -4,9 +4,10 @@
 import type { Logger } from 'pino';
 import type { Config } from '../config.ts';
 import { StartupError } from '../failures.ts';
-import type { Lifecycle } from '../lifecycle.ts';
+import type { Lifecycle, Unfit } from '../lifecycle.ts';
 import { readFacts } from './facts.ts';
 import { configFor, loadModel } from './load.ts';
+import type { LoadedModel } from './loaded-model.ts';
 import { estimateBytes, memoryLimit } from './memory.ts';
 import type { ModelEntry } from './model-entry.ts';
 import type { ModelSpec } from './model-spec.ts';
@@ -122,6 +123,8 @@ async function startFirst(
   lifecycle.models.adopt(primary, model);
   const { dir, list, preload } = config.models;
   if (dir !== undefined || list.length > 0) primary.bytes = await estimate(primary.spec, config).catch(() => 0);
+  const slow = tooSlow(model, config);
+  if (slow) lifecycle.refuse(slow);
   if (preload.length === 0) lifecycle.started();
   if (problem !== undefined) log.warn(problem);
   const { model: file, ...info } = model.engine.info;
@@ -134,8 +137,22 @@ async function startFirst(
       tokensPerSecond: Math.round(model.tokensPerSecond * 10) / 10,
       startMs: Math.round(performance.now() - started),
     },
-    'ready',
+    slow ? 'loaded, and not ready' : 'ready',
   );
+  if (slow) log.error({ reason: slow.reason }, slow.message);
+}
+
+/** Models that only embed have no speed to speak of. */
+function tooSlow(model: LoadedModel, { minTokensPerSecond: least }: Config): Unfit | undefined {
+  const { tokensPerSecond: measured, engine } = model;
+  if (least === undefined || measured >= least || !engine.info.capabilities.generate) return undefined;
+  const { backend, name } = engine.info.device;
+  return {
+    reason: 'too-slow',
+    message:
+      `generates ${measured.toFixed(1)} tokens a second on ${backend} (${name}), and hardware.minTokensPerSecond asks for ${least}: ` +
+      'take other hardware or a smaller variant of the model, give it more CPU, or lower the minimum.',
+  };
 }
 
 async function estimate(spec: ModelSpec, config: Config): Promise<number> {

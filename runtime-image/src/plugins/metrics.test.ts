@@ -52,7 +52,10 @@ test('metrics count requests, tokens, times and slots, by names that no client m
     slm_model_loaded{model="chat"} 1
     slm_model_weights_bytes{model="chat"} 1000
     slm_model_load_seconds{model="chat"} 0
-    slm_model_info{model="chat",engine="fake",device="cpu",backend="fake 1",architecture="fake",quantization="Q4_1"} 1"
+    slm_model_info{model="chat",engine="fake",device="cpu",backend="fake 1",architecture="fake",quantization="Q4_1"} 1
+    slm_device_info{model="chat",class="cpu",backend="CPU",name="fake",execution_provider=""} 1
+    slm_device_fallback{model="chat"} 0
+    slm_start_tokens_per_second{model="chat"} 50"
   `);
   expect((await call(app, 'GET', '/api/metrics')).status).toBe(200);
   expect(String(body)).toContain('process_resident_memory_bytes');

@@ -2,7 +2,7 @@
  * What Prometheus reads of the models and of the process at the moment of asking. Owns these names; changes nothing.
  */
 import { Counter, Gauge, type Registry } from 'prom-client';
-import type { Lifecycle } from '../lifecycle.ts';
+import type { Lifecycle, LoadedModel } from '../lifecycle.ts';
 
 export function registerModelGauges(registry: Registry, lifecycle: Lifecycle): void {
   const { models } = lifecycle;
@@ -103,8 +103,53 @@ export function registerModelGauges(registry: Registry, lifecycle: Lifecycle): v
         if (!loaded) continue;
         const { engine, device, backend, model: facts } = loaded.engine.info;
         const { architecture, quantization } = facts;
-        made.set({ model, engine, device, backend, architecture, quantization }, 1);
+        made.set({ model, engine, device: device.class, backend, architecture, quantization }, 1);
       }
     },
+  );
+  gauge(
+    'slm_device_info',
+    'What a loaded model is computed on, as its library found it; always 1.',
+    ['model', 'class', 'backend', 'name', 'execution_provider'],
+    (made) => {
+      for (const { name: model, loaded } of models.entries) {
+        if (!loaded) continue;
+        const { class: kind, backend, name, executionProvider = '' } = loaded.engine.info.device;
+        made.set({ model, class: kind, backend, name, execution_provider: executionProvider }, 1);
+      }
+    },
+  );
+  const ofDevice = (name: string, help: string, value: (loaded: LoadedModel) => number | undefined) =>
+    gauge(name, help, ['model'], (made) => {
+      for (const { name: model, loaded } of models.entries) {
+        const known = loaded && value(loaded);
+        if (known !== undefined) made.set({ model }, known);
+      }
+    });
+  ofDevice(
+    'slm_device_fallback',
+    'Whether the processor computes for want of a device that was to be preferred.',
+    ({ engine }) => (engine.info.fallback === undefined ? 0 : 1),
+  );
+  ofDevice(
+    'slm_device_layers',
+    'Layers of a model that a GPU could compute.',
+    ({ engine }) => engine.info.device.layers,
+  );
+  ofDevice(
+    'slm_device_layers_offloaded',
+    'Layers that the GPU computes.',
+    ({ engine }) => engine.info.device.layersOffloaded,
+  );
+  ofDevice('slm_device_memory_bytes', 'Memory of the device.', ({ engine }) => engine.info.device.memoryBytes);
+  ofDevice(
+    'slm_device_used_bytes',
+    'Memory of the device that a model takes.',
+    ({ engine }) => engine.info.memory?.device,
+  );
+  ofDevice(
+    'slm_start_tokens_per_second',
+    'Tokens a second of one stream, measured when the model was loaded.',
+    (loaded) => (loaded.engine.info.capabilities.generate ? loaded.tokensPerSecond : undefined),
   );
 }

@@ -28,7 +28,11 @@ describe('probes', () => {
         },
         {
           "body": {
+            "idleSeconds": 0,
+            "message": "the model is being loaded",
             "progress": 0.42,
+            "reason": "loading",
+            "running": 0,
             "status": "loading",
           },
           "status": 503,
@@ -56,11 +60,17 @@ describe('probes', () => {
         "body": {
           "backend": "fake 1",
           "contextLength": 512,
-          "device": "cpu",
+          "device": {
+            "backend": "CPU",
+            "class": "cpu",
+            "name": "fake",
+          },
           "digest": "sha256:abababababababababababababababababababababababababababababababab",
           "engine": "fake",
+          "idleSeconds": 0,
           "model": "chat",
           "parallelRequests": 2,
+          "running": 0,
           "status": "ready",
           "threads": 1,
           "tokensPerSecond": 50,
@@ -69,6 +79,46 @@ describe('probes', () => {
         "type": "application/json; charset=utf-8",
       }
     `);
+    await app.close();
+  });
+
+  test('how long nobody has asked, from the start and from the last answer on', async () => {
+    let now = 5000;
+    const { app, lifecycle } = makeTestServer({ clock: () => now });
+    const idle = async () => {
+      const { running, idleSeconds } = (await call(app, 'GET', '/readyz')).body as Record<string, number>;
+      return [running, idleSeconds];
+    };
+    now += 2500;
+    const before = await idle();
+    const end = lifecycle.begin();
+    const during = await idle();
+    now += 1000;
+    end();
+    now += 400;
+    expect([before, during, await idle()]).toEqual([
+      [0, 2.5],
+      [1, undefined],
+      [0, 0.4],
+    ]);
+    await app.close();
+  });
+
+  test('a server that is too slow for its minimum answers who asks it, and is not ready', async () => {
+    const { app, lifecycle } = makeTestServer();
+    lifecycle.refuse({ reason: 'too-slow', message: 'generates 3.0 tokens a second' });
+    expect(await call(app, 'GET', '/readyz')).toMatchObject({
+      status: 503,
+      body: {
+        status: 'too-slow',
+        reason: 'too-slow',
+        message: 'generates 3.0 tokens a second',
+        tokensPerSecond: 50,
+        device: { class: 'cpu' },
+      },
+    });
+    expect((await call(app, 'GET', '/healthz')).status).toBe(200);
+    expect((await call(app, 'POST', '/api/generate', { model: 'chat', prompt: 'a', stream: false })).status).toBe(200);
     await app.close();
   });
 
@@ -81,8 +131,24 @@ describe('probes', () => {
       [
         {
           "body": {
+            "backend": "fake 1",
+            "contextLength": 512,
+            "device": {
+              "backend": "CPU",
+              "class": "cpu",
+              "name": "fake",
+            },
+            "digest": "sha256:abababababababababababababababababababababababababababababababab",
+            "engine": "fake",
+            "idleSeconds": 0,
+            "message": "the server ends when its running requests have ended",
+            "model": "chat",
+            "parallelRequests": 2,
+            "reason": "draining",
             "running": 0,
             "status": "draining",
+            "threads": 1,
+            "tokensPerSecond": 50,
           },
           "status": 503,
           "type": "application/json; charset=utf-8",

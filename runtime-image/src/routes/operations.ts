@@ -1,7 +1,7 @@
 /**
  * Probes, metrics and the API's description: what the kubelet, Prometheus and the operator read. They need no key and answer while draining.
  */
-import { serverPaths } from '@slm-operator/crds/contract';
+import { type ReadyReport, serverPaths } from '@slm-operator/crds/contract';
 import type { FastifyInstance, FastifyReply, FastifyRequest } from 'fastify';
 import type { Lifecycle, LoadedModel } from '../lifecycle.ts';
 import type { ModelSpec } from '../models/model-spec.ts';
@@ -21,31 +21,21 @@ export function isOperations(request: FastifyRequest): boolean {
   return PATHS.includes(request.routeOptions.url ?? '');
 }
 
-/** What /readyz says once the server is ready. */
-export interface ReadyReport {
-  readonly status: 'ready';
+/** What /readyz says of the model that the server is about, besides what the operator reads. */
+export interface ModelReport {
   /** The canonical name. */
   readonly model: string;
   readonly digest: string | null;
   readonly engine: string;
-  readonly device: string;
   readonly backend: string;
   readonly threads: number;
   readonly contextLength: number;
   readonly parallelRequests: number;
-  /** Of one stream, measured in the warm-up. */
-  readonly tokensPerSecond: number;
 }
 
 export interface OperationsOptions {
   readonly lifecycle: Lifecycle;
   readonly metrics: Metrics;
-}
-
-/** What /readyz says where models come and go. */
-export interface ModelsReport {
-  readonly status: 'ready';
-  readonly models: readonly { readonly name: string; readonly loaded: boolean }[];
 }
 
 export function registerOperations(app: FastifyInstance, options: OperationsOptions): void {
@@ -66,11 +56,19 @@ export function registerOperations(app: FastifyInstance, options: OperationsOpti
   app.get(ALIASES.health, health);
 
   app.get(serverPaths.readyz, async (_request, reply) => {
-    const { models, phase } = lifecycle;
-    if (phase === 'draining') return reply.code(503).send({ status: 'draining', running: lifecycle.running });
-    if (phase === 'loading')
-      return reply.code(503).send({ status: 'loading', progress: Math.round(lifecycle.progress * 100) / 100 });
-    return models.primary?.loaded ? report(models.primary.loaded, models.primary.spec) : overview(models);
+    const { models, phase, unfit, running, idleSeconds } = lifecycle;
+    const notReady = phase === 'ready' ? unfit : WAITING[phase];
+    const { primary } = models;
+    const found: ReadyReport & { readonly status: string } = {
+      status: notReady?.reason ?? 'ready',
+      ...(primary?.loaded ? report(primary.loaded, primary.spec) : {}),
+      running,
+      ...(idleSeconds === undefined ? {} : { idleSeconds: rounded(idleSeconds) }),
+      ...notReady,
+    };
+    if (notReady) reply.code(503);
+    if (phase === 'loading') return { ...found, progress: Math.round(lifecycle.progress * 100) / 100 };
+    return primary ? found : { ...found, models: overview(models) };
   });
 
   for (const url of [serverPaths.metrics, ALIASES.metrics])
@@ -80,17 +78,19 @@ export function registerOperations(app: FastifyInstance, options: OperationsOpti
     });
 }
 
-function overview(models: ModelRegistry): ModelsReport {
-  return {
-    status: 'ready',
-    models: models.entries.map(({ name, loaded }) => ({ name, loaded: loaded !== undefined })),
-  };
+/** Why a server in order is not ready. */
+const WAITING = {
+  loading: { reason: 'loading', message: 'the model is being loaded' },
+  draining: { reason: 'draining', message: 'the server ends when its running requests have ended' },
+} as const;
+
+function overview(models: ModelRegistry): readonly { readonly name: string; readonly loaded: boolean }[] {
+  return models.entries.map(({ name, loaded }) => ({ name, loaded: loaded !== undefined }));
 }
 
-function report(loaded: LoadedModel, spec: ModelSpec): ReadyReport {
+function report(loaded: LoadedModel, spec: ModelSpec): ModelReport & ReadyReport {
   const { info } = loaded.engine;
   return {
-    status: 'ready',
     model: spec.names[0],
     digest: spec.digest ?? null,
     engine: info.engine,
@@ -99,6 +99,11 @@ function report(loaded: LoadedModel, spec: ModelSpec): ReadyReport {
     threads: info.threads,
     contextLength: info.contextLength,
     parallelRequests: info.parallelRequests,
-    tokensPerSecond: Math.round(loaded.tokensPerSecond * 10) / 10,
+    tokensPerSecond: rounded(loaded.tokensPerSecond),
+    ...(info.fallback === undefined ? {} : { message: info.fallback }),
   };
+}
+
+function rounded(value: number): number {
+  return Math.round(value * 10) / 10;
 }

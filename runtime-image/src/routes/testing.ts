@@ -22,6 +22,8 @@ export interface TestServer {
 export function makeTestServer(
   options: FakeEngineOptions & {
     readonly loading?: boolean;
+    /** Milliseconds. Default: stands still. */
+    readonly clock?: () => number;
     readonly auth?: Authenticator;
     readonly apis?: Partial<Apis>;
     readonly origins?: readonly string[];
@@ -34,6 +36,7 @@ export function makeTestServer(
       [makeSpec({ names: ['chat', 'phi4:mini'], path: '', digest: `sha256:${'ab'.repeat(32)}`, resident: true })],
       { load: () => Promise.reject(new Error('there is nothing to load')) },
     ),
+    options.clock ?? (() => 0),
   );
   const app = makeApp({
     lifecycle,

@@ -41,6 +41,8 @@ export interface AddonContext {
   loadSequenceStateFromFile(file: string, slot: number, most: number): Promise<Uint32Array>;
   /** The vector of the last text that was decoded in slot 0. */
   getEmbedding(tokens: number): Float64Array;
+  /** Bytes of keys, values and what is computed with. */
+  getMemoryBreakdown(): MemoryBreakdown;
   /** Adds adapters to what the model computes, in place of those before. */
   setLoras(adapters: readonly AddonLora[], scales: readonly number[]): void;
   dispose(): Promise<void>;
@@ -104,6 +106,8 @@ export interface AddonModel {
   getEmbeddingVectorSize(): number;
   /** Such as `llama 135M Q4_1`. */
   getModelDescription(): string;
+  /** Bytes of the weights. */
+  getMemoryBreakdown(): MemoryBreakdown;
   /** @throws Error for an adapter of another model; the reason is in the log */
   loadLora(adapter: AddonLora): Promise<void>;
   dispose(): Promise<void>;
@@ -111,9 +115,16 @@ export interface AddonModel {
 
 export interface AddonModelOptions {
   readonly addonExports: object;
+  /** Layers that the GPU computes, the output layer included; more than there are for all. */
   readonly gpuLayers: number;
   readonly useMmap: boolean;
   readonly onLoadProgress: (fraction: number) => void;
+}
+
+/** Bytes by where they lie. */
+export interface MemoryBreakdown {
+  readonly cpuRam: number;
+  readonly gpuVram: number;
 }
 
 /** What the addon exports. */
@@ -129,6 +140,10 @@ export interface Bindings {
   /** Without a folder those that are part of the addon. */
   loadBackends(folder?: string): void;
   init(): Promise<void>;
+  /** All GPUs that the backends found, as their drivers name them. */
+  getGpuDeviceInfo(): { readonly deviceNames: readonly string[] };
+  /** Bytes of all GPUs together, and those of them that are the computer's own memory. */
+  getGpuVramInfo(): { readonly total: number; readonly used: number; readonly unifiedSize: number };
   /** What the processor has and the backend uses, as one line. */
   systemInfo(): string;
   getIsArchSupported(architecture: string): boolean;

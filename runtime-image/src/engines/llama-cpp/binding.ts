@@ -4,6 +4,8 @@
  */
 import { stat } from 'node:fs/promises';
 import { setImmediate as nextTurn } from 'node:timers/promises';
+import type { DeviceReport } from '@slm-operator/crds/contract';
+import type { DeviceOrder } from '../../devices.ts';
 import { StartupError } from '../../failures.ts';
 import type { Token } from '../../scheduling/decoder.ts';
 import type { LoadObserver } from '../engine.ts';
@@ -19,9 +21,10 @@ import type {
   Bindings,
 } from './addon.ts';
 import { type GgufHeader, readGgufHeader } from './gguf-header.ts';
-import { type Library, observeLog, openLibrary } from './library.ts';
+import { type Library, observeLog, openLibrary, withDetails } from './library.ts';
 import { quantizationOf } from './model-file.ts';
 import { BINDING_VERSION } from './native-files.ts';
+import { type Offload, offloadIn, reportDevice } from './offload.ts';
 import { tokenBytes } from './token-bytes.ts';
 
 export type { AddonContext, AddonGrammarState, AddonSampler, SamplerConfig } from './addon.ts';
@@ -36,9 +39,14 @@ const LOOK_BACK = 3;
 const CONTEXT_STEP = 256;
 /** ggml's numbers of types. */
 const GGML_TYPES = { F16: 1, Q8_0: 8, Q4_0: 2 } as const;
+/** More layers than any model has. */
+const ALL_LAYERS = 100_000;
 
 export interface NativeOptions {
   readonly modelPath: string;
+  readonly devices: DeviceOrder;
+  /** Undefined: all. */
+  readonly gpuLayers: number | undefined;
   readonly threads: number;
   readonly parallelRequests: number;
   readonly batchSize: number;
@@ -62,6 +70,11 @@ export interface NativeModel {
   readonly metadata: NativeMetadata;
   /** What computes, for people: the library, its version and how it uses threads. */
   readonly backend: string;
+  readonly device: DeviceReport;
+  /** Bytes, all and on the GPU; undefined where the processor computes. */
+  readonly memory: { readonly total: number; readonly device: number } | undefined;
+  /** A sentence where the processor computes for want of a device. */
+  readonly fallback: string | undefined;
   /** False for a model that sees a text as a whole and cannot continue one. */
   readonly generates: boolean;
   /** Whether it scores pairs of texts instead of giving vectors. */
@@ -130,20 +143,26 @@ const loading = new OneAtATime();
  * @throws StartupError (EngineMismatch) when the library is not the one that our types know; Error with what failed
  */
 export async function loadNative(options: NativeOptions): Promise<NativeModel> {
-  const library = await openLibrary();
+  const library = await openLibrary(options.devices);
   const { bindings } = library;
-  const forget = observeLog((level, message) => options.observer.log(level, message));
+  const offload: Offload = { devices: [] };
+  const forget = observeLog((level, message) => {
+    offloadIn(message, offload);
+    options.observer.log(level, message);
+  });
   // Read while llama.cpp loads; a file that has no header fails there as well.
   const reading = readGgufHeader(options.modelPath);
   reading.catch(() => undefined);
   try {
     const model = new bindings.AddonModel(options.modelPath, {
       addonExports: bindings,
-      gpuLayers: 0,
+      gpuLayers: library.gpu ? (options.gpuLayers ?? ALL_LAYERS) : 0,
       useMmap: true,
       onLoadProgress: (fraction) => options.observer.progress(fraction),
     });
-    if (!(await loading.run(() => model.init()))) throw new Error('llama.cpp could not load the model');
+    const load = () => loading.run(() => model.init());
+    if (!(await (library.gpu ? withDetails(library, load) : load())))
+      throw new Error('llama.cpp could not load the model');
     const header = await reading;
     if (!library.openmp)
       options.observer.log(
@@ -151,7 +170,7 @@ export async function loadNative(options: NativeOptions): Promise<NativeModel> {
         'this CPU backend has no OpenMP, so that several threads gain little: use the server image, or compile the backends with npm run images',
       );
     try {
-      return await makeModel(library, model, header, options, forget);
+      return await makeModel(library, model, header, options, offload, forget);
     } catch (error) {
       await model.dispose();
       throw error;
@@ -191,12 +210,14 @@ async function makeContext(bindings: Bindings, model: AddonModel, options: Addon
 }
 
 async function makeModel(
-  { bindings, openmp }: Library,
+  library: Library,
   model: AddonModel,
   header: GgufHeader,
   options: NativeOptions,
+  offload: Offload,
   forget: () => void,
 ): Promise<NativeModel> {
+  const { bindings, openmp } = library;
   const trained = model.getTrainContextSize();
   const contextLength = padded(options.contextLength(trained), trained);
   const slidingWindow = slidingWindowOf(header, trained);
@@ -218,8 +239,16 @@ async function makeModel(
   const metadata = readMetadata(model, header, tokens);
   const everyToken = Array.from({ length: metadata.vocabularySize }, (_, token) => token);
   const kind = model.getVocabularyType();
+  const sizes = [model.getMemoryBreakdown(), context.getMemoryBreakdown()];
+  const onDevice = sizes.reduce((sum, { gpuVram }) => sum + gpuVram, 0);
   return {
     context,
+    device: reportDevice(library, offload),
+    fallback: library.fallback,
+    memory: library.gpu && {
+      total: sizes.reduce((sum, { cpuRam }) => sum + cpuRam, onDevice),
+      device: onDevice,
+    },
     contextLength,
     slidingWindow,
     shifts: canShift(bindings, header, slidingWindow),

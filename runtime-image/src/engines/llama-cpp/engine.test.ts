@@ -92,7 +92,8 @@ const QUESTIONS = [
 
 test('the file says what it is', () => {
   const { chatTemplate, ...model } = engine.info.model;
-  const { backend, ...info } = engine.info;
+  const { backend, device, ...info } = engine.info;
+  expect(device).toEqual({ class: 'cpu', backend: 'CPU', name: expect.stringMatching(/\S/) });
   expect(backend).toMatch(/^llama\.cpp \(node-llama-cpp 3\.22\.1(, openmp)?\)$/);
   expect({ ...info, model }).toMatchInlineSnapshot(`
     {
@@ -106,7 +107,6 @@ test('the file says what it is', () => {
         "shift": true,
       },
       "contextLength": 512,
-      "device": "cpu",
       "engine": "llama-cpp",
       "model": {
         "architecture": "llama",

@@ -1,6 +1,7 @@
 /**
  * Loads a GGUF file into an engine. Owns the order of the steps and the words for what can go wrong in them.
  */
+import { AUTO, type DeviceOrder } from '../../devices.ts';
 import { StartupError } from '../../failures.ts';
 import { BatchedEngine } from '../batched-engine.ts';
 import { type Engine, GrammarError, type LoadObserver } from '../engine.ts';
@@ -25,6 +26,10 @@ export interface LlamaCppOptions {
   readonly parallelRequests: number;
   readonly batchSize: number;
   readonly threads: number;
+  /** What to compute on, the best first. Default: a GPU if there is one. The first model's order decides for the process. */
+  readonly devices?: DeviceOrder;
+  /** Layers that the GPU computes. Default: all. */
+  readonly gpuLayers?: number | undefined;
   readonly flashAttention: 'Auto' | 'Enabled' | 'Disabled';
   readonly kvCacheType: 'F16' | 'Q8_0' | 'Q4_0';
   readonly maxQueue: number;
@@ -45,6 +50,8 @@ export async function loadLlamaCpp(options: LlamaCppOptions, observer: LoadObser
   const log: string[] = [];
   const native = await loadNative({
     modelPath: options.file,
+    devices: options.devices ?? AUTO,
+    gpuLayers: options.gpuLayers,
     threads: options.threads,
     parallelRequests: options.parallelRequests,
     batchSize: options.batchSize,
@@ -72,7 +79,9 @@ export async function loadLlamaCpp(options: LlamaCppOptions, observer: LoadObser
   return new BatchedEngine({
     info: {
       engine: 'llama-cpp',
-      device: 'cpu',
+      device: native.device,
+      ...(native.memory === undefined ? {} : { memory: native.memory }),
+      ...(native.fallback === undefined ? {} : { fallback: native.fallback }),
       backend: native.backend,
       threads: options.threads,
       contextLength: native.contextLength,

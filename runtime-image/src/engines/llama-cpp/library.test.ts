@@ -1,7 +1,7 @@
 import { existsSync } from 'node:fs';
 import { expect, test } from 'vitest';
 import { lines, openLibrary } from './library.ts';
-import { findNativeFiles } from './native-files.ts';
+import { findNativePackages } from './native-files.ts';
 
 test('pieces of lines become lines, and a line ends where the level changes', () => {
   const told: [number, string][] = [];
@@ -20,13 +20,14 @@ test('pieces of lines become lines, and a line ends where the level changes', ()
 });
 
 test('the addon is there, and a backend for this processor', async () => {
-  const files = findNativeFiles();
-  expect([files.addon, ...files.backends].filter((file) => !existsSync(file))).toEqual([]);
+  const [files] = findNativePackages();
+  expect(files?.backend).toBe('cpu');
+  expect([files?.addon ?? '', ...(files?.cpuBackends ?? [])].filter((file) => !existsSync(file))).toEqual([]);
   const { bindings } = await openLibrary();
   expect(bindings.systemInfo()).toMatch(/^CPU : /);
   expect(await openLibrary()).toBe(await openLibrary());
 });
 
 test('a platform without binaries is refused with a sentence', () => {
-  expect(() => findNativeFiles('plan9-mips')).toThrow('this platform is not served');
+  expect(() => findNativePackages('plan9-mips')).toThrow('this platform is not served');
 });

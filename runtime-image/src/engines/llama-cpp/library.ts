@@ -1,25 +1,47 @@
 /**
- * Owns the addon in this process: loaded once, with the best CPU backend that there is, and its log. Never unloaded; models come and
- * go on it.
+ * Owns the addon in this process: loaded once, for the first device of the wanted order that there is, with the best CPU backend,
+ * and its log. Never unloaded; models come and go on it.
  */
 import { createRequire } from 'node:module';
+import { setTimeout as delay } from 'node:timers/promises';
+import {
+  AUTO,
+  allowsCpu,
+  type DeviceOrder,
+  type DeviceWord,
+  deviceNotFound,
+  fellBack,
+  type Missed,
+} from '../../devices.ts';
 import { StartupError } from '../../failures.ts';
 import type { LoadObserver } from '../engine.ts';
 import type { Bindings } from './addon.ts';
 import { missingParts } from './addon-shape.ts';
-import { BINDING_VERSION, findNativeFiles } from './native-files.ts';
+import {
+  type Backend,
+  BINDING_VERSION,
+  findNativePackages,
+  type NativePackage,
+  type NativePackages,
+  titleOf,
+} from './native-files.ts';
 
 export interface Library {
   readonly bindings: Bindings;
   /** Whether the CPU backend computes with OpenMP. */
   readonly openmp: boolean;
+  /** What computes the layers; undefined: the processor alone. */
+  readonly gpu: Exclude<Backend, 'cpu'> | undefined;
+  /** A sentence where the processor computes for want of what was to be preferred. */
+  readonly fallback: string | undefined;
 }
 
 type Log = LoadObserver['log'];
 
-/** The addon's numbers of levels: 0 is none, 1 fatal. */
-const LEVELS = ['error', 'error', 'error', 'warn', 'info', 'debug', 'debug'] as const;
+/** The addon's numbers of levels: 0 is none, 1 fatal. What llama.cpp says of each model, a hundred lines, is for debugging. */
+const LEVELS = ['error', 'error', 'error', 'warn', 'debug', 'debug', 'debug'] as const;
 const WARNINGS = 3;
+const DETAILS = 4;
 
 /** What llama.cpp warns of although it is meant so. */
 const AS_MEANT = [
@@ -37,12 +59,31 @@ const AS_MEANT = [
  */
 const SPINS = '3000000';
 
+/** Backends that a word stands for, the better first. */
+const BACKENDS: Readonly<Record<DeviceWord, readonly Backend[]>> = {
+  npu: [],
+  gpu: ['cuda', 'vulkan', 'metal'],
+  cuda: ['cuda'],
+  vulkan: ['vulkan'],
+  webgpu: [],
+  cpu: [],
+};
+
+/** For the last lines of llama.cpp, which come through the event loop. */
+const SAYING_MS = 20;
+
+/** A library beside those of the folder, which ggml loads last. */
+const EXTRA_LIBRARY = 'GGML_BACKEND_PATH';
+
 let loading: Promise<Library> | undefined;
 const observers = new Set<Log>();
 
-/** @throws StartupError (EngineMismatch) */
-export function openLibrary(): Promise<Library> {
-  loading ??= load();
+/**
+ * Loads the addon. The first call's order decides for the process.
+ * @throws StartupError (EngineMismatch, DeviceNotFound)
+ */
+export function openLibrary(order: DeviceOrder = AUTO): Promise<Library> {
+  loading ??= load(order);
   return loading;
 }
 
@@ -57,9 +98,58 @@ export function observeLog(log: Log): () => void {
   return () => void observers.delete(own);
 }
 
-async function load(): Promise<Library> {
-  const { addon, backends } = findNativeFiles();
+/** Has llama.cpp say, as debug lines, what it does with a model while `work` goes on. */
+export async function withDetails<T>({ bindings }: Library, work: () => Promise<T>): Promise<T> {
+  bindings.setLoggerLogLevel(DETAILS);
+  try {
+    return await work();
+  } finally {
+    bindings.setLoggerLogLevel(WARNINGS);
+  }
+}
+
+/** Looks for the devices one after another. */
+async function load(order: DeviceOrder): Promise<Library> {
   if (process.env['OMP_WAIT_POLICY'] === undefined) process.env['GOMP_SPINCOUNT'] ??= SPINS;
+  const packages = findNativePackages();
+  const missed: Missed[] = [];
+  let addon: Addon | undefined;
+  for (const word of order.words) {
+    if (word === 'cpu') break;
+    const fitting = packages.filter(({ backend }) => BACKENDS[word].includes(backend));
+    if (fitting.length === 0) missed.push(noBackend(word, packages));
+    for (const one of fitting) {
+      try {
+        addon = openAddon(one);
+      } catch (error) {
+        if (error instanceof StartupError) throw error;
+        // Vulkan's addon is linked with the loader of drivers.
+        missed.push(whyNot(one.backend, [error instanceof Error ? error.message : String(error)]));
+        continue;
+      }
+      const said = await openGpu(addon, one);
+      if (said === undefined) return finish(addon, one.backend as Library['gpu'], undefined);
+      missed.push(whyNot(one.backend, said));
+    }
+  }
+  if (!allowsCpu(order)) throw deviceNotFound(order, missed);
+  const fallback = missed.length > 0 && !order.auto ? fellBack(order, missed) : undefined;
+  return finish(addon ?? openCpu(packages), undefined, fallback);
+}
+
+async function finish({ bindings }: Addon, gpu: Library['gpu'], fallback: string | undefined): Promise<Library> {
+  await bindings.init();
+  return { bindings, openmp: /OPENMP = 1/.test(bindings.systemInfo()), gpu, fallback };
+}
+
+interface Addon {
+  readonly bindings: Bindings;
+  /** Where its CPU backend lies. */
+  readonly folder: string;
+}
+
+/** Loads an addon with the best CPU backend. */
+function openAddon({ addon, cpuBackends }: NativePackage): Addon {
   const bindings = createRequire(import.meta.url)(addon) as Bindings;
   const missing = missingParts(bindings);
   if (missing.length > 0)
@@ -70,14 +160,82 @@ async function load(): Promise<Library> {
   bindings.setLogger(lines(tell));
   bindings.setLoggerLogLevel(WARNINGS);
   bindings.loadBackends();
-  for (const folder of backends) {
+  let folder = '';
+  for (folder of cpuBackends) {
     bindings.loadBackends(folder);
     // A backend whose libraries are missing is passed over in silence.
     if (bindings.systemInfo().includes('CPU')) break;
   }
-  await bindings.init();
-  const openmp = /OPENMP = 1/.test(bindings.systemInfo());
-  return { bindings, openmp };
+  return { bindings, folder };
+}
+
+/** For the processor alone. */
+function openCpu(packages: NativePackages): Addon {
+  const own = packages.find(({ backend }) => backend === 'cpu') ?? packages[0];
+  // A GPU that there is would compute long prompts, whatever the layers.
+  if (own.backend === 'cuda') process.env['CUDA_VISIBLE_DEVICES'] = '-1';
+  if (own.backend === 'vulkan') process.env['GGML_VK_VISIBLE_DEVICES'] = '';
+  return openAddon(own);
+}
+
+/** @returns what was said where no device was found; undefined: there is one */
+async function openGpu({ bindings, folder }: Addon, { gpuLibraries }: NativePackage): Promise<string[] | undefined> {
+  const found = () => bindings.getGpuDeviceInfo().deviceNames.length > 0;
+  const said: string[] = [];
+  const forget = observeLog((level, line) => {
+    if (level !== 'debug' || /no devices/i.test(line)) said.push(line);
+  });
+  const given = process.env[EXTRA_LIBRARY];
+  bindings.setLoggerLogLevel(DETAILS);
+  try {
+    // Where it lies beside the CPU backend, it is loaded by now.
+    for (const library of gpuLibraries) {
+      if (found()) return undefined;
+      process.env[EXTRA_LIBRARY] = library;
+      bindings.loadBackends(folder);
+    }
+    if (found()) return undefined;
+    await delay(SAYING_MS);
+    return said;
+  } finally {
+    if (given === undefined) Reflect.deleteProperty(process.env, EXTRA_LIBRARY);
+    else process.env[EXTRA_LIBRARY] = given;
+    bindings.setLoggerLogLevel(WARNINGS);
+    forget();
+  }
+}
+
+/** What the system's loader says of libraries that are not there, and llama.cpp of drivers, in fewer words. */
+function whyNot(backend: Backend, said: readonly string[]): Missed {
+  const title = titleOf(backend);
+  const text = said.join('\n');
+  const libraries = [...text.matchAll(/(lib[\w.+-]+\.so[\w.]*): cannot open shared object file/g)].map(
+    ([, name = '']) => name,
+  );
+  const driver = libraries.find((name) => /^lib(?:cuda|vulkan)\.so/.test(name));
+  if (driver !== undefined)
+    return { why: `there is no ${title} driver (${driver} cannot be opened)`, lacking: 'device' };
+  if (libraries.length > 0) return { why: `${title} lacks ${[...new Set(libraries)].join(' and ')}`, lacking: 'image' };
+  const [first = ''] = said;
+  const detail = first === '' || /no devices found/i.test(text) ? '' : ` (${first.replace(/^\w+: /, '')})`;
+  return { why: `${title} sees no device${detail}`, lacking: 'device' };
+}
+
+function noBackend(word: DeviceWord, packages: NativePackages): Missed {
+  const has = packages.map(({ backend }) => titleOf(backend)).join(' and ');
+  const variants = {
+    gpu: 'its variant cuda or vulkan',
+    cuda: 'its variant cuda',
+    vulkan: 'its variant vulkan',
+  } as const;
+  const needs = word in variants ? variants[word as keyof typeof variants] : 'an image of your own';
+  return {
+    why:
+      word === 'webgpu'
+        ? 'WebGPU computes ONNX models only'
+        : `this image computes GGUF models on ${has} alone, and ${word} needs ${needs}`,
+    lacking: 'image',
+  };
 }
 
 function tell(level: number, message: string): void {

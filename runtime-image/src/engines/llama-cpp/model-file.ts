@@ -69,6 +69,10 @@ export async function findGguf(folder: string): Promise<string | undefined> {
   return candidates[0] === undefined ? undefined : path.join(folder, candidates[0]);
 }
 
+/** As ggml's backends say that a device's memory, or one piece of it, was too small. */
+const OUT_OF_DEVICE_MEMORY =
+  /(?:allocate|allocating|alloc_buffer)[^\n]*\b(?:CUDA|Vulkan|MTL)\d|cudaMalloc failed|ggml_vulkan: (?:Device memory allocation|Requested buffer)|ErrorOutOfDeviceMemory|CUDA error: out of memory|kIOGPUCommandBufferCallbackErrorOutOfMemory/i;
+
 /** What the library and llama.cpp say, turned into a reason. `log` holds llama.cpp's own lines. */
 export function explainLoadFailure(file: string, size: number, error: Error, log: readonly string[]): StartupError {
   const name = path.basename(file);
@@ -82,6 +86,13 @@ export function explainLoadFailure(file: string, size: number, error: Error, log
     return truncated(name, size, cause);
   const architecture = /unknown model architecture: '?([^'\s]+)'?/i.exec(said)?.[1];
   if (architecture) return unsupportedArchitecture(name, architecture, cause);
+  if (OUT_OF_DEVICE_MEMORY.test(said))
+    return new StartupError(
+      'InsufficientDeviceMemory',
+      `the device has not enough memory for ${name} (${size} bytes) and its context: lower engine.contextLength, ` +
+        'engine.parallelRequests or engine.gpuLayers, or use a smaller variant of the model.',
+      cause,
+    );
   if (/alloc|out of memory|cannot allocate|insufficient memory/i.test(said))
     return new StartupError(
       'ModelLoadFailed',

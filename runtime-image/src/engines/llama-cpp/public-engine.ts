@@ -2,7 +2,9 @@
  * A GGUF file as an engine over node-llama-cpp's public API alone: the way back for releases whose insides differ from what the
  * other engine knows. Owns loading and the vocabulary; slower, and without log probabilities, context shift and adapters.
  */
+import type { DeviceReport } from '@slm-operator/crds/contract';
 import type { Llama, LlamaContext, LlamaEmbeddingContext, LlamaModel } from 'node-llama-cpp';
+import { AUTO, type DeviceOrder, deviceNotFound, fellBack, type Missed, processor } from '../../devices.ts';
 import { StartupError } from '../../failures.ts';
 import type { Token } from '../../scheduling/decoder.ts';
 import { BatchedEngine } from '../batched-engine.ts';
@@ -17,6 +19,7 @@ import {
 import { OneAtATime } from '../one-at-a-time.ts';
 import { contextLength, type LlamaCppOptions } from './engine.ts';
 import { checkGguf, explainLoadFailure, quantizationOf } from './model-file.ts';
+import { titleOf } from './native-files.ts';
 import { branded, PublicScheduler } from './public-scheduler.ts';
 
 /** The library's levels. */
@@ -27,18 +30,20 @@ export async function loadPublicly(options: LlamaCppOptions, observer: LoadObser
   const { size } = await checkGguf(options.file);
   const library = await import('node-llama-cpp');
   const log: string[] = [];
-  const llama = await library.getLlama({
-    gpu: false,
-    build: 'never',
-    skipDownload: true,
-    progressLogs: false,
-    maxThreads: options.threads,
-    logLevel: library.LlamaLogLevel.warn,
-    logger: (level, message) => {
-      log.push(message.trimEnd());
-      observer.log(LEVELS[level as keyof typeof LEVELS] ?? 'debug', message.trimEnd());
-    },
-  });
+  const found = async (gpu: 'cuda' | 'vulkan' | false) =>
+    library.getLlama({
+      gpu,
+      build: 'never',
+      skipDownload: true,
+      progressLogs: false,
+      maxThreads: options.threads,
+      logLevel: library.LlamaLogLevel.warn,
+      logger: (level, message) => {
+        log.push(message.trimEnd());
+        observer.log(LEVELS[level as keyof typeof LEVELS] ?? 'debug', message.trimEnd());
+      },
+    });
+  const { llama, fallback } = await openLlama(options.devices ?? AUTO, found);
   const { model, context } = await load(options, llama, observer).catch((error: Error) => {
     if (error instanceof StartupError) throw error;
     throw explainLoadFailure(options.file, size, error, log.slice(-20));
@@ -53,7 +58,8 @@ export async function loadPublicly(options: LlamaCppOptions, observer: LoadObser
   return new BatchedEngine({
     info: {
       engine: 'llama-cpp-public',
-      device: 'cpu',
+      device: await deviceOf(llama, model),
+      ...(fallback === undefined ? {} : { fallback }),
       backend: 'node-llama-cpp',
       threads: options.threads,
       contextLength: context.contextSize,
@@ -120,6 +126,42 @@ export async function loadPublicly(options: LlamaCppOptions, observer: LoadObser
   });
 }
 
+/** The first device of the order that the library opens. */
+async function openLlama(
+  order: DeviceOrder,
+  open: (gpu: 'cuda' | 'vulkan' | false) => Promise<Llama>,
+): Promise<{ readonly llama: Llama; readonly fallback: string | undefined }> {
+  const missed: Missed[] = [];
+  const fallback = () => (missed.length > 0 && !order.auto ? fellBack(order, missed) : undefined);
+  for (const word of order.words) {
+    if (word === 'cpu') return { llama: await open(false), fallback: fallback() };
+    const backends = word === 'gpu' ? (['cuda', 'vulkan'] as const) : ([word] as const);
+    for (const gpu of backends) {
+      if (gpu !== 'cuda' && gpu !== 'vulkan') {
+        missed.push({ why: `${gpu} computes no GGUF model in this image`, lacking: 'image' });
+        continue;
+      }
+      const llama = await open(gpu).catch(() => undefined);
+      if (llama?.gpu === gpu) return { llama, fallback: undefined };
+      await llama?.dispose();
+      missed.push({ why: `the library opens no ${gpu}`, lacking: 'device' });
+    }
+  }
+  throw deviceNotFound(order, missed);
+}
+
+async function deviceOf(llama: Llama, model: LlamaModel): Promise<DeviceReport> {
+  if (llama.gpu === false) return processor();
+  const [names, { total }] = await Promise.all([llama.getGpuDeviceNames(), llama.getVramState()]);
+  return {
+    class: 'gpu',
+    backend: titleOf(llama.gpu),
+    name: [...new Set(names)].join(', '),
+    memoryBytes: total,
+    layersOffloaded: model.gpuLayers,
+  };
+}
+
 async function load(
   options: LlamaCppOptions,
   llama: Llama,
@@ -135,7 +177,7 @@ async function load(
     throw new StartupError('EngineMismatch', "LoRA adapters need the library's insides as this server knows them.");
   const model = await llama.loadModel({
     modelPath: options.file,
-    gpuLayers: 0,
+    gpuLayers: llama.gpu === false ? 0 : (options.gpuLayers ?? 'max'),
     ignoreMemorySafetyChecks: true,
     onLoadProgress: (fraction) => observer.progress(fraction),
   });

@@ -91,7 +91,12 @@ describe.each(['genai', 'hugging-face'] as const)('a model in the layout %s', (l
     const { chatTemplate, parameters, size, ...model } = engine.info.model;
     expect({ ...engine.info, model }).toEqual({
       engine: 'onnx',
-      device: 'cpu',
+      device: {
+        class: 'cpu',
+        backend: 'CPU',
+        name: expect.stringMatching(/\S/),
+        executionProvider: 'CPUExecutionProvider',
+      },
       backend: expect.stringMatching(/^onnxruntime 1\.30\.\d+ \(CPUExecutionProvider\)$/),
       threads: 1,
       contextLength: CONTEXT,

@@ -2,6 +2,7 @@
  * Loads an ONNX model into an engine. Owns the order of the steps and what the engine says of itself; the computing is done
  * on a thread of its own.
  */
+import { AUTO, type DeviceOrder, fellBack } from '../../devices.ts';
 import { StartupError } from '../../failures.ts';
 import { BatchedEngine, type Embedder, type Vocabulary } from '../batched-engine.ts';
 import { type Engine, GrammarError, type LoadObserver, type ModelInfo, UnsupportedError } from '../engine.ts';
@@ -10,8 +11,10 @@ import { packVocabulary } from '../sampling/token-order.ts';
 import { OnnxDecoder } from './decoder.ts';
 import { OnnxEmbedder } from './embedder.ts';
 import { explainLoadFailure } from './explain.ts';
+import type { Opened } from './messages.ts';
 import { findModel, type ModelFiles } from './model-folder.ts';
 import { specOf } from './model-spec.ts';
+import { isFallback, reportDevice } from './providers.ts';
 import {
   architecture,
   chatTemplate,
@@ -39,6 +42,8 @@ export interface OnnxOptions {
   readonly parallelRequests: number;
   readonly batchSize: number;
   readonly threads: number;
+  /** What to compute on, the best first. Default: a GPU if the image is made for one. */
+  readonly devices?: DeviceOrder;
   readonly maxQueue: number;
   /** Memory for prompts whose slot is gone, in bytes. Default 0: none. */
   readonly promptCacheBytes?: number;
@@ -66,8 +71,10 @@ export async function loadOnnx(options: OnnxOptions, observer: LoadObserver): Pr
   const context = contextLength(options.contextLength, trained, spec.kind, contextBorder(files, configs));
   const ends = endTokens(files, configs, tokenizer);
   const batchSize = Math.max(options.parallelRequests, Math.min(options.batchSize, LARGEST_BATCH));
+  const devices = options.devices ?? AUTO;
   const thread = await ThreadClient.start({
     file: files.file,
+    devices,
     spec,
     threads: options.threads,
     slots: options.parallelRequests,
@@ -75,13 +82,14 @@ export async function loadOnnx(options: OnnxOptions, observer: LoadObserver): Pr
     endTokens: [...ends],
     pooling: embedding.pooling,
   });
-  let version: string;
+  let opened: Opened;
   try {
-    ({ version } = await thread.call('open'));
+    opened = await thread.call('open');
   } catch (error) {
     await thread.close();
     throw explainLoadFailure(files.file, error as Error);
   }
+  const device = reportDevice(opened.provider);
   observer.progress(1);
 
   const generates = spec.kind === 'language';
@@ -90,8 +98,9 @@ export async function loadOnnx(options: OnnxOptions, observer: LoadObserver): Pr
   return new BatchedEngine({
     info: {
       engine: 'onnx',
-      device: 'cpu',
-      backend: `onnxruntime ${version} (CPUExecutionProvider)`,
+      device,
+      ...(isFallback(opened.provider, devices) ? { fallback: fellBack(devices, opened.missed) } : {}),
+      backend: `onnxruntime ${opened.version} (${device.executionProvider})`,
       threads: options.threads,
       contextLength: context,
       parallelRequests: options.parallelRequests,

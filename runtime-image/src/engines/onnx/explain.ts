@@ -53,6 +53,13 @@ const EXPLANATIONS: readonly Explanation[] = [
       `the weights of ${name} are links that leave its folder, which ONNX Runtime refuses: put the files themselves there, or hard links.`,
   },
   {
+    pattern:
+      /CUDA out of memory|cudaErrorMemoryAllocation|CUDA failure 2:|VK_ERROR_OUT_OF_DEVICE_MEMORY|BFCArena[\s\S]*Failed to allocate/i,
+    reason: 'InsufficientDeviceMemory',
+    say: (name) =>
+      `the device has not enough memory for ${name}: lower engine.contextLength or engine.parallelRequests, or use a smaller variant of the model.`,
+  },
+  {
     pattern: /bad_alloc|out of memory|Failed to allocate memory|cannot allocate|buffer allocation failed/i,
     reason: 'ModelLoadFailed',
     say: (name) =>
@@ -67,6 +74,8 @@ const EXPLANATIONS: readonly Explanation[] = [
 
 /** @param error as ONNX Runtime threw it */
 export function explainLoadFailure(file: string, error: Error): StartupError {
+  // Of a device: thrown on the engine's thread, and told to us by its name and message.
+  if (error.name === 'DeviceNotFound') return new StartupError('DeviceNotFound', error.message);
   const name = path.basename(file);
   for (const { pattern, reason, say } of EXPLANATIONS) {
     const found = pattern.exec(error.message);

@@ -2,9 +2,12 @@
  * What the engine and its thread say to each other. ONNX Runtime's Node binding computes on the thread that calls it; on a
  * thread of its own it holds up neither requests nor probes.
  */
+
+import type { DeviceOrder, Missed } from '../../devices.ts';
 import type { BatchItem, Pick, SamplerRequest, Token } from '../../scheduling/decoder.ts';
 import type { PackedVocabulary } from '../sampling/token-order.ts';
 import type { EmbeddingSpec, LanguageSpec } from './model-spec.ts';
+import type { ProviderName } from './providers.ts';
 import type { Pooling } from './settings.ts';
 
 /** What the thread is started with. */
@@ -12,6 +15,8 @@ export interface ThreadOptions {
   readonly file: string;
   readonly spec: LanguageSpec | EmbeddingSpec;
   readonly threads: number;
+  /** What to compute on, the best first. */
+  readonly devices: DeviceOrder;
   /** Of a language model. */
   readonly slots: number;
   readonly contextLength: number;
@@ -24,6 +29,10 @@ export interface ThreadOptions {
 export interface Opened {
   /** ONNX Runtime's version. */
   readonly version: string;
+  /** What computes. */
+  readonly provider: ProviderName;
+  /** What was tried before in vain. */
+  readonly missed: readonly Missed[];
 }
 
 export interface SampleRequest {

@@ -30,12 +30,20 @@ export async function loadRuntime(): Promise<Runtime> {
   return import('onnxruntime-node');
 }
 
-/** @returns the session. Throws ONNX Runtime's own errors, which explain.ts knows. */
-export async function openSession(runtime: Runtime, file: string, threads: number): Promise<InferenceSession> {
+/**
+ * @param provider what computes; the processor computes what it cannot
+ * @returns the session. Throws ONNX Runtime's own errors, which explain.ts knows.
+ */
+export async function openSession(
+  runtime: Runtime,
+  file: string,
+  threads: number,
+  provider: 'cpu' | 'cuda' | 'webgpu' = 'cpu',
+): Promise<InferenceSession> {
   // Warnings about initializers and nodes are for those who export models.
   runtime.env.logLevel = 'error';
   return runtime.InferenceSession.create(file, {
-    executionProviders: ['cpu'],
+    executionProviders: provider === 'cpu' ? ['cpu'] : [provider, 'cpu'],
     intraOpNumThreads: threads,
     interOpNumThreads: 1,
     executionMode: 'sequential',

@@ -4,10 +4,12 @@
  */
 import { isMainThread, parentPort, workerData } from 'node:worker_threads';
 import type { InferenceSession } from 'onnxruntime-node';
+import { StartupError } from '../../failures.ts';
 import { EmbeddingModel } from './embedding-model.ts';
 import { LanguageModel } from './language-model.ts';
 import type { Calls, Message, Notes, Opened, Reply, ThreadOptions } from './messages.ts';
-import { loadRuntime, openSession } from './session.ts';
+import { openOnDevice } from './providers.ts';
+import { loadRuntime } from './session.ts';
 
 /** Where this module is, for a Worker. */
 export const threadAddress = import.meta.url;
@@ -41,12 +43,13 @@ class ComputingThread {
   }
 
   async #open(): Promise<Opened> {
-    const { file, spec, threads, pooling } = this.#options;
+    const { file, spec, threads, pooling, devices } = this.#options;
     const runtime = await loadRuntime();
-    this.#session = await openSession(runtime, file, threads);
+    const { session, provider, missed } = await openOnDevice(runtime, file, threads, devices);
+    this.#session = session;
     if (spec.kind === 'language') this.#language = new LanguageModel(runtime, this.#session, spec, this.#options);
     else this.#embedding = new EmbeddingModel(runtime, this.#session, spec, pooling);
-    return { version: runtime.env.versions.node ?? runtime.env.versions.common };
+    return { version: runtime.env.versions.node ?? runtime.env.versions.common, provider, missed };
   }
 
   #model(): LanguageModel {
@@ -71,7 +74,8 @@ function serve(options: ThreadOptions, reply: (reply: Reply) => void): (message:
     } catch (error) {
       // A note has nobody to tell; the call that comes to need it fails.
       const { name, message: text } = error instanceof Error ? error : new Error(String(error));
-      if ('id' in message) reply({ id: message.id, error: { name, message: text } });
+      const kind = error instanceof StartupError ? error.reason : name;
+      if ('id' in message) reply({ id: message.id, error: { name: kind, message: text } });
     }
   };
   let last = Promise.resolve();

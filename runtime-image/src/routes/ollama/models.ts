@@ -3,6 +3,7 @@
  */
 import type { FastifyInstance } from 'fastify';
 import { ApiError } from '../../api-error.ts';
+import type { EngineInfo } from '../../engines/engine.ts';
 import { parameterList, writeModelfile } from '../../modelfile/modelfile.ts';
 import { factsOf, type ModelFacts, readFacts } from '../../models/facts.ts';
 import type { ModelEntry } from '../../models/model-entry.ts';
@@ -66,13 +67,13 @@ export function registerOllamaModels(app: FastifyInstance, options: ApiOptions):
     models: registry.loaded.flatMap((entry) => {
       const { loaded } = entry;
       if (!loaded) return [];
+      const { info } = loaded.engine;
       const running = {
         expires_at: entry.expiresAt?.toISOString() ?? NEVER,
-        size_vram: 0,
-        context_length: loaded.engine.info.contextLength,
+        ...placement(info),
+        context_length: info.contextLength,
       };
-      const facts = factsOf(loaded.engine.info, loaded.loadedAt);
-      return [{ ...described(entry.name, entry, facts), ...running }];
+      return [{ ...described(entry.name, entry, factsOf(info, loaded.loadedAt)), ...running }];
     }),
   }));
 
@@ -104,6 +105,16 @@ export function registerOllamaModels(app: FastifyInstance, options: ApiOptions):
       modified_at: facts.modifiedAt.toISOString(),
     };
   });
+}
+
+/**
+ * Clients divide one by the other to say how much of a model is on the GPU: with every layer there it is all of it, though the table
+ * of tokens stays in the computer's memory.
+ */
+function placement({ memory, device }: EngineInfo): { readonly size?: number; readonly size_vram: number } {
+  if (!memory) return { size_vram: 0 };
+  const whole = device.layers !== undefined && device.layersOffloaded === device.layers;
+  return { size: memory.total, size_vram: whole ? memory.total : memory.device };
 }
 
 /** Long lists are left out unless asked for, and the template stands elsewhere. */

@@ -1,0 +1,51 @@
+import { describe, expect, test } from 'vitest';
+import { AUTO, deviceNotFound, fellBack, parseDevices } from './devices.ts';
+
+describe('what SLM_DEVICE says', () => {
+  const cases: [string, unknown][] = [
+    ['auto', AUTO],
+    ['cuda', { words: ['cuda'], auto: false }],
+    ['npu,gpu,cpu', { words: ['npu', 'gpu', 'cpu'], auto: false }],
+    [' NPU , Vulkan', { words: ['npu', 'vulkan'], auto: false }],
+    ['cuda,auto', { words: ['cuda', 'gpu', 'cpu'], auto: false }],
+    ['gpu,gpu', { words: ['gpu'], auto: false }],
+    ['gpu,rocm', { unknown: 'rocm' }],
+    ['gpu,', { unknown: '' }],
+  ];
+  test.each(cases)('%s', (value, order) => {
+    expect(parseDevices(value)).toEqual(order);
+  });
+});
+
+describe('a device that is not there', () => {
+  const order = (value: string) => parseDevices(value) as typeof AUTO;
+
+  test('is the node’s or the pod’s business where the image could use one', () => {
+    const missed = [{ why: 'there is no CUDA driver (libcuda.so.1 cannot be opened)', lacking: 'device' }] as const;
+    expect(deviceNotFound(order('cuda'), missed)).toMatchObject({
+      reason: 'DeviceNotFound',
+      exitCode: 4,
+      message:
+        'promised a gpu (SLM_DEVICE=cuda) and the engine found none, because there is no CUDA driver (libcuda.so.1 cannot be opened): ' +
+        'does the device plugin run on this node, and has the pod the runtimeClassName that the driver needs?',
+    });
+  });
+
+  test('is the image’s where that could not', () => {
+    const missed = [{ why: 'this image computes on CPU alone', lacking: 'image' }] as const;
+    expect(deviceNotFound(order('npu'), missed).message).toBe(
+      'promised an npu (SLM_DEVICE=npu) and the engine found none, because this image computes on CPU alone: ' +
+        'set spec.image to one that computes on an npu, or take other hardware.',
+    );
+  });
+
+  test('is said where the processor computes instead', () => {
+    const missed = [
+      { why: 'Vulkan sees no device', lacking: 'device' },
+      { why: 'Vulkan sees no device', lacking: 'device' },
+    ] as const;
+    expect(fellBack(order('npu,vulkan,cpu'), missed)).toBe(
+      'computes on the CPU, because an npu or a gpu (SLM_DEVICE=npu,vulkan,cpu) was not found: Vulkan sees no device.',
+    );
+  });
+});
