@@ -18,8 +18,12 @@ import type { Obstacle, PlacementInput, PlacementPlan, TierPlan, TierState } fro
 const SETTLE_MS = 10_000;
 /** Room on better hardware must have lasted this long before a pod moves back; `fallbackAfter` when that is shorter. */
 const PROMOTE_AFTER_MS = 60_000;
-/** After this long a tier is tried again that failed only because pods found no place: what took it may have gone, unseen. */
+/**
+ * After this long a tier is tried again that failed only because pods found no place: what was in their way may have gone,
+ * unseen. Each failure doubles it, to a day.
+ */
 const RETRY_MS = 600_000;
+const MANY_RETRIES = 8;
 
 /** The plan. Nothing to do gives targets as they are. */
 export function planPlacement(input: PlacementInput): PlacementPlan {
@@ -55,7 +59,9 @@ class Slot {
     this.state = state;
     const { desired, current, oldPods, goingPods, room } = state;
     this.failed = isFailed(state, now);
-    this.stuck = Math.max(0, Math.min(state.stuck?.pods ?? 0, desired) - goingPods);
+    // Those that serve are not stuck, and of too many pods the stuck are the first that the ReplicaSet deletes.
+    const idle = Math.max(0, desired - state.available);
+    this.stuck = Math.max(0, Math.min(state.stuck?.pods ?? 0, idle) - goingPods);
     const planned = Math.min(state.planned, replicas);
     const capacity = room === undefined ? Infinity : Math.max(desired, current) + oldPods + goingPods + room;
     const isShort = this.stuck > 0 || (capacity < planned && !this.failed);
@@ -64,7 +70,8 @@ class Slot {
     this.target = desired;
     // What was meant to be here keeps its place while it may only seem to be gone.
     const reserved = isShort && !this.givenUp ? planned : 0;
-    this.limit = this.failed ? desired - this.stuck : Math.max(capacity, reserved);
+    const closed = this.failed || (this.givenUp && this.stuck > 0);
+    this.limit = closed ? desired - this.stuck : Math.max(capacity, reserved);
   }
 
   get spare(): number {
@@ -142,7 +149,7 @@ class Draft {
     if (taken === 0) return;
     slot.target += taken;
     this.#missing -= taken;
-    this.#notes.push(`${slot.state.name}: ${taken} more, there is room`);
+    this.#notes.push(`${slot.state.name}: ${taken} more ${taken === 1 ? 'belongs' : 'belong'} here`);
   }
 
   #startWaiting(slots: readonly Slot[]): void {
@@ -235,6 +242,10 @@ class Draft {
       if (slot.shortSince === undefined || slot.givenUp) continue;
       this.#wakes.push(slot.shortSince + patienceOf(this.#input) - this.#input.now);
     }
+    for (const slot of this.#slots) {
+      const at = slot.failed ? retryAt(slot.state) : undefined;
+      if (at !== undefined && this.#isWanted(slot)) this.#wakes.push(at - this.#input.now);
+    }
     if (this.#missing > 0) this.#notes.push(`${this.#missing} of ${replicas} wait`);
     return {
       targets,
@@ -248,15 +259,19 @@ class Draft {
     };
   }
 
+  /** More pods would be here if they could. */
+  #isWanted({ state }: Slot): boolean {
+    if (this.#missing > 0) return true;
+    return (
+      this.#input.promoteBack === 'WhenIdle' &&
+      this.#slots.some((other) => other.state.rank > state.rank && other.state.desired > 0)
+    );
+  }
+
   #planOf(slot: Slot): TierPlan {
-    const { now, replicas } = this.#input;
+    const { replicas } = this.#input;
     const { state } = slot;
-    const failing = slot.withdrawn > 0 && !slot.failed && !(isPlaceless(state.stuck) && state.room === 0);
-    const failed: TierPlan = slot.failed
-      ? { failedSince: state.failedSince ?? now, failedOn: state.failedOn }
-      : failing
-        ? { failedSince: now, failedOn: failureMark(state) }
-        : {};
+    const failed = this.#failureOf(slot);
     const atLeastAsGood = this.#slots
       .filter((other) => other.state.rank <= state.rank)
       .reduce((sum, other) => sum + other.target, 0);
@@ -274,11 +289,23 @@ class Draft {
     };
   }
 
+  /** Since when no pod is sent here, or none was before the try that is under way. */
+  #failureOf(slot: Slot): TierPlan {
+    const { state } = slot;
+    if (slot.withdrawn > 0 && !slot.failed) return { failedSince: this.#input.now, failedOn: failureMark(state) };
+    const { failedSince, failedOn } = state;
+    if (slot.failed) return { failedSince, failedOn };
+    // A try that is under way may fail like the one before; over it is when pods have what there is, or want no more.
+    const isOver = isSettled(state) && slot.target === state.desired && (state.room === 0 || !this.#isWanted(slot));
+    return retryOf(state) === undefined || isOver ? {} : { failedSince, failedOn };
+  }
+
   /** What waits, and until when or for what. */
   #blocked(): Obstacle[] {
     const found: Obstacle[] = [];
     for (const slot of this.#slots) {
-      if (slot.shortSince === undefined || slot.stuck === 0 || slot.state.stuck === undefined) continue;
+      const leaving = slot.withdrawn > 0 || slot.failed;
+      if (slot.shortSince === undefined || slot.stuck === 0 || slot.state.stuck === undefined || leaving) continue;
       const { reason, message, pods } = slot.state.stuck;
       found.push({ reason, message: this.#outlook(slot, message, pods) });
     }
@@ -332,8 +359,8 @@ class Draft {
         ? (other.waitingSince ?? now) + fallbackAfterMs
         : other.shortSince + patienceOf(this.#input),
     );
-    const afterMs = auto ? SETTLE_MS : fallbackAfterMs;
-    return fallsBack(message, wait, { name: next.state.name, afterMs, at: Math.max(...ends) });
+    const afterMs = auto || slot.shortSince !== undefined ? patienceOf(this.#input) : fallbackAfterMs;
+    return fallsBack(message, wait, { name: next.state.name, afterMs, at: Math.max(now, ...ends) });
   }
 }
 
@@ -344,19 +371,38 @@ function patienceOf({ auto, fallbackAfterMs }: PlacementInput): number {
 /** Reasons that say nothing about a device but that there was no place: they may pass without any node changing. */
 const placeless: ReadonlySet<Reason> = new Set<Reason>(['Unschedulable', 'QuotaExceeded', 'WaitingForDevice']);
 
-function isPlaceless(stuck: Obstacle | undefined): boolean {
-  return stuck !== undefined && placeless.has(stuck.reason);
-}
-
-const PLACE = 'place/';
-
-/** What `failedOn` is set to; it tells on its own whether the failure may pass by itself. */
+/**
+ * What `failedOn` is set to. A failure that may pass by itself is told by a number before the hash: how many there were in a
+ * row, each of which doubles the time to the next try.
+ */
 function failureMark(state: TierState): string {
-  return `${isPlaceless(state.stuck) ? PLACE : ''}${state.inventory}`;
+  if (state.stuck === undefined || !placeless.has(state.stuck.reason)) return state.inventory;
+  return `${Math.min(MANY_RETRIES, (retryOf(state) ?? 0) + 1)}:${state.inventory}`;
 }
 
-function isFailed({ failedOn, failedSince, inventory }: TierState, now: number): boolean {
-  if (failedOn === undefined) return false;
-  if (failedOn === inventory) return true;
-  return failedOn === `${PLACE}${inventory}` && now - (failedSince ?? now) < RETRY_MS;
+/** Failures in a row of a tier that may be tried again with the same devices. */
+function retryOf({ failedOn, inventory }: TierState): number | undefined {
+  if (failedOn === undefined || !failedOn.endsWith(`:${inventory}`)) return undefined;
+  return Number.parseInt(failedOn, 10) || undefined;
+}
+
+/** Nothing is wrong with it: others have it all. Pods that were refused make room seem taken until they are gone. */
+function isFull(state: TierState): boolean {
+  return state.room === 0 && isSettled(state);
+}
+
+function isSettled({ stuck, desired, current, available }: TierState): boolean {
+  return stuck === undefined && desired === current && desired === available;
+}
+
+function retryAt(state: TierState): number | undefined {
+  const retry = retryOf(state);
+  return retry === undefined ? undefined : (state.failedSince ?? 0) + RETRY_MS * 2 ** (retry - 1);
+}
+
+function isFailed(state: TierState, now: number): boolean {
+  if (state.failedOn === undefined) return false;
+  if (state.failedOn === state.inventory) return true;
+  const at = retryAt(state);
+  return at !== undefined && now < at && !isFull(state);
 }

@@ -7,7 +7,7 @@ import type { Obstacle, TierState } from './placement-types.ts';
 
 /** Why there is no more room on a tier. */
 export function noRoom({ name, blocked }: Pick<TierState, 'name' | 'blocked'>): Obstacle {
-  return blocked ?? { reason: 'WaitingForDevice', message: `needs ${name}, of which no more is free` };
+  return blocked ?? { reason: 'WaitingForDevice', message: `needs ${name}; no more of it is free` };
 }
 
 /** Which pods wait; empty when all do, which goes without saying. */
