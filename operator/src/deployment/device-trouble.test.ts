@@ -10,6 +10,7 @@ function trouble(change: Partial<TroubleInput>): string | undefined {
     resource: GPU,
     claimed: false,
     count: 1,
+    ownImage: false,
     set: replicaSet('x', { tier: 'nvidia', desired: 2 }),
     pods: [],
     reports: new Map(),
@@ -108,6 +109,14 @@ describe('pods are kept back by the hardware', () => {
       '1 InsufficientDeviceMemory: pod chat-x, node n1: lower gpuLayers.',
     ],
     [
+      'when the image for it cannot be had',
+      {
+        ownImage: true,
+        pods: [pod('chat-x', { containerStatuses: container({ waiting: { reason: 'ImagePullBackOff' } }) })],
+      },
+      '1 ImagePullFailed: pod chat-x: node n1 cannot get image server:1: ImagePullBackOff',
+    ],
+    [
       'when they are too slow there',
       {
         pods: [pod('chat-x', { phase: 'Running', containerStatuses: container({ running: {} }) })],
@@ -128,6 +137,10 @@ describe('pods are kept back by the hardware', () => {
 
 describe('pods are not kept back by the hardware', () => {
   const rows: [string, Partial<TroubleInput>][] = [
+    [
+      'when the image cannot be had that other hardware needs too',
+      { pods: [pod('chat-x', { containerStatuses: container({ waiting: { reason: 'ImagePullBackOff' } }) })] },
+    ],
     ['when they are starting', { pods: [pod('chat-x', {})] }],
     ['when too little memory is left', { pods: [unscheduled('0/2 nodes are available: 2 Insufficient memory.')] }],
     [

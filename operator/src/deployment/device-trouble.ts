@@ -1,6 +1,6 @@
 /**
  * Which pods of one kind of hardware cannot run there because of the hardware: no free device, a quota on it, a device that
- * is gone, that its engine does not find or that is too slow. What ails pods otherwise is not its business: such a pod would
+ * is gone, that its engine does not find or that is too slow, an image for it that cannot be had. What ails pods otherwise is not its business: such a pod would
  * fare no better elsewhere. Pure.
  */
 import { pod as podContract, type Reason } from '@slm-operator/crds';
@@ -14,6 +14,8 @@ export interface TroubleInput {
   readonly resource: string | undefined;
   readonly claimed: boolean;
   readonly count: number;
+  /** Its server image is another one than that of the next hardware in line. */
+  readonly ownImage: boolean;
   /** ReplicaSet of the wanted revision there. */
   readonly set: ReplicaSetObject | undefined;
   /** Its pods. */
@@ -68,8 +70,14 @@ function troubleOfPod(input: TroubleInput, pod: PodObject): (Obstacle & { readon
     if (age > REFUSED_AGE_MS) return undefined;
   }
   const cause = causeOf(pod, undefined, input.reports.get(pod.metadata?.uid ?? ''));
-  if (cause !== undefined && aboutHardware.has(cause.reason)) return { ...cause, refused: isRefusedDevice(pod) };
+  const isAboutIt = cause !== undefined && (aboutHardware.has(cause.reason) || (input.ownImage && isImage(cause)));
+  if (isAboutIt) return { ...cause, refused: isRefusedDevice(pod) };
   return lostDevice(input, pod, node);
+}
+
+/** Of an image that the site does not have, a pod of other hardware knows nothing. */
+function isImage({ reason }: Obstacle): boolean {
+  return reason === 'ImagePullFailed';
 }
 
 /** A pod that does not serve, on a node that offers no device any more. */

@@ -202,7 +202,13 @@ function summarise(entries: readonly Entry[], { plan, problems, auto }: TierPlac
       `${waiting}${places.length === 0 ? (waiting === 1 ? ' pod' : ' pods') : ''} ${waiting === 1 ? 'waits' : 'wait'}`,
     );
   }
-  const why = waiting > 0 ? plan.blocked[0]?.message : fellBack ? whyNotBetter(entries) : undefined;
+  const [problem] = problems;
+  const why =
+    waiting > 0
+      ? (plan.blocked[0]?.message ?? problem?.message)
+      : fellBack
+        ? (whyNotBetter(entries) ?? problem?.message)
+        : undefined;
   const message = [
     `${places.join(', ')}${why === undefined ? '' : `: ${why}`}`,
     ...more.filter((text) => text !== why),

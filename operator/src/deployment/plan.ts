@@ -124,7 +124,7 @@ export function planDeployment(observed: Observed, { now, config }: PlanContext)
     );
     if (view === undefined) continue;
     made.add(size.name);
-    apply.push(...makeTierObjects({ observed, model, wanted, tier: view.tier, replicas: size.to, number, config }));
+    apply.push(...makeTierObjects({ observed, model, wanted, ...view, replicas: size.to, number, config }));
   }
 
   const remove = rollout.remove.flatMap((name) => {

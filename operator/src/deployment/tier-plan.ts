@@ -17,7 +17,7 @@ import { CPU_TIER } from './names.ts';
 import { type Observed, type PodObject, type ReplicaSetObject, revisionOf, tierOf } from './observed.ts';
 import { isReady } from './pod-causes.ts';
 import { parseDuration } from './quantity.ts';
-import type { ServerImages, WantedRevision } from './revision.ts';
+import { imageOf, type ServerImages, type WantedRevision } from './revision.ts';
 import type { TierRoom } from './rollout-planner.ts';
 
 /** Operator configuration that placement depends on. */
@@ -80,7 +80,7 @@ export function planTiers(input: TierPlanInput): TierPlacement {
     images: wanted.images ?? config.serverImages,
   });
   const pods = podsByTier(observed.pods, wanted.revision);
-  const views = tiers.map((tier) => viewOf(input, tier, pods.get(tier.name) ?? noPods));
+  const views = tiers.map((tier, index) => viewOf(input, tier, tiers[index + 1], pods.get(tier.name) ?? noPods));
   const known = new Map(deployment.status?.hardware?.tiers?.map((tier) => [tier.name, tier]));
   const states = views.map((view, index): TierState => {
     const there = pods.get(view.tier.name) ?? noPods;
@@ -139,7 +139,12 @@ function hasEnded(pod: PodObject): boolean {
   return pod.status?.phase === 'Failed' || pod.status?.phase === 'Succeeded';
 }
 
-function viewOf({ observed, model, wanted, config, now }: TierPlanInput, tier: Tier, pods: PodsOfTier): TierView {
+function viewOf(
+  { observed, model, wanted, config, now }: TierPlanInput,
+  tier: Tier,
+  next: Tier | undefined,
+  pods: PodsOfTier,
+): TierView {
   const { deployment, nodes, caches, replicaSets, reports } = observed;
   const set = replicaSets.find(
     (candidate) => revisionOf(candidate) === wanted.revision && tierOf(candidate) === tier.name,
@@ -157,6 +162,7 @@ function viewOf({ observed, model, wanted, config, now }: TierPlanInput, tier: T
     resource: tier.resource,
     claimed: tier.claim !== undefined,
     count: tier.count,
+    ownImage: next !== undefined && imageOf(wanted, tier.image) !== imageOf(wanted, next.image),
     set,
     pods: pods.wanted,
     reports,

@@ -45,6 +45,8 @@ export interface PodHardware {
   readonly claimTemplate?: string | undefined;
   readonly tolerations?: readonly Toleration[] | undefined;
   readonly runtimeClassName?: string | undefined;
+  /** Groups that may open the device's files on the node. */
+  readonly supplementalGroups?: readonly number[] | undefined;
   /** As in a pod. */
   readonly affinity?: object | undefined;
   /** Environment that the hardware's profile adds. */
@@ -123,6 +125,7 @@ function makePodTemplate(input: ReplicaSetInput, labels: Record<string, string>)
         runAsNonRoot: true,
         runAsUser: pod.user,
         runAsGroup: pod.user,
+        ...(hardware.supplementalGroups?.length ? { supplementalGroups: hardware.supplementalGroups } : {}),
         seccompProfile: { type: 'RuntimeDefault' },
       },
       ...(settings?.nodeSelector === undefined ? {} : { nodeSelector: settings.nodeSelector }),

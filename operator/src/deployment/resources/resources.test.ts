@@ -303,6 +303,7 @@ it('the ReplicaSet of a revision on a device', () => {
     device: 'cuda',
     tolerations: [{ key: 'nvidia.com/gpu', operator: 'Exists' as const }],
     runtimeClassName: 'nvidia',
+    supplementalGroups: [109],
     affinity: { nodeAffinity: {} },
     env: { CUDA_MODULE_LOADING: 'LAZY' },
   };
@@ -322,6 +323,7 @@ it('the ReplicaSet of a revision on a device', () => {
     affinity: { nodeAffinity: {} },
     tolerations: [{ key: 'team' }, { key: 'nvidia.com/gpu' }],
     runtimeClassName: 'nvidia',
+    securityContext: { runAsUser: 65532, supplementalGroups: [109] },
     topologySpreadConstraints: [{ labelSelector: gpu.spec.selector }],
     containers: [{ image: 'server-cuda:1', resources }],
   });

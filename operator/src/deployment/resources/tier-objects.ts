@@ -1,6 +1,8 @@
 /** What a revision needs on one kind of hardware: its ReplicaSet, and the template of its claim where devices are claimed. Pure. */
 import { modelDefaultsOf } from '@slm-operator/crds';
 import type { KubeObject, ObjectRef } from '../../execution/plan.ts';
+import { nodeAffinity } from '../../hardware/affinity.ts';
+import type { Fit } from '../../hardware/fit.ts';
 import type { Tier } from '../../hardware/tiers.ts';
 import type { ModelState } from '../model-state.ts';
 import { replicaSetName } from '../names.ts';
@@ -14,6 +16,7 @@ export interface TierObjectsInput {
   readonly model: Extract<ModelState, { readonly usable: true }>;
   readonly wanted: WantedRevision;
   readonly tier: Tier;
+  readonly fit: Pick<Fit, 'eligible'>;
   readonly replicas: number;
   /** Number of the rollout. */
   readonly number: number;
@@ -26,11 +29,13 @@ export function makeTierObjects({
   model,
   wanted,
   tier,
+  fit,
   replicas,
   number,
   config,
 }: TierObjectsInput): KubeObject[] {
-  const { deployment } = observed;
+  const { deployment, nodes } = observed;
+  const affinity = nodeAffinity(tier, fit.eligible, nodes);
   const { profile, claim, bytes } = tier;
   const name = replicaSetName(deployment.metadata.name, wanted.revision, tier.name);
   const template = claim === undefined ? undefined : 'templateName' in claim ? claim.templateName : name;
@@ -43,6 +48,8 @@ export function makeTierObjects({
       claimTemplate: template,
       tolerations: profile.tolerations,
       runtimeClassName: profile.runtimeClassName,
+      supplementalGroups: profile.supplementalGroups,
+      affinity: affinity && { nodeAffinity: affinity },
       env: profile.env,
     },
     image: imageOf(wanted, tier.image) ?? wanted.image,

@@ -1,0 +1,365 @@
+import type { SLMDeploymentSpec, SLMDeploymentStatus } from '@slm-operator/crds';
+import { describe, expect, it } from 'vitest';
+import type { Observed, PodObject } from './observed.ts';
+import { type DeploymentPlan, planDeployment } from './plan.ts';
+import { type WantedRevision, wantedRevision } from './revision.ts';
+import {
+  ago,
+  cache,
+  config,
+  deployment,
+  digest,
+  model,
+  node,
+  nodeWith,
+  now,
+  observed,
+  pod,
+  replicaSetOf,
+} from './testing/objects.ts';
+
+const GPU = 'nvidia.com/gpu';
+const NPU = 'npu.intel.com/accel';
+type Spec = Partial<SLMDeploymentSpec>;
+
+/** Bytes for NPUs beside those for all else. */
+const npuDigest = `sha256:${'c0ffee'.padEnd(64, '0')}`;
+const withNpu = model({
+  revisions: (model().status?.revisions ?? []).map((revision) => ({
+    ...revision,
+    variants: [
+      {
+        name: 'int4-npu',
+        accelerators: ['npu'],
+        digest: npuDigest,
+        size: 1000,
+        files: [{ path: 'genai_config.json', size: 1000, digest: npuDigest }],
+        sources: [{ url: 'https://x/{path}' }],
+        metadata: { format: 'ONNX' as const },
+      },
+    ],
+  })),
+});
+
+const wanted = (spec: Spec = {}): WantedRevision =>
+  wantedRevision({
+    deployment: deployment(spec),
+    model: { digest },
+    known: [],
+    images: config.serverImages,
+  });
+
+const caches = (...names: string[]) => new Map(names.map((name) => [name, cache(name)]));
+
+function plan(spec: Spec, change: Partial<Observed> = {}, status?: SLMDeploymentStatus): DeploymentPlan {
+  const nodes = change.nodes ?? [node('n1'), node('n2')];
+  const given = { caches: caches(...nodes.map(({ name }) => name)), nodes, ...change };
+  return planDeployment(observed({ deployment: deployment(spec, status), ...given }), { now, config });
+}
+
+/** ReplicaSets that are made or get another size, as `nvidia 0→2`. */
+function sizes(result: DeploymentPlan): string[] {
+  const tier = (name: string) => name.replace(`chat-${result.status?.updateRevision}`, '').replace(/^-/, '') || 'cpu';
+  return result.events
+    .filter(({ reason }) => reason === 'ScalingReplicaSet')
+    .map(({ note }) => /^scaled (\S+) from (\d+) to (\d+)/.exec(note))
+    .map((match) => `${tier(match?.[1] ?? '')} ${match?.[2]}→${match?.[3]}`);
+}
+
+const condition = ({ status }: DeploymentPlan, type: string) => {
+  const found = status?.conditions?.find((candidate) => candidate.type === type);
+  return found && `${found.status} ${found.reason}`;
+};
+const said = (result: DeploymentPlan) => ({
+  sizes: sizes(result),
+  summary: result.status?.hardware?.summary,
+  message: result.status?.hardware?.message,
+  degraded: condition(result, 'HardwareDegraded'),
+  blocked: result.status?.blockedBy?.map(({ reason }) => reason),
+});
+
+describe('first pods', () => {
+  const gpu: Spec = { hardware: { preferred: 'gpu' } };
+  it('go to the preferred hardware where it is free, with its device, image and settings', () => {
+    const result = plan(gpu, { nodes: [nodeWith('n1', GPU, 1), node('n2')] });
+    expect(said(result)).toEqual({
+      sizes: ['nvidia 0→1'],
+      summary: 'gpu',
+      message: '1 pod on gpu',
+      degraded: 'False OnPreferredHardware',
+      blocked: ['WaitingForPods'],
+    });
+    expect(result.apply.at(-1)).toMatchObject({
+      metadata: { name: `chat-${wanted(gpu).revision}-nvidia` },
+      spec: {
+        template: {
+          spec: {
+            tolerations: [{ key: 'nvidia.com/gpu', operator: 'Exists' }],
+            containers: [
+              {
+                image: 'server-cuda:1',
+                resources: { limits: { [GPU]: '1' }, requests: { [GPU]: '1' } },
+                env: expect.arrayContaining([{ name: 'SLM_DEVICE', value: 'gpu' }]) as unknown,
+              },
+            ],
+          },
+        },
+      },
+    });
+    expect(result.expected?.places).toMatchObject([
+      { tier: 'nvidia', replicas: 1, requests: { [GPU]: 1 }, nodes: ['n1'] },
+      { tier: 'cpu', replicas: 0 },
+    ]);
+  });
+
+  it('are divided: two GPUs are free, and five pods wanted at once', () => {
+    const spec: Spec = { replicas: 5, hardware: { preferred: 'gpu', fallbackAfter: '0s' } };
+    const result = plan(spec, { nodes: [nodeWith('n1', GPU, 2), node('n2')] });
+    expect(said(result)).toMatchInlineSnapshot(`
+      {
+        "blocked": [
+          "WaitingForPods",
+        ],
+        "degraded": "True FellBack",
+        "message": "2 pods on gpu, 3 on cpu: needs nvidia; no more of it is free; instead 3 on cpu",
+        "sizes": [
+          "nvidia 0→2",
+          "cpu 0→3",
+        ],
+        "summary": "2 gpu, 3 cpu (fallback)",
+      }
+    `);
+    expect(result.apply.filter(({ kind }) => kind === 'ReplicaSet')).toHaveLength(2);
+  });
+
+  it('wait for a device, for as long as fallbackAfter says, and say so', () => {
+    const spec: Spec = { hardware: { preferred: 'npu', fallbackAfter: '90s' } };
+    const result = plan(spec, { model: withNpu, nodes: [nodeWith('n1', GPU, 2), node('n2')] });
+    expect(said(result)).toMatchInlineSnapshot(`
+      {
+        "blocked": [
+          "WaitingForDevice",
+          "WaitingForPods",
+        ],
+        "degraded": "True WaitingForDevice",
+        "message": "1 pod waits: needs 1 npu.intel.com/accel; 0 of 2 nodes have one; falls back to cpu after 90 s, at 12:01:30Z",
+        "sizes": [],
+        "summary": "waiting for npu",
+      }
+    `);
+    expect(result.status?.blockedBy?.map(({ message }) => message)).toMatchInlineSnapshot(`
+      [
+        "needs 1 npu.intel.com/accel; 0 of 2 nodes have one; falls back to cpu after 90 s, at 12:01:30Z",
+        "pods wait for a place: 0 of 1 pods serve",
+      ]
+    `);
+    expect(result.status?.rollout?.phase).toBe('WaitingForDevice');
+    expect(result.placeAgain).toBe(90_000);
+    expect(result.expected?.interest.wants).toContain(NPU);
+  });
+
+  it('fall back once they have waited', () => {
+    const spec: Spec = { hardware: { preferred: 'npu', fallbackAfter: '90s' } };
+    const first = plan(spec, { model: withNpu }).status;
+    const waited = (first?.hardware?.tiers ?? []).map((tier) =>
+      tier.waitingSince === undefined ? tier : { ...tier, waitingSince: ago(90) },
+    );
+    const hardware = first?.hardware && { ...first.hardware, tiers: waited };
+    const result = plan(spec, { model: withNpu }, { ...first, ...(hardware === undefined ? {} : { hardware }) });
+    expect(said(result)).toMatchInlineSnapshot(`
+      {
+        "blocked": [
+          "WaitingForPods",
+        ],
+        "degraded": "True FellBack",
+        "message": "1 pod on cpu: needs 1 npu.intel.com/accel; 0 of 2 nodes have one; instead 1 on cpu",
+        "sizes": [
+          "cpu 0→1",
+        ],
+        "summary": "cpu (fallback)",
+      }
+    `);
+    expect(result.events.filter(({ reason }) => reason === 'FellBack')).toEqual([
+      { type: 'Warning', reason: 'FellBack', note: result.status?.hardware?.message },
+    ]);
+  });
+
+  it('wait for ever with policy Never', () => {
+    const spec: Spec = { replicas: 2, hardware: { preferred: 'gpu', policy: 'Never' } };
+    const result = plan(spec, { nodes: [nodeWith('n1', GPU, 1), node('n2')] });
+    expect(said(result)).toMatchInlineSnapshot(`
+      {
+        "blocked": [
+          "WaitingForDevice",
+          "WaitingForPods",
+        ],
+        "degraded": "True WaitingForDevice",
+        "message": "1 pod on gpu, 1 waits: needs nvidia; no more of it is free; 1 of 2 pods waits, because hardware.policy is Never",
+        "sizes": [
+          "nvidia 0→1",
+        ],
+        "summary": "1 gpu, 1 waiting",
+      }
+    `);
+    expect(result.placeAgain).toBeUndefined();
+  });
+
+  it('of a deployment that names no hardware take what is free at once, and are never degraded', () => {
+    const spec: Spec = { replicas: 3 };
+    const result = plan(spec, { nodes: [nodeWith('n1', GPU, 2, 1), node('n2')] });
+    expect(said(result)).toEqual({
+      sizes: ['nvidia 0→1', 'cpu 0→2'],
+      summary: '1 gpu, 2 cpu',
+      message: '1 pod on gpu, 2 on cpu',
+      degraded: undefined,
+      blocked: ['WaitingForPods'],
+    });
+  });
+});
+
+describe('what a spec cannot have is said in a sentence', () => {
+  const unknown =
+    "there is no hardware profile tpu: write npu, gpu, cpu or one of nvidia, amd, intel-gpu, intel-npu, qualcomm, ascend, cpu, or add it to the chart's hardware.profiles";
+  const noFile =
+    'model smollm2 has no file for npu: add an entry with accelerators: [npu] to spec.variants of SLMModel smollm2';
+  const rows: [string, Spec, Partial<Observed>, object][] = [
+    [
+      'an unknown profile: pods fall back at once',
+      { hardware: { preferred: 'tpu' } },
+      {},
+      {
+        sizes: ['cpu 0→1'],
+        summary: 'cpu (fallback)',
+        message: `1 pod on cpu: ${unknown}`,
+        degraded: 'True UnknownProfile',
+        blocked: ['UnknownProfile', 'WaitingForPods'],
+      },
+    ],
+    [
+      'an unknown profile and nothing else: nothing runs',
+      { hardware: { preferred: 'tpu', policy: 'Never' } },
+      {},
+      {
+        sizes: [],
+        summary: 'waiting for tpu',
+        message: `1 pod waits: ${unknown}`,
+        degraded: 'True UnknownProfile',
+        blocked: ['UnknownProfile', 'WaitingForPods'],
+      },
+    ],
+    [
+      'a model without a file for the preferred hardware',
+      { hardware: { preferred: 'npu' } },
+      { nodes: [nodeWith('n1', NPU, 1)] },
+      {
+        sizes: ['cpu 0→1'],
+        summary: 'cpu (fallback)',
+        message: `1 pod on cpu: ${noFile}`,
+        degraded: 'True NoVariant',
+        blocked: ['NoVariant', 'WaitingForPods'],
+      },
+    ],
+    [
+      'a model without a file for a fallback',
+      { hardware: { preferred: 'gpu', fallback: ['npu'] } },
+      { nodes: [nodeWith('n1', GPU, 1)] },
+      {
+        sizes: ['nvidia 0→1'],
+        summary: 'gpu',
+        message: `1 pod on gpu; ${noFile}`,
+        degraded: 'False OnPreferredHardware',
+        blocked: ['NoVariant', 'WaitingForPods'],
+      },
+    ],
+  ];
+  it.each(rows)('%s', (_, spec, change, expected) => {
+    expect(said(plan(spec, change))).toEqual(expected);
+  });
+});
+
+describe('pods that serve', () => {
+  const spec: Spec = { replicas: 2, hardware: { preferred: 'gpu' } };
+  const serving = (name: string, tier: string, nodeName: string): PodObject => {
+    const made = pod(
+      name,
+      { phase: 'Running', conditions: [{ type: 'Ready', status: 'True' }] },
+      wanted(spec).revision,
+    );
+    return {
+      ...made,
+      metadata: { ...made.metadata, labels: { ...made.metadata?.labels, 'slm.dev/tier': tier } },
+      spec: { containers: [], ...made.spec, nodeName },
+    };
+  };
+  const device = { class: 'gpu', backend: 'CUDA', name: 'NVIDIA L4', layersOffloaded: 33, layers: 33 } as const;
+  const given: Partial<Observed> = {
+    nodes: [nodeWith('n1', GPU, 2, 0), node('n2')],
+    replicaSets: [replicaSetOf(wanted(spec), { tier: 'nvidia', desired: 2 })],
+    pods: [serving('a', 'nvidia', 'n1'), serving('b', 'nvidia', 'n1')],
+    reports: new Map([
+      ['a-uid', { device, tokensPerSecond: 41.23, at: now }],
+      ['b-uid', { device, tokensPerSecond: 38.66, at: now }],
+    ]),
+  };
+
+  it('tell what they compute on, the slowest of them how fast', () => {
+    const { status } = plan(spec, given);
+    expect(status?.hardware).toMatchInlineSnapshot(`
+      {
+        "backend": "CUDA",
+        "class": "gpu",
+        "degraded": false,
+        "device": "NVIDIA L4",
+        "layers": 33,
+        "layersOffloaded": 33,
+        "message": "2 pods on gpu (NVIDIA L4, CUDA)",
+        "profile": "nvidia",
+        "summary": "gpu",
+        "tiers": [
+          {
+            "backend": "CUDA",
+            "class": "gpu",
+            "device": "NVIDIA L4",
+            "layers": 33,
+            "layersOffloaded": 33,
+            "name": "nvidia",
+            "profile": "nvidia",
+            "readyReplicas": 2,
+            "replicas": 2,
+            "tokensPerSecond": 38.7,
+          },
+          {
+            "class": "cpu",
+            "name": "cpu",
+            "profile": "cpu",
+            "readyReplicas": 0,
+            "replicas": 0,
+          },
+        ],
+        "tokensPerSecond": 38.7,
+      }
+    `);
+    expect(condition(plan(spec, given), 'Ready')).toBe('True Ready');
+  });
+
+  it('leave the status as it was after a start of the operator, which has not asked them yet', () => {
+    const { status } = plan(spec, given);
+    const again = plan(spec, { ...given, reports: new Map() }, status);
+    expect(again.status).toEqual(status);
+    const half = new Map([['a-uid', { device, tokensPerSecond: 41.23, at: now }]]);
+    expect(plan(spec, { ...given, reports: half }, status).status).toEqual(status);
+    expect(again.events).toEqual([]);
+  });
+
+  it('go on where the plugin ended, and status and an event say that no other pod could come', () => {
+    const { status } = plan(spec, given);
+    const gone = { ...given, nodes: [nodeWith('n1', GPU, 0), node('n2')] };
+    const result = plan(spec, gone, status);
+    expect(sizes(result)).toEqual([]);
+    expect(result.status?.hardware?.message).toMatchInlineSnapshot(
+      `"2 pods on gpu (NVIDIA L4, CUDA); node n1 offers no nvidia.com/gpu any more; what serves there goes on as long as it runs"`,
+    );
+    expect(result.events).toMatchObject([{ reason: 'DeviceLost', type: 'Warning' }]);
+    expect(plan(spec, gone, result.status).events).toEqual([]);
+  });
+});
