@@ -6,6 +6,7 @@ import { pino } from 'pino';
 import { makeBroker } from './broker/server.ts';
 import { type OperatorConfig, readConfig } from './config.ts';
 import { makeDeploymentController } from './deployment/controller.ts';
+import { registerHardwareMetrics } from './deployment/hardware-metrics.ts';
 import { SLMDeployment, SLMModel, SLMNodeCache } from './execution/kinds.ts';
 import { allPods } from './hardware/all-pods.ts';
 import { accessFrom, loadKubeConfig } from './kube/config.ts';
@@ -60,6 +61,7 @@ async function main(config: OperatorConfig): Promise<void> {
   const models = manager.store(SLMModel);
   const caches = manager.store(SLMNodeCache);
   const deployments = manager.store(SLMDeployment);
+  registerHardwareMetrics(metrics.registry, () => deployments.list());
   const pods = manager.store(Pod, allPods);
   const broker = makeBroker({
     client,
