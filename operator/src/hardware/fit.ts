@@ -2,8 +2,7 @@
  * Whether pods of a tier would find a node now, before one is made: by the scheduler's own rules for labels, taints and amounts,
  * and by the device's memory. Owns the verdict on each node; the sentences are `fit-messages.ts`'s. Pure.
  */
-import { createHash } from 'node:crypto';
-import type { Reason, SLMDeployment } from '@slm-operator/crds';
+import type { Reason, SLMDeployment, Toleration } from '@slm-operator/crds';
 import { isSelected, untolerated } from '../deployment/node-match.ts';
 import type { Amounts } from './amounts.ts';
 import { blockedBy } from './fit-messages.ts';
@@ -19,7 +18,7 @@ export interface Fit {
   readonly eligible: readonly string[];
   /** Resources of which more would help, for {@link Inventory.interest}; empty when there is room. */
   readonly wants: readonly string[];
-  /** Hash of what the nodes have of it, in 12 hex digits: another one means that another try may end otherwise. */
+  /** Hash of what the nodes have of it, in 16 hex digits: another one means that another try may end otherwise. */
   readonly inventory: string;
 }
 
@@ -61,29 +60,112 @@ export interface JudgedNode {
 /** Whether and where there is room for a tier's pods. */
 export function fitOf(input: FitInput): Fit {
   const { tier, deployment, nodes, waitForFit, pending } = input;
-  const requests = requestsOfTier(tier);
-  const judged: JudgedNode[] = [];
+  const demand = demandOf(tier, deployment);
   const eligible: string[] = [];
   let slots = 0;
+  let usable = false;
+  let sum = 0;
+  let mix = 0;
   for (const node of nodes) {
     if (node.deleted) continue;
-    const verdict = judge(node, tier, deployment, requests);
-    judged.push({ node, verdict });
-    if (isLasting(verdict)) continue;
+    const { lasting, waiting, hash } = standing(node, demand);
+    // Sums and not a digest over a list: in whatever order nodes come.
+    sum = (sum + hash) >>> 0;
+    mix = (mix ^ Math.imul(hash, 0x9e3779b1)) >>> 0;
+    if (lasting !== undefined) continue;
     eligible.push(node.name);
-    if (verdict.kind === 'fits') slots += verdict.slots;
+    if (waiting !== undefined) continue;
+    usable = true;
+    slots += slotsOn(node, demand);
   }
+  const inventory = sum.toString(16).padStart(8, '0') + mix.toString(16).padStart(8, '0');
   const room = Math.max(0, Math.min(slots, MOST_ROOM) - pending);
-  const inventory = inventoryOf(tier, judged);
   // A pod of high priority makes room for itself; a driver alone knows its devices; an autoscaler makes nodes.
-  const unknown =
-    !waitForFit ||
-    ((tier.claim !== undefined || deployment.spec.podTemplate?.spec?.priorityClassName !== undefined) &&
-      judged.some(({ verdict }) => verdict.kind === 'fits' || verdict.kind === 'busy'));
-  if (unknown) return { room: undefined, eligible, inventory, wants: [] };
+  const mayTell = tier.claim === undefined && deployment.spec.podTemplate?.spec?.priorityClassName === undefined;
+  if (!waitForFit || (!mayTell && usable)) return { room: undefined, eligible, inventory, wants: [] };
   if (room > 0) return { room, eligible, inventory, wants: [] };
-  const wants = wantsOf(tier, judged);
-  return { room, wants, blocked: blockedBy({ tier, deployment, requests, judged }), eligible, inventory };
+  const judged = nodes.filter((node) => !node.deleted).map((node) => ({ node, verdict: judge(node, demand) }));
+  const { requests } = demand;
+  const blocked = blockedBy({ tier, deployment, requests, judged });
+  return { room, wants: wantsOf(tier, judged), blocked, eligible, inventory };
+}
+
+/** What a tier's pods need of a node, worked out once for all nodes. */
+interface Demand {
+  readonly tier: Tier;
+  readonly requests: Amounts;
+  readonly entries: readonly (readonly [resource: string, amount: number])[];
+  readonly nodeSelector: Readonly<Record<string, string>> | undefined;
+  readonly tolerations: readonly Toleration[];
+  /** The same text, the same standing of every node. */
+  readonly text: string;
+}
+
+function demandOf(tier: Tier, deployment: SLMDeployment): Demand {
+  const { profile, resource, count, memory } = tier;
+  const requests = requestsOfTier(tier);
+  const nodeSelector = deployment.spec.podTemplate?.spec?.nodeSelector;
+  const tolerations = tolerationsOf(profile, deployment);
+  const { nodeLabels, memoryLabel, vendor } = profile;
+  const text = JSON.stringify([
+    [tier.class, resource, count, memory.device, nodeLabels, memoryLabel, vendor],
+    [requests, nodeSelector, tolerations],
+  ]);
+  const entries = Object.entries(requests).filter(([, amount]) => amount > 0);
+  return { tier, requests, entries, nodeSelector, tolerations, text };
+}
+
+/** How a node stands to a demand whatever is free on it. */
+interface Standing {
+  /** Why it never takes such a pod as it is. */
+  readonly lasting: Verdict | undefined;
+  /** Why it takes no pod at the moment. */
+  readonly waiting: Verdict | undefined;
+  /** Of what it has, for `inventory`. */
+  readonly hash: number;
+}
+
+/** By the node's facts and the demand's text: of a thousand deployments most ask for the same. */
+const standings = new WeakMap<object, Map<string, Standing>>();
+/** Demands that are kept for a node; models are a few, and the rest is worked out again. */
+const MOST_STANDINGS = 128;
+
+function standing(node: NodeStock, demand: Demand): Standing {
+  if (node.facts === undefined) return standingOf(node, demand);
+  let kept = standings.get(node.facts);
+  if (kept === undefined) {
+    kept = new Map();
+    standings.set(node.facts, kept);
+  }
+  let found = kept.get(demand.text);
+  if (found === undefined) {
+    if (kept.size >= MOST_STANDINGS) kept.clear();
+    found = standingOf(node, demand);
+    kept.set(demand.text, found);
+  }
+  return found;
+}
+
+function standingOf(node: NodeStock, demand: Demand): Standing {
+  const lasting = lastingVerdict(node, demand);
+  const waiting: Verdict | undefined = !node.ready
+    ? { kind: 'notReady' }
+    : node.cordoned
+      ? { kind: 'cordoned' }
+      : undefined;
+  const { resource } = demand.tier;
+  const none = lasting?.kind === 'selector' || lasting?.kind === 'absent';
+  const amount = resource === undefined ? '' : (node.allocatable[resource] ?? 0);
+  const hash = none ? 0 : hashOf(`${node.name} ${amount} ${lasting?.kind ?? ''}`);
+  return { lasting, waiting, hash };
+}
+
+function judge(node: NodeStock, demand: Demand): Verdict {
+  const { lasting, waiting } = standing(node, demand);
+  if (lasting !== undefined) return lasting;
+  if (waiting !== undefined) return waiting;
+  const slots = slotsOn(node, demand);
+  return slots > 0 ? { kind: 'fits', slots } : { kind: 'busy', resource: scarcestOn(node, demand) };
 }
 
 function wantsOf({ resource }: Tier, judged: readonly JudgedNode[]): string[] {
@@ -91,15 +173,9 @@ function wantsOf({ resource }: Tier, judged: readonly JudgedNode[]): string[] {
   return [...new Set([...(resource === undefined ? ['cpu', 'memory'] : [resource]), ...short])];
 }
 
-/** True when neither time nor other pods' end helps. */
-function isLasting({ kind }: Verdict): boolean {
-  return kind !== 'fits' && kind !== 'busy' && kind !== 'notReady' && kind !== 'cordoned';
-}
-
-function judge(node: NodeStock, tier: Tier, deployment: SLMDeployment, requests: Amounts): Verdict {
+function lastingVerdict(node: NodeStock, { tier, entries, nodeSelector, tolerations }: Demand): Verdict | undefined {
   const { profile, resource, count } = tier;
-  const settings = deployment.spec.podTemplate?.spec;
-  if (!isSelected(node, settings?.nodeSelector)) return { kind: 'selector' };
+  if (!isSelected(node, nodeSelector)) return { kind: 'selector' };
   if (resource !== undefined || profile.nodeLabels.length > 0) {
     const presence = presenceOf(profile, resource, node);
     if (presence.state === 'absent') return { kind: 'absent' };
@@ -108,33 +184,30 @@ function judge(node: NodeStock, tier: Tier, deployment: SLMDeployment, requests:
     }
     if (presence.amount < count) return { kind: 'fewDevices', amount: presence.amount };
   }
-  const taint = untolerated(node, tolerationsOf(profile, deployment));
+  const taint = untolerated(node, tolerations);
   if (taint !== undefined) return { kind: 'taint', taint };
   if (tier.class !== 'cpu') {
     const bytes = deviceMemory(profile, resource, node);
     if (bytes !== undefined && bytes * Math.max(1, count) < tier.memory.device) return { kind: 'deviceMemory', bytes };
   }
-  for (const [name, amount] of Object.entries(requests)) {
-    if (amount > amountIn(node, node.allocatable, name)) return { kind: 'small', resource: name };
-  }
-  if (!node.ready) return { kind: 'notReady' };
-  if (node.cordoned) return { kind: 'cordoned' };
-  return slotsOn(node, tier, requests);
+  const small = entries.find(([name, amount]) => amount > amountIn(node, node.allocatable, name));
+  return small === undefined ? undefined : { kind: 'small', resource: small[0] };
 }
 
-/** How many pods fit into what is free; the device is named before all else that is short. */
-function slotsOn(node: NodeStock, { resource }: Tier, requests: Amounts): Verdict {
-  let slots = Number.MAX_SAFE_INTEGER;
-  let scarcest = '';
-  for (const [name, amount] of Object.entries(requests)) {
-    if (amount === 0) continue;
-    const fitting = Math.max(0, Math.floor(amountIn(node, node.free, name) / amount));
-    if (fitting < slots || (fitting === slots && name === resource)) {
-      slots = fitting;
-      scarcest = name;
-    }
+/** How many pods fit into what is free. */
+function slotsOn(node: NodeStock, { entries }: Demand): number {
+  let slots = MOST_ROOM;
+  for (const [name, amount] of entries) {
+    const fitting = Math.floor(amountIn(node, node.free, name) / amount);
+    if (fitting < slots) slots = fitting;
   }
-  return slots > 0 ? { kind: 'fits', slots } : { kind: 'busy', resource: scarcest };
+  return Math.max(0, slots);
+}
+
+/** What is short; the device is named before all else. */
+function scarcestOn(node: NodeStock, { tier: { resource }, entries }: Demand): string {
+  const short = entries.filter(([name, amount]) => amountIn(node, node.free, name) < amount).map(([name]) => name);
+  return short.find((name) => name === resource) ?? short[0] ?? '';
 }
 
 /** What every node has, so that one which does not say so has simply not reported yet. */
@@ -145,18 +218,9 @@ function amountIn(node: NodeStock, amounts: Amounts, name: string): number {
   return amounts[name] ?? 0;
 }
 
-/** What would make another try end otherwise: nodes that have the device, and how much of it. */
-function inventoryOf(tier: Tier, judged: readonly JudgedNode[]): string {
-  const { resource } = tier;
-  const lines = judged
-    .filter(({ verdict }) => verdict.kind !== 'selector' && verdict.kind !== 'absent')
-    .map(({ node, verdict }) =>
-      [
-        node.name,
-        resource === undefined ? '' : (node.allocatable[resource] ?? 0),
-        isLasting(verdict) ? verdict.kind : '',
-      ].join(' '),
-    )
-    .sort();
-  return createHash('sha256').update(lines.join('\n')).digest('hex').slice(0, 12);
+/** FNV-1a. */
+function hashOf(text: string): number {
+  let hash = 0x811c9dc5;
+  for (let index = 0; index < text.length; index++) hash = Math.imul(hash ^ text.charCodeAt(index), 0x01000193) >>> 0;
+  return hash;
 }

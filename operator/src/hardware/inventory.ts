@@ -70,7 +70,7 @@ export function makeInventory(options: InventoryOptions): Inventory {
 }
 
 /** What a Node object and its agent say. */
-type Facts = Omit<NodeStock, 'free'>;
+type Facts = Omit<NodeStock, 'free' | 'facts'>;
 
 interface NodeEntry {
   facts: Facts;
@@ -360,7 +360,7 @@ function stockOf(entry: NodeEntry): NodeStock {
     const free: Record<string, number> = { ...entry.facts.allocatable };
     addTo(free, entry.used, -1);
     addTo(free, entry.promised, -1);
-    entry.stock = { ...entry.facts, free };
+    entry.stock = { ...entry.facts, free, facts: entry.facts };
   }
   return entry.stock;
 }

@@ -6,7 +6,7 @@ import type { NodeDevice } from '@slm-operator/crds';
 import type { NodeView } from '../deployment/node-match.ts';
 import type { Amounts } from './amounts.ts';
 import { amountOf } from './amounts.ts';
-import type { HardwareProfile } from './profiles.ts';
+import type { HardwareProfile, Profiles } from './profiles.ts';
 
 /** A node with what it has and what of it is free. */
 export interface NodeStock extends NodeView {
@@ -16,6 +16,8 @@ export interface NodeStock extends NodeView {
   readonly free: Amounts;
   /** As the node's agent reports. */
   readonly devices: readonly NodeDevice[];
+  /** The same object as long as nothing but `free` changes: what was worked out of the rest is kept with it. */
+  readonly facts?: object | undefined;
 }
 
 const MiB = 2 ** 20;
@@ -35,6 +37,30 @@ export function resourcesOn(profile: HardwareProfile, node: NodeStock): string[]
     const matches = globOf(pattern);
     return [...known].filter((name) => matches.test(name)).sort();
   });
+}
+
+/** What a node has of a profile. */
+export interface Present {
+  readonly profile: HardwareProfile;
+  /** Of the profile that the node knows. */
+  readonly resources: readonly string[];
+  /** Label or agent say that it has some. */
+  readonly told: boolean;
+}
+
+const presentByFacts = new WeakMap<object, { readonly profiles: Profiles; readonly present: readonly Present[] }>();
+
+/** The profiles that a node has anything of; for most nodes none. */
+export function presentOn(node: NodeStock, profiles: Profiles): readonly Present[] {
+  const kept = node.facts === undefined ? undefined : presentByFacts.get(node.facts);
+  if (kept?.profiles === profiles) return kept.present;
+  const present = [...profiles.values()].flatMap((profile) => {
+    const resources = resourcesOn(profile, node);
+    const told = profile.nodeLabels.some((label) => hasLabel(node, label)) || devicesOf(profile, node).length > 0;
+    return resources.length > 0 || told ? { profile, resources, told } : [];
+  });
+  if (node.facts !== undefined) presentByFacts.set(node.facts, { profiles, present });
+  return present;
 }
 
 const globs = new Map<string, RegExp>();

@@ -14,7 +14,7 @@ import {
 } from '../deployment/memory.ts';
 import { isEligible } from '../deployment/node-match.ts';
 import { type Amounts, amountsOf } from './amounts.ts';
-import { deviceMemory, type NodeStock, presenceOf, resourcesOn } from './node-hardware.ts';
+import { deviceMemory, type NodeStock, type Present, presentOn } from './node-hardware.ts';
 import { type DeviceClaim, expandName, type HardwareProfile, isImageReference, type Profiles } from './profiles.ts';
 
 /** The files that a tier serves. */
@@ -125,13 +125,14 @@ interface Candidate {
 function expandAll(input: TiersInput, names: readonly string[], auto: boolean): Pick<Tiers, 'tiers' | 'problems'> {
   const tiers = new Map<string, Tier>();
   const problems: TierProblem[] = [];
+  const havers = haversOf(input);
   for (const [rank, name] of names.entries()) {
     const profiles = expandName(name, input.profiles, input.order);
     if (profiles.length === 0) {
       problems.push(unknownName(name, input.profiles));
       continue;
     }
-    const present = profiles.flatMap((profile) => candidatesOf(profile, input, auto, names));
+    const present = profiles.flatMap((profile) => candidatesOf(profile, havers.get(profile) ?? [], input, auto, names));
     // None there: the first that could be used is what the others are told of.
     const candidates = present.length > 0 || auto ? present : absentOnes(profiles, input);
     const outs: TierProblem[] = [];
@@ -159,38 +160,57 @@ function unknownName(name: string, profiles: Profiles): TierProblem {
   return { name, reason: 'UnknownProfile', message };
 }
 
+/** A node that has something of a profile. */
+interface Haver extends Present {
+  readonly node: NodeStock;
+}
+
+/** Nodes by the profiles that they have something of. */
+function haversOf({ nodes, profiles }: TiersInput): ReadonlyMap<HardwareProfile, readonly Haver[]> {
+  const havers = new Map<HardwareProfile, Haver[]>();
+  for (const node of nodes) {
+    if (node.deleted) continue;
+    for (const present of presentOn(node, profiles)) {
+      const known = havers.get(present.profile);
+      if (known === undefined) havers.set(present.profile, [{ ...present, node }]);
+      else known.push({ ...present, node });
+    }
+  }
+  return havers;
+}
+
 /** A profile's resources that nodes have; for a deployment that names none only on nodes where its pods may go. */
 function candidatesOf(
   profile: HardwareProfile,
+  havers: readonly Haver[],
   { deployment, nodes }: TiersInput,
   auto: boolean,
   names: readonly string[],
 ): Candidate[] {
   if (profile.name === CPU_TIER) return [{ profile, resource: undefined }];
   const settings = deployment.spec.podTemplate?.spec;
-  const eligible = auto
-    ? nodes.filter((node) => isEligible(node, settings?.nodeSelector, tolerationsOf(profile, deployment)))
-    : nodes.filter((node) => !node.deleted);
+  const tolerations = tolerationsOf(profile, deployment);
+  const there = auto ? havers.filter(({ node }) => isEligible(node, settings?.nodeSelector, tolerations)) : havers;
   if (profile.resources.length === 0) {
     // Nobody but the DRA driver knows whether there are any; a deployment that names none does not bet on it.
-    const told = profile.nodeLabels.length > 0 || names.includes(profile.name);
-    const there = eligible.some((node) => presenceOf(profile, undefined, node).state === 'offered');
-    return told && there ? [{ profile, resource: undefined }] : [];
+    const byClaim = profile.nodeLabels.length === 0 && names.includes(profile.name) && nodes.length > 0;
+    return byClaim || there.some(({ told }) => told) ? [{ profile, resource: undefined }] : [];
   }
-  const resources = new Set(eligible.flatMap((node) => resourcesOn(profile, node)));
+  const resources = new Set(there.flatMap((haver) => haver.resources));
   const first = firstResource(profile);
-  if (!auto && first !== undefined && !resources.has(first)) {
-    if (eligible.some((node) => presenceOf(profile, first, node).state === 'silent')) resources.add(first);
-  }
-  const sizes = new Map([...resources].map((resource) => [resource, sliceSize(profile, resource, eligible)]));
+  // A label without a plugin is worth a sentence to those who ask for it, and nothing to others.
+  if (!auto && first !== undefined && there.some((haver) => haver.told && haver.resources.length === 0))
+    resources.add(first);
+  if (resources.size < 2) return [...resources].map((resource) => ({ profile, resource }));
+  const sizes = new Map([...resources].map((resource) => [resource, sliceSize(profile, resource, there)]));
   return [...resources]
     .toSorted((a, b) => placeOf(profile, a) - placeOf(profile, b) || (sizes.get(a) ?? 0) - (sizes.get(b) ?? 0))
     .map((resource) => ({ profile, resource }));
 }
 
 /** The smallest slice that fits leaves the larger ones to larger models. */
-function sliceSize(profile: HardwareProfile, resource: string, nodes: readonly NodeStock[]): number {
-  for (const node of nodes) {
+function sliceSize(profile: HardwareProfile, resource: string, havers: readonly Haver[]): number {
+  for (const { node } of havers) {
     const bytes = deviceMemory(profile, resource, node);
     if (bytes !== undefined) return bytes;
   }
