@@ -136,6 +136,8 @@ export function replicaSetOf(wanted: WantedRevision, options: SetOptions = {}): 
 /** A pod on node n1 whose containers were not made yet. */
 export function pod(name = 'chat-x', status: PodObject['status'] = {}, revision = 'x'): PodObject {
   return {
+    apiVersion: 'v1',
+    kind: 'Pod',
     metadata: { name, namespace: 'demo', uid: `${name}-uid`, labels: { [labels.revision]: revision } },
     spec: {
       nodeName: 'n1',
