@@ -15,6 +15,8 @@ export interface BlockedInput {
   readonly deployment: SLMDeployment;
   readonly requests: Amounts;
   readonly judged: readonly JudgedNode[];
+  /** Pods that there is room for. */
+  readonly room: number;
 }
 
 /** What the nearest nodes lack decides the reason and the advice: from the farthest to the nearest. */
@@ -197,7 +199,7 @@ function most({ nodes }: Group, of: 'free' | 'allocatable', resource: string): n
 }
 
 /** `3 have none`. */
-function partOf(group: Group, { tier, deployment }: BlockedInput): string {
+function partOf(group: Group, { tier, deployment, room }: BlockedInput): string {
   const { verdict, nodes } = group;
   const count = nodes.length;
   const one = count === 1;
@@ -235,6 +237,7 @@ function partOf(group: Group, { tier, deployment }: BlockedInput): string {
         return `${count} ${one ? 'runs' : 'run'} as many pods as ${one ? 'it' : 'they'} may`;
       return `${have} ${shortText(verdict.resource, most(group, 'free', verdict.resource))} free${one ? '' : ' at most'}`;
     case 'fits':
+      if (room > 0) return `${have} room for ${room} ${room === 1 ? 'pod' : 'pods'}`;
       return `${have} ${one ? 'it' : 'theirs'} promised to pods that start`;
   }
 }

@@ -19,10 +19,11 @@ interface World {
   readonly profiles?: object;
   readonly waitForFit?: boolean;
   readonly pending?: number;
+  readonly wanted?: number;
 }
 
 /** The fit of the first tier that a name stands for. */
-function fit({ on, spec = {}, status, nodes, profiles = {}, waitForFit = true, pending = 0 }: World): Fit {
+function fit({ on, spec = {}, status, nodes, profiles = {}, waitForFit = true, pending = 0, wanted }: World): Fit {
   const chat = deployment({ hardware: { preferred: on, ...spec.hardware }, ...spec } as Partial<SLMDeploymentSpec>);
   const smollm2 = model(status);
   const [revision] = smollm2.status?.revisions ?? [];
@@ -37,7 +38,7 @@ function fit({ on, spec = {}, status, nodes, profiles = {}, waitForFit = true, p
   });
   const [tier] = tiers;
   if (tier === undefined) throw new Error(`${on} stands for no tier`);
-  return fitOf({ tier, deployment: chat, nodes, waitForFit, pending });
+  return fitOf({ tier, deployment: chat, nodes, waitForFit, pending, wanted });
 }
 
 const blocked = (world: World) => {
@@ -268,6 +269,25 @@ describe('no device: it says', () => {
     ],
   ])('%s', (_, world, reason, message) => {
     expect(blocked(world)).toEqual([0, reason, message]);
+  });
+});
+
+describe('fewer devices than pods: it says', () => {
+  it.each<[string, World, number, string]>([
+    [
+      'how many there is room for',
+      { on: 'gpu', wanted: 5, nodes: [node('n1'), gpus('n2', 2, 0), gpus('n3', 4, 1), gpus('n4', 1)] },
+      2,
+      `needs 1 ${GPU}; of 4 nodes 1 has none, 1 has it in use, 2 have room for 2 pods`,
+    ],
+    [
+      'the same of one node',
+      { on: 'gpu', wanted: 2, nodes: [gpus('n1', 2, 1)] },
+      1,
+      `needs 1 ${GPU}; the only node, n1, has room for 1 pod`,
+    ],
+  ])('%s', (_, world, room, message) => {
+    expect(blocked(world)).toEqual([room, 'WaitingForDevice', message]);
   });
 });
 

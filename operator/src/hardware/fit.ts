@@ -12,7 +12,7 @@ import { requestsOfTier, type Tier, tolerationsOf } from './tiers.ts';
 export interface Fit {
   /** Pods that could be placed now besides those that are there or meant to be; undefined: the scheduler alone knows. */
   readonly room: number | undefined;
-  /** Why there is none: a sentence that begins with "needs". */
+  /** Why there is none, or less than wanted: a sentence that begins with "needs". */
   readonly blocked?: { readonly reason: Reason; readonly message: string } | undefined;
   /** Nodes that could hold such a pod if they were empty, ready and uncordoned: where the tier's files belong. */
   readonly eligible: readonly string[];
@@ -31,6 +31,8 @@ export interface FitInput {
   readonly waitForFit: boolean;
   /** The deployment's own pods on this tier that are meant to be and have no node yet. */
   readonly pending: number;
+  /** Pods that are to be placed; with room for fewer, `blocked` says why. Default 1. */
+  readonly wanted?: number | undefined;
 }
 
 /** More pods than any deployment has. */
@@ -59,7 +61,7 @@ export interface JudgedNode {
 
 /** Whether and where there is room for a tier's pods. */
 export function fitOf(input: FitInput): Fit {
-  const { tier, deployment, nodes, waitForFit, pending } = input;
+  const { tier, deployment, nodes, waitForFit, pending, wanted = 1 } = input;
   const demand = demandOf(tier, deployment);
   const eligible: string[] = [];
   let slots = 0;
@@ -83,10 +85,10 @@ export function fitOf(input: FitInput): Fit {
   // A pod of high priority makes room for itself; a driver alone knows its devices; an autoscaler makes nodes.
   const mayTell = tier.claim === undefined && deployment.spec.podTemplate?.spec?.priorityClassName === undefined;
   if (!waitForFit || (!mayTell && usable)) return { room: undefined, eligible, inventory, wants: [] };
-  if (room > 0) return { room, eligible, inventory, wants: [] };
+  if (room >= Math.max(1, wanted)) return { room, eligible, inventory, wants: [] };
   const judged = nodes.filter((node) => !node.deleted).map((node) => ({ node, verdict: judge(node, demand) }));
   const { requests } = demand;
-  const blocked = blockedBy({ tier, deployment, requests, judged });
+  const blocked = blockedBy({ tier, deployment, requests, judged, room });
   return { room, wants: wantsOf(tier, judged), blocked, eligible, inventory };
 }
 

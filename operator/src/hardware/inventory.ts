@@ -3,13 +3,13 @@
  * yet. Kept up to date by events, so that a look costs nothing. Owns the promises and who is woken by what; judges no fit.
  */
 import { labels, type NodeDevice } from '@slm-operator/crds';
-import type { NodeView } from '../deployment/node-match.ts';
 import type { SLMNodeCache } from '../execution/kinds.ts';
 import { makeKey, type Node, type ObjectOf, type Pod } from '../kube/resource.ts';
 import type { Clock } from '../runtime/clock.ts';
 import type { Store } from '../runtime/store.ts';
 import { requestsOfPod } from './all-pods.ts';
 import { type Amounts, addTo, amountsOf, sameAmounts } from './amounts.ts';
+import { type Facts, factsOf, isPlacementChange, sameFacts } from './node-facts.ts';
 import type { NodeStock } from './node-hardware.ts';
 import { CPU_TIER } from './tiers.ts';
 
@@ -68,9 +68,6 @@ const DEBOUNCE_EACH_MS = 2;
 export function makeInventory(options: InventoryOptions): Inventory {
   return new ClusterInventory(options);
 }
-
-/** What a Node object and its agent say. */
-type Facts = Omit<NodeStock, 'free' | 'facts'>;
 
 interface NodeEntry {
   facts: Facts;
@@ -363,61 +360,6 @@ function stockOf(entry: NodeEntry): NodeStock {
     entry.stock = { ...entry.facts, free, facts: entry.facts };
   }
   return entry.stock;
-}
-
-function factsOf(node: NodeObject, devices: readonly NodeDevice[]): Facts {
-  return {
-    ...placeOf(node),
-    capacity: amountsOf(node.status?.capacity),
-    allocatable: amountsOf(node.status?.allocatable),
-    devices,
-  };
-}
-
-function placeOf(node: NodeObject): NodeView {
-  return {
-    name: node.metadata?.name ?? '',
-    labels: node.metadata?.labels ?? {},
-    taints: (node.spec?.taints ?? []).map(({ key, value, effect }) => ({ key, value, effect })),
-    ready: node.status?.conditions?.some(({ type, status }) => type === 'Ready' && status === 'True') ?? false,
-    cordoned: node.spec?.unschedulable === true,
-    deleted: node.metadata?.deletionTimestamp !== undefined,
-  };
-}
-
-/** A node with no amounts of its own: what bound it takes is unknown, so nothing is free or taken. */
-export function emptyStock(view: NodeView): NodeStock {
-  return { ...view, capacity: {}, allocatable: {}, free: {}, devices: [] };
-}
-
-function sameFacts(a: Facts, b: Facts): boolean {
-  return (
-    a.ready === b.ready &&
-    a.cordoned === b.cordoned &&
-    a.deleted === b.deleted &&
-    sameAmounts(a.allocatable, b.allocatable) &&
-    sameAmounts(a.capacity, b.capacity) &&
-    JSON.stringify(a.taints) === JSON.stringify(b.taints) &&
-    sameLabels(a.labels, b.labels)
-  );
-}
-
-function sameLabels(a: Readonly<Record<string, string>>, b: Readonly<Record<string, string>>): boolean {
-  const keys = Object.keys(a);
-  return keys.length === Object.keys(b).length && keys.every((key) => a[key] === b[key]);
-}
-
-/** True when pods may go where they could not, or the other way. */
-function isPlacementChange(before: NodeStock | undefined, after: NodeStock | undefined): boolean {
-  if (before === undefined || after === undefined) return before !== after;
-  return (
-    before.ready !== after.ready ||
-    before.cordoned !== after.cordoned ||
-    before.deleted !== after.deleted ||
-    before.labels !== after.labels ||
-    before.taints !== after.taints ||
-    before.devices !== after.devices
-  );
 }
 
 function podEntry(pod: PodObject): PodEntry | undefined {

@@ -11,9 +11,9 @@ describe('profiles', () => {
     );
     expect(rows).toMatchInlineSnapshot(`
       [
-        "nvidia | gpu | nvidia.com/gpu | nvidia.com/gpu.present | cuda | GGUF",
-        "amd | gpu | amd.com/gpu | amd.com/gpu.family | vulkan | GGUF",
-        "intel-gpu | gpu | gpu.intel.com/xe | intel.feature.node.kubernetes.io/gpu | vulkan | GGUF",
+        "nvidia | gpu | nvidia.com/gpu | nvidia.com/gpu.present | cuda | GGUF ONNX",
+        "amd | gpu | amd.com/gpu | amd.com/gpu.family | vulkan | GGUF ONNX",
+        "intel-gpu | gpu | gpu.intel.com/xe | intel.feature.node.kubernetes.io/gpu | vulkan | GGUF ONNX",
         "intel-npu | npu | npu.intel.com/accel | intel.feature.node.kubernetes.io/npu | openvino | ONNX",
         "qualcomm | npu | qualcomm.com/qaic | qualcomm.com/qaic |  | GGUF ONNX",
         "ascend | npu | huawei.com/Ascend310P | feature.node.kubernetes.io/pci-19e5.present |  | GGUF ONNX",

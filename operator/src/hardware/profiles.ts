@@ -48,8 +48,9 @@ export type Profiles = ReadonlyMap<string, HardwareProfile>;
 /** Formats that a variant of the server image computes; those of whole references are for the site to say. */
 const variantFormats: Readonly<Record<string, readonly ModelFormat[]>> = {
   cpu: ['GGUF', 'ONNX'],
-  cuda: ['GGUF'],
-  vulkan: ['GGUF'],
+  cuda: ['GGUF', 'ONNX'],
+  // ONNX models through WebGPU, which is Vulkan beneath.
+  vulkan: ['GGUF', 'ONNX'],
   openvino: ['ONNX'],
 };
 const anyFormat: readonly ModelFormat[] = ['GGUF', 'ONNX'];
