@@ -11,7 +11,7 @@ import type { PlacementPlan, TierClocks, TierState } from '../hardware/placement
 import type { Profiles } from '../hardware/profiles.ts';
 import { requestsOfTier, type Tier, type TierProblem, tiersOf } from '../hardware/tiers.ts';
 import { type Trouble, troubleOf } from './device-trouble.ts';
-import { type Gate, gateOf } from './gate.ts';
+import { type Gate, type GateInput, gateOf } from './gate.ts';
 import type { ModelState } from './model-state.ts';
 import { CPU_TIER } from './names.ts';
 import { type Observed, type PodObject, type ReplicaSetObject, revisionOf, tierOf } from './observed.ts';
@@ -156,8 +156,9 @@ function viewOf(
     nodes,
     waitForFit: config.waitForFit,
     pending: Math.max(0, (set?.spec?.replicas ?? 0) - bound),
+    wanted: (deployment.spec.replicas ?? 1) - (set?.spec?.replicas ?? 0) - pods.old.length - pods.going.length,
   });
-  const gate = gateOf({ deployment, model: model.model, bytes: tier.bytes, nodes, caches, ...eligibleOf(tier, fit) });
+  const gate = gateOfTier(tier, fit, { deployment, model: model.model, bytes: tier.bytes, nodes, caches });
   const trouble = troubleOf({
     resource: tier.resource,
     claimed: tier.claim !== undefined,
@@ -172,9 +173,13 @@ function viewOf(
   return { tier, fit, set, gate, trouble };
 }
 
-/** Which nodes the bytes must be on. On processors, and where no node has the device, labels and taints say it. */
-function eligibleOf(tier: Tier, fit: Fit): { readonly eligible?: readonly string[] } {
-  return tier.name === CPU_TIER || fit.eligible.length === 0 ? {} : { eligible: fit.eligible };
+/**
+ * The bytes must be on the nodes that have the device; on processors, on all where labels and taints let pods go. Where no node
+ * has the device nobody could pull ahead: one that an autoscaler makes pulls when the first pod mounts.
+ */
+function gateOfTier(tier: Tier, { eligible }: Fit, input: GateInput): Gate {
+  if (tier.name === CPU_TIER) return gateOf(input);
+  return eligible.length === 0 ? { open: true } : gateOf({ ...input, eligible });
 }
 
 /** Devices that a node's kubelet offers; undefined when there is no such node. */
