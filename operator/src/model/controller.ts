@@ -2,6 +2,7 @@
  * The Model controller: resolves the source of each SLMModel once, and says in its status what it is and how far the nodes
  * are with it. Writes SLMModel.status and nothing else; what a node must hold is the NodeCache controller's.
  */
+import { isDeepStrictEqual } from 'node:util';
 import type {
   SLMDeployment as Deployment,
   SLMModel as Model,
@@ -79,6 +80,7 @@ export function makeModelController(options: ModelControllerOptions): Controller
       }),
   });
   const written = new Map<string, Written>();
+  const usersSince = new Map<string, number>();
 
   const gather = (key: string): ObservedModel | undefined => {
     const stored = models.get(key);
@@ -97,11 +99,13 @@ export function makeModelController(options: ModelControllerOptions): Controller
       demandOf: (of) => demandOf({ model: of, deployments: users, uses, choice }),
       uses,
       lastWrite: last?.at,
+      usersSince: usersSince.get(key),
     };
   };
 
   const forget = (key: string) => {
     resolutions.forget(key);
+    usersSince.delete(key);
     written.delete(key);
   };
 
@@ -125,6 +129,8 @@ export function makeModelController(options: ModelControllerOptions): Controller
       const { model } = observed;
       if (model.metadata.deletionTimestamp !== undefined) return done;
       const plan = planModel(observed, { now: Date.now() });
+      if (!plan.usersWait) usersSince.delete(key);
+      else if (!usersSince.has(key)) usersSince.set(key, Date.now());
       if (plan.resolve) resolutions.start(model, observed.sourceHash);
       const { outcome, writes } = await executePlan({
         client,
@@ -184,19 +190,36 @@ export function modelsTouched(event: StoreEvent<NodeCache>): ReadonlySet<string>
   const isFirst =
     (object.status?.observedGeneration === undefined) !== (previous.status?.observedGeneration === undefined);
   if (isFirst) return new Set([...modelsListed(object), ...modelsListed(previous)]);
-  const before = stateOf(previous);
-  const after = stateOf(object);
   const touched = new Set<string>();
-  for (const { digest, models } of [...(object.spec?.wanted ?? []), ...(previous.spec?.wanted ?? [])]) {
-    if (before.get(digest) !== after.get(digest)) for (const model of models) touched.add(model);
+  const lists = [...(object.spec?.wanted ?? []), ...(previous.spec?.wanted ?? [])];
+  if (object.metadata.generation !== previous.metadata.generation) {
+    const before = wantedBy(previous);
+    const after = wantedBy(object);
+    for (const { digest, models } of lists) {
+      if (before.get(digest) !== after.get(digest)) for (const model of models) touched.add(model);
+    }
   }
+  const changed = changedEntries(previous, object);
+  if (changed.size === 0) return touched;
+  for (const { digest, models } of lists) if (changed.has(digest)) for (const model of models) touched.add(model);
   return touched;
 }
 
-/** By digest: who wants it and how far it is, as text. */
-function stateOf({ spec, status }: NodeCache): Map<string, string> {
-  const entries = new Map(status?.entries?.map((entry) => [entry.digest, entry]));
-  return new Map((spec?.wanted ?? []).map(({ digest, models }) => [digest, stableJson([models, entries.get(digest)])]));
+/** By digest: the models that want it. */
+function wantedBy({ spec }: NodeCache): ReadonlyMap<string, string> {
+  return new Map((spec?.wanted ?? []).map(({ digest, models }) => [digest, models.join()]));
+}
+
+/** Digests of which the agent says something else than before. */
+function changedEntries(previous: NodeCache, object: NodeCache): ReadonlySet<string> {
+  const before = new Map(previous.status?.entries?.map((entry) => [entry.digest, entry]));
+  const changed = new Set<string>();
+  for (const entry of object.status?.entries ?? []) {
+    if (!isDeepStrictEqual(entry, before.get(entry.digest))) changed.add(entry.digest);
+    before.delete(entry.digest);
+  }
+  for (const digest of before.keys()) changed.add(digest);
+  return changed;
 }
 
 function placementChanged(event: StoreEvent<Deployment>): boolean {

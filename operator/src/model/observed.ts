@@ -39,4 +39,6 @@ export interface ObservedModel {
   readonly uses: readonly RevisionUse[];
   /** When this process last wrote the status, milliseconds since 1970. */
   readonly lastWrite: number | undefined;
+  /** Since when nothing but the users of revisions differs from what is written, milliseconds since 1970. */
+  readonly usersSince?: number | undefined;
 }

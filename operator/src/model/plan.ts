@@ -18,10 +18,19 @@ import { stableJson } from './stable-json.ts';
 export interface ModelPlan extends Plan<SLMModelStatus> {
   /** Ask the source now; the answer comes with a later observation. */
   readonly resolve: boolean;
+  /** Nothing but the users of revisions has changed, and that is not written yet. */
+  readonly usersWait: boolean;
 }
 
 /** Progress alone is written this often, at most: watchers of the object are many, and eyes are slow. Milliseconds. */
 export const PROGRESS_INTERVAL_MS = 2000;
+
+/**
+ * New users of a revision alone wait this long, for each of them, and at most: a hundred deployments that come one after the other
+ * are a few writes. Milliseconds.
+ */
+const USERS_WAIT_MS = 2000;
+const MAX_USERS_WAIT_MS = 60_000;
 
 type Status = SLMModelStatus;
 
@@ -45,9 +54,16 @@ export function planModel(observed: ObservedModel, { now }: { readonly now: numb
     apply: [],
     remove: [],
     resolve: source.resolve,
+    usersWait: false,
     events: eventsFor(model, status),
     notes: [source.condition.message, ...(progress === undefined ? [] : [progress.message])],
   };
+  const usersLeft = usersWait(observed, status, now);
+  if (usersLeft !== undefined && usersLeft > 0) {
+    const message = 'the users of a revision are written in a moment';
+    const outcome = waiting('Progressing', message, Math.min(usersLeft, source.retryIn ?? usersLeft));
+    return { ...plan, events: [], usersWait: true, outcome };
+  }
   const sinceWrite = now - (observed.lastWrite ?? Number.NEGATIVE_INFINITY);
   if (sinceWrite >= 0 && sinceWrite < PROGRESS_INTERVAL_MS && significance(model.status) === significance(status)) {
     const wait = PROGRESS_INTERVAL_MS - sinceWrite;
@@ -55,6 +71,20 @@ export function planModel(observed: ObservedModel, { now }: { readonly now: numb
     return { ...plan, events: [], outcome: waiting('Progressing', message, Math.min(wait, source.retryIn ?? wait)) };
   }
   return { ...plan, status, outcome: outcomeOf(status, source) };
+}
+
+/** Milliseconds until new users are written; undefined when something else has changed, or nothing. */
+function usersWait({ model, usersSince }: ObservedModel, status: Status, now: number): number | undefined {
+  const users = (of: Status | undefined) => stableJson((of?.revisions ?? []).map(({ usedBy }) => usedBy));
+  if (users(model.status) === users(status)) return undefined;
+  if (stableJson(withoutUsers(model.status)) !== stableJson(withoutUsers(status))) return undefined;
+  const count = (status.revisions ?? []).reduce((sum, { usedBy }) => sum + (usedBy?.length ?? 0), 0);
+  const wait = Math.min(MAX_USERS_WAIT_MS, USERS_WAIT_MS * Math.max(1, count));
+  return wait - (now - (usersSince ?? now));
+}
+
+function withoutUsers(status: Status | undefined): unknown {
+  return { ...status, revisions: status?.revisions?.map((revision) => ({ ...revision, usedBy: undefined })) };
 }
 
 /** The revision that deployments move to: from the source's answer, or as the status has it. */

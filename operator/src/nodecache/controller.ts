@@ -207,9 +207,10 @@ function cacheMatters(event: StoreEvent<NodeCache>): boolean {
   return event.type !== 'update' || differ(event.previous, event.object, cacheKey);
 }
 
-function cacheKey({ spec, metadata, status }: NodeCache): unknown {
+function cacheKey({ metadata, status }: NodeCache): unknown {
   const held = (status?.entries ?? []).filter(({ state }) => state === 'Ready' || state === 'Evicting');
-  return [spec, metadata.ownerReferences, held.map(({ digest }) => digest), status?.devices];
+  // The generation stands for the spec, which may list hundreds of models.
+  return [metadata.generation, metadata.ownerReferences, held.map(({ digest }) => digest), status?.devices];
 }
 
 function modelMatters(event: StoreEvent<Model>): boolean {

@@ -18,6 +18,7 @@ import { type FileServer, startFileServer } from '@slm-operator/test/fixtures/fi
 import { makeGguf } from '@slm-operator/test/fixtures/gguf';
 import { expect } from 'vitest';
 import { SLMDeployment, SLMModel, SLMNodeCache } from '../../execution/kinds.ts';
+import { builtInProfiles, defaultOrder } from '../../hardware/profiles.ts';
 import type { KubeClient, RequestRecord } from '../../kube/client.ts';
 import { accessFrom, loadKubeConfig } from '../../kube/config.ts';
 import { makeKubeClient } from '../../kube/http-client.ts';
@@ -31,6 +32,10 @@ import { makeModelController } from '../controller.ts';
 const WRITES = new Set(['create', 'update', 'patch', 'apply', 'delete']);
 /** Patience with a busy machine; everything is polled for. */
 export const patient = { timeout: 20_000, interval: 50 };
+
+/** The built-in profiles, with an image for all of them. */
+const images = { cpu: 'cpu', cuda: 'cuda', vulkan: 'vulkan', openvino: 'openvino' };
+const hardware = { profiles: builtInProfiles(), order: defaultOrder, images };
 
 export class ModelsWorld {
   readonly namespace = `models-${randomBytes(4).toString('hex')}`;
@@ -76,9 +81,9 @@ export class ModelsWorld {
         if (regarding.metadata?.namespace === this.namespace) this.events.push(message);
       },
     };
-    manager.add(makeNodeCacheController({ manager, recorder, minFreePercent: 10 }));
+    manager.add(makeNodeCacheController({ manager, recorder, minFreePercent: 10, hardware }));
     const hub = { hfEndpoint: this.server.url, hfEndpointInsecure: true };
-    manager.add(makeModelController({ manager, recorder, log: silentLogger, ...hub }));
+    manager.add(makeModelController({ manager, recorder, log: silentLogger, hardware, ...hub }));
     this.#operator = { manager, client, ended: manager.start() };
     await manager.running;
   }
@@ -106,6 +111,12 @@ export class ModelsWorld {
     const condition = { type: 'Ready', status: ready ? 'True' : 'False', reason: 'Test', message: '' };
     const conditions = [{ ...condition, lastHeartbeatTime: now, lastTransitionTime: now }];
     await this.client.patch(Node, { name }, 'strategic', { status: { conditions } }, { subresource: 'status' });
+  }
+
+  /** What the node's kubelet offers; a name with 0 is one whose plugin has ended. */
+  async offer(name: string, allocatable: Readonly<Record<string, string>>): Promise<void> {
+    const status = { allocatable, capacity: allocatable };
+    await this.client.patch(Node, { name }, 'strategic', { status }, { subresource: 'status' });
   }
 
   /** Puts a small model into the server and answers its digest as sha256sum prints it. */
@@ -167,6 +178,11 @@ export class ModelsWorld {
       }, patient)
       .toMatch(/^sha256:/);
     return digest ?? '';
+  }
+
+  /** Digests that the node is to hold, sorted; empty before it has an object. */
+  async wantedDigests(node: string): Promise<string[]> {
+    return ((await this.cache(node))?.spec?.wanted ?? []).map(({ digest }) => digest);
   }
 
   /** What the agent of a node would report. */
