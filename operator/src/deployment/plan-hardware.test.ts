@@ -121,7 +121,7 @@ describe('first pods', () => {
           "WaitingForPods",
         ],
         "degraded": "True FellBack",
-        "message": "2 pods on gpu, 3 on cpu: needs 1 nvidia.com/gpu; of 2 nodes 1 has none, 1 has room for 2 pods; instead 3 on cpu",
+        "message": "2 pods on gpu, 3 on cpu: needs 1 nvidia.com/gpu; of 2 nodes 1 has none, 1 has it in use; instead 3 on cpu",
         "sizes": [
           "nvidia 0→2",
           "cpu 0→3",
@@ -194,7 +194,7 @@ describe('first pods', () => {
           "WaitingForPods",
         ],
         "degraded": "True WaitingForDevice",
-        "message": "1 pod on gpu, 1 waits: needs 1 nvidia.com/gpu; of 2 nodes 1 has none, 1 has room for 1 pod; 1 of 2 pods waits, because hardware.policy is Never",
+        "message": "1 pod on gpu, 1 waits: needs 1 nvidia.com/gpu; of 2 nodes 1 has none, 1 has it in use; 1 of 2 pods waits, because hardware.policy is Never",
         "sizes": [
           "nvidia 0→1",
         ],

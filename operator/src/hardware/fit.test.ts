@@ -278,13 +278,13 @@ describe('fewer devices than pods: it says', () => {
       'how many there is room for',
       { on: 'gpu', wanted: 5, nodes: [node('n1'), gpus('n2', 2, 0), gpus('n3', 4, 1), gpus('n4', 1)] },
       2,
-      `needs 1 ${GPU}; of 4 nodes 1 has none, 1 has it in use, 2 have room for 2 pods`,
+      `needs 1 ${GPU}; of 4 nodes 1 has none, 3 have theirs in use`,
     ],
     [
       'the same of one node',
       { on: 'gpu', wanted: 2, nodes: [gpus('n1', 2, 1)] },
       1,
-      `needs 1 ${GPU}; the only node, n1, has room for 1 pod`,
+      `needs 1 ${GPU}; the only node, n1, has it in use`,
     ],
   ])('%s', (_, world, room, message) => {
     expect(blocked(world)).toEqual([room, 'WaitingForDevice', message]);

@@ -86,7 +86,9 @@ export function fitOf(input: FitInput): Fit {
   const mayTell = tier.claim === undefined && deployment.spec.podTemplate?.spec?.priorityClassName === undefined;
   if (!waitForFit || (!mayTell && usable)) return { room: undefined, eligible, inventory, wants: [] };
   if (room >= Math.max(1, wanted)) return { room, eligible, inventory, wants: [] };
-  const judged = nodes.filter((node) => !node.deleted).map((node) => ({ node, verdict: judge(node, demand) }));
+  const judged = nodes
+    .filter((node) => !node.deleted)
+    .map((node) => ({ node, verdict: soonTaken(judge(node, demand), tier, room) }));
   const { requests } = demand;
   const blocked = blockedBy({ tier, deployment, requests, judged, room });
   return { room, wants: wantsOf(tier, judged), blocked, eligible, inventory };
@@ -194,6 +196,11 @@ function lastingVerdict(node: NodeStock, { tier, entries, nodeSelector, tolerati
   }
   const small = entries.find(([name, amount]) => amount > amountIn(node, node.allocatable, name));
   return small === undefined ? undefined : { kind: 'small', resource: small[0] };
+}
+
+/** The deployment takes what there is room for, at once: the sentence tells what is so then, and stays the same. */
+function soonTaken(verdict: Verdict, { resource }: Tier, room: number): Verdict {
+  return verdict.kind === 'fits' && room > 0 && resource !== undefined ? { kind: 'busy', resource } : verdict;
 }
 
 /** How many pods fit into what is free. */

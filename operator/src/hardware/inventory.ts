@@ -8,7 +8,7 @@ import { makeKey, type Node, type ObjectOf, type Pod } from '../kube/resource.ts
 import type { Clock } from '../runtime/clock.ts';
 import type { Store } from '../runtime/store.ts';
 import { requestsOfPod } from './all-pods.ts';
-import { type Amounts, addTo, amountsOf, sameAmounts } from './amounts.ts';
+import { type Amounts, addTo, sameAmounts } from './amounts.ts';
 import { type Facts, factsOf, isPlacementChange, sameFacts } from './node-facts.ts';
 import type { NodeStock } from './node-hardware.ts';
 import { CPU_TIER } from './tiers.ts';
