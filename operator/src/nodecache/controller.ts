@@ -2,6 +2,7 @@
  * The NodeCache controller: one SLMNodeCache for each Node, owned by it, with what the node must hold. The only writer of
  * SLMNodeCache.spec; never reads or writes a status, never deletes (garbage collection does when the Node goes).
  */
+import { isDeepStrictEqual } from 'node:util';
 import {
   API_VERSION,
   type SLMDeployment as Deployment,
@@ -12,7 +13,6 @@ import {
   type WantedModel,
 } from '@slm-operator/crds';
 import { managedSelector } from '../deployment/names.ts';
-import { stableJson } from '../deployment/revision.ts';
 import { executePlan, FIELD_MANAGER } from '../execution/execute.ts';
 import { SLMDeployment, SLMModel, SLMNodeCache } from '../execution/kinds.ts';
 import { done, type KubeObject, type Plan, waiting } from '../execution/plan.ts';
@@ -166,7 +166,7 @@ function isSo(desired: NodeCacheObject, live: NodeCache | undefined): boolean {
   return (
     live !== undefined &&
     live.metadata.ownerReferences?.some(({ uid }) => uid === owner?.uid) === true &&
-    stableJson(live.spec) === stableJson(desired.spec)
+    isDeepStrictEqual(live.spec, desired.spec)
   );
 }
 
@@ -246,5 +246,5 @@ function podMatters(event: StoreEvent<ObjectOf<typeof Pod>>): boolean {
 }
 
 function differ<T>(previous: T, object: T, key: (value: T) => unknown): boolean {
-  return stableJson(key(previous)) !== stableJson(key(object));
+  return !isDeepStrictEqual(key(previous), key(object));
 }
