@@ -90,8 +90,8 @@ export function deploymentsOf(stores: Pick<Stores, 'deployments'>, model: Model)
   return stores.deployments.byIndex(BY_MODEL, keyOf(model)).map((deployment) => keyOf(deployment));
 }
 
-/** The stored child that is meant, for the executor. */
-export function liveChild(stores: Stores, ref: ObjectRef): KubeObject | undefined {
+/** The stored child that is meant, for the executor; `unknown` of kinds without a store. */
+export function liveChild(stores: Stores, ref: ObjectRef): KubeObject | 'unknown' | undefined {
   const key = makeKey(ref.namespace, ref.name);
   switch (ref.kind) {
     case 'SLMModel':
@@ -105,7 +105,7 @@ export function liveChild(stores: Stores, ref: ObjectRef): KubeObject | undefine
     case 'NetworkPolicy':
       return stores.networkPolicies.get(key);
     default:
-      return undefined;
+      return 'unknown';
   }
 }
 

@@ -54,13 +54,15 @@ beforeEach(() => {
   events = [];
 });
 
-function run(change: Partial<Plan<SLMDeploymentStatus>> = {}, lift = true) {
+/** @param live what the store says of every child: by default that there is none */
+function run(change: Partial<Plan<SLMDeploymentStatus>> = {}, lift = true, live?: 'unknown') {
   return executePlan({
     client: api.client,
     recorder: { record: (_type, _object, { reason }) => events.push(reason) },
     type: SLMDeployment,
     owner,
     plan: { ...plan, ...change },
+    live: () => live,
     ...(lift ? { refusedStatus: (refusal: Refusal) => ({ statusText: refusal.message }) } : {}),
   });
 }
@@ -103,6 +105,11 @@ it('makes what the store lacks with one request, and asks only when something is
   api.calls.length = 0;
   await run({ create: [], patch: [], remove: [], events: [] });
   expect(api.calls.map(({ verb, kind }) => `${verb} ${kind}`)).toEqual(['find Service', 'find ReplicaSet']);
+});
+
+it('asks first where no store tells', async () => {
+  await run({}, true, 'unknown');
+  expect(api.calls.filter(({ verb }) => verb === 'find').map(({ kind }) => kind)).toEqual(['Service', 'ReplicaSet']);
 });
 
 it('takes over what an earlier process of ours made, as soon as it is found', async () => {

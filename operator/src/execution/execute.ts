@@ -32,8 +32,11 @@ export interface ExecuteOptions<T extends AnyObject & { readonly status?: unknow
   /** The object that was planned for, as it was read. */
   readonly owner: NoInfer<T>;
   readonly plan: Plan<NonNullable<NoInfer<T>['status']>>;
-  /** The live child from a store. Undefined: not there, or not known; then the server is asked before anything is made. */
-  readonly live?: ((ref: ObjectRef) => AnyObject | undefined) | undefined;
+  /**
+   * The live child from a store; undefined: the store has none; `unknown`: there is no store of this kind, so the server is
+   * asked before anything is made. Absent: all are unknown.
+   */
+  readonly live?: ((ref: ObjectRef) => AnyObject | 'unknown' | undefined) | undefined;
   /**
    * The status to write instead of the plan's when the API server refuses a write for good. Absent: the refusal is thrown
    * and retried.
@@ -72,7 +75,7 @@ export async function executePlan<T extends AnyObject & { readonly status?: unkn
 ): Promise<Executed> {
   const { client, recorder, type, owner, plan, signal } = options;
   const applier = options.applier ?? applierFor(client);
-  const live = options.live ?? (() => undefined);
+  const live = options.live ?? (() => 'unknown');
   const run: Run = { client, applier, live, signal, writes: 0, written: new Set() };
 
   let refusal: Refusal | undefined;
@@ -104,7 +107,7 @@ export async function executePlan<T extends AnyObject & { readonly status?: unkn
 interface Run {
   readonly client: KubeClient;
   readonly applier: Applier;
-  readonly live: (ref: ObjectRef) => AnyObject | undefined;
+  readonly live: NonNullable<ExecuteOptions<AnyObject>['live']>;
   readonly signal: AbortSignal | undefined;
   writes: number;
   /** Children that were written, by {@link idOf}. */
@@ -148,7 +151,8 @@ async function applyOwned(run: Run, object: KubeObject): Promise<void> {
     // A store holds only what carries our labels, so an object that it lacks may still be there: ours, which the store has not
     // seen yet, or somebody else's. Most often there is none, and then one request is enough.
     const stored = run.live(ref);
-    const known = stored ?? (run.applier.remembers(type, object) ? await find(run, type, object) : undefined);
+    const ask = stored === 'unknown' || (stored === undefined && run.applier.remembers(type, object));
+    const known = ask ? await find(run, type, object) : stored;
     const result = known === undefined ? await applyNew(run, type, object) : await applyOver(run, type, object, known);
     if (!result.written) return;
     run.writes++;

@@ -3,12 +3,13 @@
  * controller, the node agents, the scheduler and the kubelets, by writing status as they would.
  */
 import { randomUUID } from 'node:crypto';
-import type { SLMDeployment as Deployment, SLMDeploymentSpec } from '@slm-operator/crds';
-import { API_VERSION, revisionDigest } from '@slm-operator/crds';
+import type { SLMDeployment as Deployment, ReadyReport, SLMDeploymentSpec } from '@slm-operator/crds';
+import { API_VERSION, labels, revisionDigest } from '@slm-operator/crds';
 import { expect } from 'vitest';
 import { SLMDeployment, SLMModel, SLMNodeCache } from '../../execution/kinds.ts';
 import {
   accessFrom,
+  type ClusterAccess,
   type KubeClient,
   type KubeObject,
   loadKubeConfig,
@@ -24,6 +25,7 @@ import {
 import { type EventMessage, makeManager, silentLogger } from '../../runtime/index.ts';
 import { makeDeploymentController } from '../controller.ts';
 import { isReady } from '../pod-causes.ts';
+import { makePodReports } from '../pod-reports.ts';
 import { config } from './objects.ts';
 
 export type PodObject = ObjectOf<typeof Pod>;
@@ -39,9 +41,15 @@ export class World implements AsyncDisposable {
   /** What the controller asked of the API server. */
   readonly requests: RequestRecord[] = [];
   readonly events: EventMessage[] = [];
+  readonly #access: ClusterAccess;
   readonly #operator: KubeClient;
   readonly #operators = new Set<() => Promise<void>>();
   readonly #nodes: string[] = [];
+  /** Devices by node and resource. */
+  readonly #offers = new Map<string, Map<string, number>>();
+  /** What servers say of themselves, by the address of their pod. */
+  readonly said = new Map<string, ReadyReport>();
+  #addresses = 1;
   readonly #heart: NodeJS.Timeout;
 
   static async start(kubeconfig: string): Promise<World> {
@@ -57,6 +65,7 @@ export class World implements AsyncDisposable {
 
   constructor(kubeconfig: string) {
     const access = accessFrom(loadKubeConfig({ file: kubeconfig }));
+    this.#access = access;
     this.client = makeKubeClient({ access, userAgent: 'test/1' });
     this.#operator = makeKubeClient({
       access,
@@ -70,16 +79,49 @@ export class World implements AsyncDisposable {
     }, 1000);
   }
 
+  /** Ends every controller. */
+  async stopOperators(): Promise<void> {
+    for (const stop of this.#operators) await stop();
+  }
+
+  /**
+   * A controller that knows nothing of what others did, as a process that has just started.
+   * @returns every request of it so far, and the keys that it has reconciled
+   */
+  startFresh(): { readonly requests: RequestRecord[]; readonly seen: Set<string> } {
+    const requests: RequestRecord[] = [];
+    const seen = new Set<string>();
+    const client = makeKubeClient({
+      access: this.#access,
+      userAgent: 'slm-operator/test',
+      onRequest: (record) => requests.push(record),
+    });
+    const stop = this.startOperator(client, (key) => seen.add(key));
+    this.#operators.delete(stop);
+    this.#operators.add(async () => {
+      await stop();
+      await client.close();
+    });
+    return { requests, seen };
+  }
+
   /** One more controller, with stores of its own, as a replica that thinks it leads. Answers what ends it. */
-  startOperator(): () => Promise<void> {
-    const manager = makeManager({ client: this.#operator, log: silentLogger, shutdownTimeoutMs: 0 });
+  startOperator(client: KubeClient = this.#operator, onOutcome?: (key: string) => void): () => Promise<void> {
+    const manager = makeManager({ client, log: silentLogger, shutdownTimeoutMs: 0 });
     manager.add(
       makeDeploymentController({
         manager,
-        client: this.#operator,
+        client,
+        onOutcome,
         config: { ...config, serverImages: { cpu: 'slm.dev/server:1', cuda: 'slm.dev/server-cuda:1' } },
         broker: { namespace: this.namespace, service: 'slm-operator' },
         recorder: { record: (_type, _object, message) => this.events.push(message) },
+        reports: makePodReports({
+          ask: ({ ip }) => {
+            const report = this.said.get(ip);
+            return report === undefined ? Promise.reject(new Error('it says nothing')) : Promise.resolve(report);
+          },
+        }),
       }),
     );
     const running = manager.start();
@@ -141,6 +183,13 @@ export class World implements AsyncDisposable {
     const ready = { type: 'Ready', status: 'True', reason: 'Test', lastHeartbeatTime: new Date().toISOString() };
     const status = { conditions: [ready] };
     await this.client.patch(Node, { name }, 'merge', { status }, { subresource: 'status' });
+  }
+
+  /** What a device plugin offers on a node; 0 when it ended. */
+  async offer(node: string, resource: string, amount: number): Promise<void> {
+    this.#offers.set(node, new Map(this.#offers.get(node)).set(resource, amount));
+    const status = { allocatable: { [resource]: String(amount) }, capacity: { [resource]: String(amount) } };
+    await this.client.patch(Node, { name: node }, 'merge', { status }, { subresource: 'status' });
   }
 
   /** What the agent of a node says of a revision. */
@@ -252,23 +301,42 @@ export class World implements AsyncDisposable {
   }
 
   /** Schedules a pod and lets it serve, as kubelet and server do. */
-  async serve(pod: PodObject): Promise<void> {
-    if (pod.spec?.nodeName === undefined) await this.bind(pod, this.#nodes[0] ?? '');
+  async serve(pod: PodObject, node: string = this.#nodes[0] ?? ''): Promise<void> {
+    if (pod.spec?.nodeName === undefined) await this.bind(pod, node);
     const condition = (type: string) => ({ type, status: 'True', lastTransitionTime: new Date().toISOString() });
+    const report = this.said.get(pod.metadata?.labels?.[labels.tier] ?? '');
+    const podIP = `10.9.${this.#addresses >> 8}.${this.#addresses++ & 255}`;
+    if (report !== undefined) this.said.set(podIP, report);
     await this.podStatus(pod, {
       phase: 'Running',
+      ...(report === undefined ? {} : { podIP, podIPs: [{ ip: podIP }] }),
       conditions: ['PodScheduled', 'Initialized', 'ContainersReady', 'Ready'].map(condition),
     });
   }
 
-  /** Lets all pods that there are serve, and those that are going go. */
+  /** Lets all pods serve that have a node to go to, and those that are going go. */
   async serveAll(): Promise<void> {
     const { items } = await this.client.listAll(Pod, { namespace: this.namespace });
+    const taken = new Map<string, number>();
+    for (const pod of items) {
+      const key = `${pod.spec?.nodeName} ${deviceOf(pod)}`;
+      taken.set(key, (taken.get(key) ?? 0) + 1);
+    }
     for (const pod of items) {
       const { name = '', deletionTimestamp } = pod.metadata ?? {};
+      const device = deviceOf(pod);
       if (deletionTimestamp !== undefined) {
         await this.client.delete(Pod, this.ref(name), { gracePeriodSeconds: 0 }).catch(() => undefined);
-      } else if (!isReady(pod)) await this.serve(pod).catch(ignoreGone);
+      } else if (!isReady(pod) && (device === undefined || pod.spec?.nodeName !== undefined)) {
+        await this.serve(pod).catch(ignoreGone);
+      } else if (device !== undefined && pod.spec?.nodeName === undefined) {
+        const node = this.#nodes.find(
+          (candidate) => (this.#offers.get(candidate)?.get(device) ?? 0) > (taken.get(`${candidate} ${device}`) ?? 0),
+        );
+        if (node === undefined) continue;
+        taken.set(`${node} ${device}`, (taken.get(`${node} ${device}`) ?? 0) + 1);
+        await this.serve(pod, node).catch(ignoreGone);
+      }
     }
   }
 
@@ -304,6 +372,11 @@ export class World implements AsyncDisposable {
     await new Promise((resolve) => setTimeout(resolve, milliseconds));
     return this.writes.length - before;
   }
+}
+
+/** The extended resource that a pod asks for. */
+function deviceOf(pod: PodObject): string | undefined {
+  return Object.keys(pod.spec?.containers[0]?.resources?.requests ?? {}).find((name) => name.includes('/'));
 }
 
 /** Patience for a busy machine. */
