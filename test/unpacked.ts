@@ -58,16 +58,27 @@ export interface WheelPin {
   readonly sha256: string;
 }
 
+/** Whether all of them are in the cache. */
+export async function areFetched(pins: readonly WheelPin[]): Promise<boolean> {
+  const there = await Promise.all(pins.map((pin) => exists(path.join(cacheDir, wheelName(pin)))));
+  return there.every(Boolean);
+}
+
+const wheelName = ({ name, version, sha256 }: WheelPin) =>
+  path.join('wheels', `${name}-${version}-${sha256.slice(0, 12)}`);
+
 /** The files of a wheel for CPython 3.12 or any Python, on x64. Needs python3 with pip the first time. */
 export async function wheelFolder(pin: WheelPin): Promise<string> {
   const { name, version, sha256 } = pin;
-  return await madeOnce(path.join('wheels', `${name}-${version}-${sha256.slice(0, 12)}`), async (output, work) => {
+  return await madeOnce(wheelName(pin), async (output, work) => {
     const platforms = ['manylinux_2_28', 'manylinux_2_27', 'manylinux_2_17', 'manylinux2014'];
+    const pip = 'python3 -m pip download --quiet --disable-pip-version-check --no-deps --only-binary :all:';
     await runCommand([
-      ...['python3', '-m', 'pip', 'download', '--quiet', '--disable-pip-version-check', '--no-deps'],
-      ...['--only-binary', ':all:', '--implementation', 'cp', '--python-version', '3.12'],
+      ...`${pip} --implementation cp --python-version 3.12`.split(' '),
       ...platforms.flatMap((platform) => ['--platform', `${platform}_x86_64`]),
-      ...['-d', work, `${name}==${version}`],
+      '-d',
+      work,
+      `${name}==${version}`,
     ]);
     const wheel = (await readdir(work)).find((file) => file.endsWith('.whl'));
     if (!wheel) throw new Error(`pip downloaded no wheel for ${name} ${version}`);

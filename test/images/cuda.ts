@@ -35,6 +35,8 @@ const PROVIDER: WheelPin = {
   sha256: '6acc0f4b3d5ac5f2984432faa59dd8fcce6775f8b43a7140afa0f322c7a703b1',
 };
 export const PROVIDER_VERSION = PROVIDER.version;
+/** Everything that is fetched for the image. */
+export const cudaPins: readonly WheelPin[] = [...RUNTIME, PROVIDER];
 
 /** Libraries of NVIDIA's driver: the container toolkit, or the cloud's device plugin, mounts them. */
 export const DRIVER_LIBRARIES = ['libcuda.so.1'];

@@ -179,7 +179,8 @@ export async function mesaParts(programs: readonly string[]): Promise<MesaParts>
   const library = (name: string) => path.join(folder, name);
   const drivers = [...Object.keys(DRIVERS), 'lvp'].map((name) => `libvulkan_${name}.so`);
   const base = [
-    ...(await closure(programs, [folder], LIBRARIES)),
+    // The engine is linked to the loader, which belongs to what comes after.
+    ...(await closure(programs, [folder], LIBRARIES)).filter((entry) => !entry.path.includes('libvulkan')),
     file('usr/lib64/ld-linux-x86-64.so.2', library('ld-linux-x86-64.so.2'), 0o755),
     notice(root, 'libc6'),
     notice(root, 'libgomp1', 'gcc-14-base'),

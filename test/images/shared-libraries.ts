@@ -4,7 +4,7 @@
  */
 import { access, realpath } from 'node:fs/promises';
 import path from 'node:path';
-import { isInstalled, runCommand } from '../cluster/command.ts';
+import { isInstalled, tryCommand } from '../cluster/command.ts';
 import { UserError } from '../cluster/errors.ts';
 import { type Entry, file } from './entries.ts';
 
@@ -14,9 +14,9 @@ export async function neededBy(files: readonly string[]): Promise<Map<string, re
   if (files.length === 0) return found;
   if (!(await isInstalled('readelf')))
     throw new UserError('readelf is needed to see what the libraries of an image are linked to: install binutils.');
-  // Two, so that it names the file before each of them.
-  const output = await runCommand(['readelf', '--wide', '--dynamic', '--', ...files, files[0] ?? '']);
-  for (const [name, needed] of parseDynamic(output)) found.set(name, needed);
+  // At least two, so that it names the file before each; of what is no ELF file it says so, and goes on.
+  const { stdout } = await tryCommand(['readelf', '--wide', '--dynamic', '--', ...files, files[0] ?? '']);
+  for (const [name, needed] of parseDynamic(stdout)) found.set(name, needed);
   return found;
 }
 
