@@ -286,6 +286,36 @@ describe('revisions', () => {
   });
 });
 
+describe('users of a revision', () => {
+  const use = (deployment: string) => useOf(A, { model: 'tiny', deployment });
+  const many = Array.from({ length: 40 }, (_, index) => use(`chat-${index}`));
+  const usersOf = (uses: ReturnType<typeof use>[], usersSince?: number) => {
+    const plan = planOf(observe({ model: resolvedModel(), uses, usersSince }));
+    return {
+      status: undefined,
+      wait: plan.outcome.outcome === 'waiting' ? plan.outcome.requeueAfter : undefined,
+      ...plan,
+    };
+  };
+
+  test('alone wait a moment for more of them, the longer the more there are', () => {
+    expect(usersOf([use('chat')])).toMatchObject({ status: undefined, usersWait: true, wait: 2000 });
+    expect(usersOf([use('chat')], NOW - 500)).toMatchObject({ status: undefined, wait: 1500 });
+    expect(usersOf(many)).toMatchObject({ status: undefined, wait: 60_000 });
+  });
+
+  test('are written together in the end', () => {
+    const { status, usersWait } = usersOf([use('chat'), use('talk')], NOW - 4000);
+    expect(usersWait).toBe(false);
+    expect(status?.revisions?.[0]?.usedBy).toEqual(['chat', 'talk']);
+  });
+
+  test('come along with whatever else there is to write', () => {
+    const observed = observe({ model: resolvedModel(), uses: [use('chat')], deployments: [chat], nodes: threeNodes });
+    expect(planOf(observed).status?.revisions?.[0]?.usedBy).toEqual(['chat']);
+  });
+});
+
 describe('pulling', () => {
   const wanted = { deployments: [chat], nodes: threeNodes };
   const pull = (caches: [string, SLMNodeCache][], more: Partial<ObservedModel> = {}) =>

@@ -1,0 +1,180 @@
+import type { ModelRevision, SLMDeployment, SLMModel, SLMNodeCache } from '@slm-operator/crds';
+import { annotations, labels } from '@slm-operator/crds';
+import { beforeEach, describe, expect, test } from 'vitest';
+import { builtInProfiles, defaultOrder } from '../hardware/profiles.ts';
+import { keyOf, type Node, type ObjectOf, type ReplicaSet } from '../kube/resource.ts';
+import { makeStore, type WritableStore } from '../runtime/store.ts';
+import { type Demands, makeDemands, modelOfDeployment } from './demands.ts';
+import { makeFileChoice } from './file-choice.ts';
+import { makeNodeShelf } from './shelf.ts';
+
+type NodeObject = ObjectOf<typeof Node>;
+type SetObject = ObjectOf<typeof ReplicaSet>;
+
+const own = `sha256:${'d'.repeat(64)}`;
+const half = `sha256:${'f'.repeat(64)}`;
+let version = 0;
+const meta = (name: string, more: object = {}) => ({ name, uid: name, resourceVersion: String(++version), ...more });
+
+function modelOf(name: string, policy: 'OnDemand' | 'Nodes' = 'OnDemand'): SLMModel {
+  const files = { size: 1, files: [], sources: [] };
+  const variants = [{ name: 'fp16', accelerators: ['nvidia'], digest: half, ...files }];
+  const revision: ModelRevision = { name: 'r', digest: own, resolvedAt: '', ...files, variants };
+  return {
+    apiVersion: 'slm.dev/v1alpha1',
+    kind: 'SLMModel',
+    metadata: meta(name, { namespace: 'demo' }),
+    spec: { source: { uri: 'hf://a/b' }, prePull: { policy } },
+    status: {
+      latestRevision: revision,
+      revisions: [revision],
+      metadata: { format: 'GGUF' },
+      estimate: { weights: 1 },
+    },
+  };
+}
+
+function deploymentOf(name: string, model: string, preferred: string): SLMDeployment {
+  return {
+    apiVersion: 'slm.dev/v1alpha1',
+    kind: 'SLMDeployment',
+    metadata: meta(name, { namespace: 'demo' }),
+    spec: { modelRef: { name: model }, hardware: { preferred, policy: 'Never' } },
+  };
+}
+
+function setOf(name: string, model: string, digest: string, nodeSelector?: Record<string, string>): SetObject {
+  return {
+    apiVersion: 'apps/v1',
+    kind: 'ReplicaSet',
+    metadata: meta(name, {
+      namespace: 'demo',
+      labels: { [labels.model]: model, [labels.deployment]: name },
+      annotations: { [annotations.modelDigest]: digest },
+    }),
+    spec: { replicas: 1, selector: {}, template: { spec: { nodeSelector } } },
+  } as unknown as SetObject;
+}
+
+function nodeOf(name: string, gpus?: number): NodeObject {
+  const amounts = gpus === undefined ? {} : { 'nvidia.com/gpu': String(gpus) };
+  return {
+    apiVersion: 'v1',
+    kind: 'Node',
+    metadata: meta(name, { labels: { 'kubernetes.io/hostname': name } }),
+    status: { allocatable: amounts, capacity: amounts },
+  } as unknown as NodeObject;
+}
+
+/** As the controller wires them: each event computes its model anew. */
+function setUp() {
+  const fail = (error: unknown) => {
+    throw error;
+  };
+  const stores = {
+    models: makeStore<SLMModel>(fail),
+    deployments: makeStore<SLMDeployment>(fail),
+    sets: makeStore<SetObject>(fail),
+    caches: makeStore<SLMNodeCache>(fail),
+    nodes: makeStore<NodeObject>(fail),
+  };
+  const shelf = makeNodeShelf(stores.nodes, stores.caches);
+  const images = { cpu: 'cpu', cuda: 'cuda' };
+  const choice = makeFileChoice({ profiles: builtInProfiles(), order: defaultOrder, images }, () => shelf.kinds());
+  return { ...stores, shelf, demands: makeDemands({ ...stores, shelf, choice }) };
+}
+
+let world: ReturnType<typeof setUp>;
+let demands: Demands;
+function put<T extends { readonly metadata?: object }>(store: WritableStore<T>, object: T): T {
+  store.put(object);
+  return object;
+}
+const wakes = (deployment: SLMDeployment) => demands.changed(modelOfDeployment(deployment)).sort();
+
+beforeEach(() => {
+  world = setUp();
+  demands = world.demands;
+  put(world.nodes, nodeOf('gpu-1', 2));
+  put(world.nodes, nodeOf('gpu-2', 4));
+  put(world.nodes, nodeOf('plain'));
+  for (const name of ['a', 'b']) demands.changed(keyOf(put(world.models, modelOf(name))));
+});
+
+describe('a change wakes', () => {
+  test('the nodes where a deployment may run, and no other', () => {
+    expect(wakes(put(world.deployments, deploymentOf('chat', 'a', 'nvidia')))).toEqual(['gpu-1', 'gpu-2']);
+    expect(wakes(put(world.deployments, deploymentOf('talk', 'b', 'cpu')))).toEqual(['gpu-1', 'gpu-2', 'plain']);
+  });
+
+  test('nobody when one more deployment wants what another wants already', () => {
+    wakes(put(world.deployments, deploymentOf('chat', 'a', 'nvidia')));
+    for (let count = 0; count < 20; count++) {
+      expect(wakes(put(world.deployments, deploymentOf(`chat-${count}`, 'a', 'nvidia')))).toEqual([]);
+    }
+  });
+
+  test('the nodes that lose something when the last deployment goes', () => {
+    const chat = put(world.deployments, deploymentOf('chat', 'a', 'nvidia'));
+    wakes(chat);
+    world.deployments.remove(chat);
+    expect(wakes(chat)).toEqual(['gpu-1', 'gpu-2']);
+  });
+
+  test('the nodes that list the model, whatever it is about', () => {
+    const wanted = [{ digest: own, size: 1, files: [], sources: [], models: ['demo/a'], namespaces: ['demo'] }];
+    put(world.caches, {
+      apiVersion: 'slm.dev/v1alpha1',
+      kind: 'SLMNodeCache',
+      metadata: meta('plain'),
+      spec: { wanted },
+    });
+    put(world.sets, setOf('chat', 'a', half, { nowhere: 'yes' }));
+    expect(demands.changed('demo/a')).toEqual(['plain']);
+  });
+
+  test('nobody for a ReplicaSet like those that there are', () => {
+    for (const name of ['chat', 'talk']) put(world.sets, setOf(name, 'a', half));
+    demands.changed('demo/a');
+    put(world.sets, setOf('more', 'a', half));
+    expect(demands.changed('demo/a')).toEqual([]);
+  });
+});
+
+test('what is known and used is looked up by namespace and digest, variants among them', () => {
+  put(world.sets, setOf('chat', 'a', half));
+  expect([demands.isKnown('demo', half), demands.isKnown('other', half)]).toEqual([true, false]);
+  expect([demands.isUsed('demo', half), demands.isUsed('demo', own)]).toEqual([true, false]);
+});
+
+test('a model that is gone is wanted no more', () => {
+  expect(demands.all()).toHaveLength(2);
+  const model = world.models.get('demo/a') as SLMModel;
+  world.models.remove(model);
+  demands.changed('demo/a');
+  expect(demands.all().map(({ model: key }) => key)).toEqual(['demo/b']);
+});
+
+describe('nodes', () => {
+  test('are of a kind when they differ in name and in the number of devices alone', () => {
+    expect(world.shelf.kinds().for(undefined)).toHaveLength(2);
+    const { version: before } = world.shelf.kinds();
+    put(world.nodes, nodeOf('gpu-3', 8));
+    expect(world.shelf.kinds().version).toBe(before);
+    put(world.nodes, nodeOf('gpu-3', 0));
+    expect(world.shelf.kinds().version).not.toBe(before);
+  });
+
+  test('are told apart for a deployment that asks for one by its name', () => {
+    expect(world.shelf.kinds().for({ 'kubernetes.io/hostname': 'gpu-2' })).toHaveLength(3);
+  });
+
+  test('are the same values for as long as only heartbeats come', () => {
+    const before = world.shelf.list();
+    put(world.nodes, nodeOf('plain'));
+    expect(world.shelf.list()).toBe(before);
+    put(world.nodes, nodeOf('plain', 1));
+    expect(world.shelf.list()).not.toBe(before);
+    expect(world.shelf.list()[0]).toBe(before[0]);
+  });
+});
