@@ -63,7 +63,7 @@ function nodeOf(name: string, gpus?: number): NodeObject {
     kind: 'Node',
     metadata: meta(name, { labels: { 'kubernetes.io/hostname': name } }),
     status: { allocatable: amounts, capacity: amounts },
-  } as unknown as NodeObject;
+  };
 }
 
 /** As the controller wires them: each event computes its model anew. */
