@@ -31,7 +31,7 @@ const FACTORS: Readonly<Record<string, number>> = {
  */
 export function amountOf(resource: string, quantity: string | number | undefined): number {
   if (typeof quantity === 'number') return Math.ceil(quantity * (resource === 'cpu' ? 1000 : 1));
-  const match = /^([+-]?(?:\d+\.?\d*|\.\d+))(?:([numkMGTPE]i?)|[eE]([+-]?\d+))?$/.exec(quantity ?? '');
+  const match = /^([+-]?(?:\d+\.?\d*|\.\d+))(?:([numkKMGTPE]i?)|[eE]([+-]?\d+))?$/.exec(quantity ?? '');
   if (match === null) return 0;
   const factor = match[3] === undefined ? (FACTORS[match[2] ?? ''] ?? 0) : 10 ** Number(match[3]);
   const value = Number(match[1]) * factor * (resource === 'cpu' ? 1000 : 1);
