@@ -77,6 +77,9 @@ export function makeDeploymentController(options: DeploymentControllerOptions): 
   const { manager, client, config, broker, recorder, clock = systemClock, random, concurrency = 4 } = options;
   const stores = openStores(manager);
   const pace = makePace(clock);
+  // Statuses that the store does not show (yet): held back, or on their way through the watch. The next plan is made from them,
+  // because sizes were changed by what they say, such as since when a device is waited for.
+  const ahead = new Map<string, PlannedStatus>();
   const inventory = makeInventory({ nodes: stores.nodes, pods: stores.pods, caches: stores.caches, clock });
   const reports = options.reports ?? makePodReports({ clock });
   const freed = makeChannel('Inventory');
@@ -100,14 +103,16 @@ export function makeDeploymentController(options: DeploymentControllerOptions): 
       reports.source,
     ],
     async reconcile(key, { signal, log }): Promise<Outcome> {
-      const deployment = stores.deployments.get(key);
-      if (deployment === undefined || deployment.metadata.deletionTimestamp !== undefined) {
+      const stored = stores.deployments.get(key);
+      if (stored === undefined || stored.metadata.deletionTimestamp !== undefined) {
         // Its children carry its owner reference: the garbage collector takes them along.
         pace.forget(key);
+        ahead.delete(key);
         inventory.forget(key);
         reports.forget(key);
         return done;
       }
+      const deployment = withStatus(stored, ahead.get(key));
       const { observed, look } = await observe(
         { stores, client, clock, random, broker, inventory, reports },
         deployment,
@@ -121,12 +126,12 @@ export function makeDeploymentController(options: DeploymentControllerOptions): 
         inventory.interest(key, plan.expected.interest);
       }
 
-      const paced = pace.status(key, deployment, plan, look.hold);
+      const paced = pace.status(key, stored, plan, look.hold);
       const executed = await executePlan({
         client,
         recorder,
         type: SLMDeployment,
-        owner: deployment,
+        owner: stored,
         plan: paced.plan,
         live: (ref) => liveChild(stores, ref),
         refusedStatus: (refusal) =>
@@ -134,10 +139,24 @@ export function makeDeploymentController(options: DeploymentControllerOptions): 
         signal,
       });
       if (executed.refusal !== undefined) log.info({ refusal: executed.refusal }, 'write refused');
+      if (executed.refusal === undefined && stableJson(plan.status) !== stableJson(stored.status)) {
+        ahead.set(key, { uid: stored.metadata.uid, status: plan.status });
+      } else ahead.delete(key);
       const again = [paced.again, look.again, mountCheck(observed.pods, clock.now()), brokerCheck(observed)];
       return sooner(atTheLatest(executed.outcome, plan.placeAgain), ...again);
     },
   });
+}
+
+interface PlannedStatus {
+  /** Of the very deployment. */
+  readonly uid: string | undefined;
+  readonly status: SLMDeploymentStatus | undefined;
+}
+
+function withStatus(stored: Deployment, planned: PlannedStatus | undefined): Deployment {
+  if (planned?.status === undefined || planned.uid !== stored.metadata.uid) return stored;
+  return { ...stored, status: planned.status };
 }
 
 /** Deployments whose model this node holds or is to hold. */

@@ -26,6 +26,7 @@ import { type EventMessage, makeManager, silentLogger } from '../../runtime/inde
 import { makeDeploymentController } from '../controller.ts';
 import { isReady } from '../pod-causes.ts';
 import { makePodReports } from '../pod-reports.ts';
+import { deviceOf, placesFor } from './device-places.ts';
 import { config } from './objects.ts';
 
 export type PodObject = ObjectOf<typeof Pod>;
@@ -317,27 +318,27 @@ export class World implements AsyncDisposable {
   /** Lets all pods serve that have a node to go to, and those that are going go. */
   async serveAll(): Promise<void> {
     const { items } = await this.client.listAll(Pod, { namespace: this.namespace });
-    const taken = new Map<string, number>();
-    for (const pod of items) {
-      const key = `${pod.spec?.nodeName} ${deviceOf(pod)}`;
-      taken.set(key, (taken.get(key) ?? 0) + 1);
-    }
+    const places = placesFor(items, this.#offers);
     for (const pod of items) {
       const { name = '', deletionTimestamp } = pod.metadata ?? {};
-      const device = deviceOf(pod);
       if (deletionTimestamp !== undefined) {
         await this.client.delete(Pod, this.ref(name), { gracePeriodSeconds: 0 }).catch(() => undefined);
-      } else if (!isReady(pod) && (device === undefined || pod.spec?.nodeName !== undefined)) {
-        await this.serve(pod).catch(ignoreGone);
-      } else if (device !== undefined && pod.spec?.nodeName === undefined) {
-        const node = this.#nodes.find(
-          (candidate) => (this.#offers.get(candidate)?.get(device) ?? 0) > (taken.get(`${candidate} ${device}`) ?? 0),
-        );
-        if (node === undefined) continue;
-        taken.set(`${node} ${device}`, (taken.get(`${node} ${device}`) ?? 0) + 1);
-        await this.serve(pod, node).catch(ignoreGone);
+      } else if (!isReady(pod)) {
+        const node = places.get(pod);
+        const stays = places.has(pod) && node === undefined;
+        await (stays ? this.#leaveUnscheduled(pod) : this.serve(pod, node)).catch(ignoreGone);
       }
     }
+  }
+
+  /** What the scheduler says of a pod for which no device is free. */
+  async #leaveUnscheduled(pod: PodObject): Promise<void> {
+    const device = deviceOf(pod);
+    const count = this.#nodes.length;
+    const message = `0/${count} nodes are available: ${count} Insufficient ${device}.`;
+    const condition = { type: 'PodScheduled', status: 'False', reason: 'Unschedulable', message };
+    if (pod.status?.conditions?.some(({ reason }) => reason === 'Unschedulable')) return;
+    await this.podStatus(pod, { conditions: [condition] });
   }
 
   /** Waits until the deployment looks like this. */
@@ -372,11 +373,6 @@ export class World implements AsyncDisposable {
     await new Promise((resolve) => setTimeout(resolve, milliseconds));
     return this.writes.length - before;
   }
-}
-
-/** The extended resource that a pod asks for. */
-function deviceOf(pod: PodObject): string | undefined {
-  return Object.keys(pod.spec?.containers[0]?.resources?.requests ?? {}).find((name) => name.includes('/'));
 }
 
 /** Patience for a busy machine. */
