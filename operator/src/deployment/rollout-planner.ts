@@ -106,7 +106,6 @@ function scaleUpGoals(draft: Draft): void {
 /** Pods of the right revision beyond what belongs there go as far as the others carry on; the worst hardware first. */
 function scaleDownSurplus(draft: Draft): void {
   const { replicas, maxUnavailable, maxSurge } = draft.input;
-  const tooMany = sum(draft.goals.map((set) => draft.size(set))) > replicas;
   for (const set of draft.goals.toReversed()) {
     const size = draft.size(set);
     const { target, hold: stay } = set.goal;
@@ -119,7 +118,10 @@ function scaleDownSurplus(draft: Draft): void {
     const idle = size - draft.working(set);
     const spare = Math.max(0, draft.available() - (replicas - maxUnavailable));
     const going = Math.min(size - target, idle + spare);
-    const belong = tooMany || set.tier === undefined ? `replicas is ${replicas}` : `${target} belong on ${set.tier}`;
+    const belong =
+      target === replicas || set.tier === undefined
+        ? `replicas is ${replicas}`
+        : `${target} of ${plural(replicas, 'pod')} ${target === 1 ? 'belongs' : 'belong'} on ${set.tier}`;
     draft.resize(set, size - going, belong);
     if (going < size - target)
       draft.notes.push(`wait with ${set.name} at ${size - going}: its pods are needed until others serve`);

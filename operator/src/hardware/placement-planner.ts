@@ -38,7 +38,9 @@ export function planPlacement(input: PlacementInput): PlacementPlan {
 /** One tier on its way to a target. */
 class Slot {
   readonly state: TierState;
-  /** Pods that may be here at most: more would not fit. */
+  /** Pods that fit here. */
+  readonly capacity: number;
+  /** Pods that may be here at most. */
   readonly limit: number;
   /** No new pods: those that were here could not run. */
   failed: boolean;
@@ -63,15 +65,15 @@ class Slot {
     const idle = Math.max(0, desired - state.available);
     this.stuck = Math.max(0, Math.min(state.stuck?.pods ?? 0, idle) - goingPods);
     const planned = Math.min(state.planned, replicas);
-    const capacity = room === undefined ? Infinity : Math.max(desired, current) + oldPods + goingPods + room;
-    const isShort = this.stuck > 0 || (capacity < planned && !this.failed);
+    this.capacity = room === undefined ? Infinity : Math.max(desired, current) + oldPods + goingPods + room;
+    const isShort = this.stuck > 0 || (this.capacity < planned && !this.failed);
     this.shortSince = isShort ? (state.shortSince ?? now) : undefined;
     this.givenUp = this.shortSince !== undefined && input.now - this.shortSince >= patienceOf(input);
     this.target = desired;
     // What was meant to be here keeps its place while it may only seem to be gone.
     const reserved = isShort && !this.givenUp ? planned : 0;
     const closed = this.failed || (this.givenUp && this.stuck > 0);
-    this.limit = closed ? desired - this.stuck : Math.max(capacity, reserved);
+    this.limit = closed ? desired - this.stuck : Math.max(this.capacity, reserved);
   }
 
   get spare(): number {
@@ -144,9 +146,9 @@ class Draft {
     }
   }
 
-  #place(slot: Slot): void {
-    const taken = Math.min(this.#missing, slot.spare);
-    if (taken === 0) return;
+  #place(slot: Slot, spare = slot.spare): void {
+    const taken = Math.min(this.#missing, spare);
+    if (taken <= 0) return;
     slot.target += taken;
     this.#missing -= taken;
     this.#notes.push(`${slot.state.name}: ${taken} more ${taken === 1 ? 'belongs' : 'belong'} here`);
@@ -162,8 +164,10 @@ class Draft {
 
   /** Stuck pods for which there is no other place stay: they may yet run, and gone they surely would not. */
   giveBack(): void {
+    // Old pods and stuck ones together may leave no place for any that could run.
+    const isPressed = this.#input.rolling && this.#slots.some((slot) => slot.target > slot.state.desired);
     for (const slot of this.#slots) {
-      const back = Math.min(this.#missing, slot.withdrawn);
+      const back = isPressed ? 0 : Math.min(this.#missing, slot.withdrawn);
       slot.target += back;
       slot.withdrawn -= back;
       this.#missing -= back;
@@ -172,6 +176,10 @@ class Draft {
           `${slot.state.name}: ${slot.withdrawn} fewer, ${slot.state.stuck?.message ?? 'they are stuck'}`,
         );
       }
+    }
+    // With nowhere else to go, what is left may as well try: not all devices need be bad.
+    for (const slot of this.#slots) {
+      if (slot.givenUp && !slot.failed && slot.withdrawn === 0) this.#place(slot, slot.capacity - slot.target);
     }
   }
 
@@ -199,7 +207,10 @@ class Draft {
     }
     const from = this.#slots.findLast((slot) => slot.target > 0);
     if (from === undefined || this.#missing > 0 || desired !== replicas) return;
-    const to = this.#slots.find((slot) => slot.state.rank < from.state.rank && slot.spare > 0 && !slot.shortSince);
+    const mayTry = (slot: Slot) => this.#input.maxSurge !== 0 || slot.state.failedOn === undefined;
+    const to = this.#slots.find(
+      (slot) => slot.state.rank < from.state.rank && slot.spare > 0 && !slot.shortSince && mayTry(slot),
+    );
     if (to === undefined) return;
     to.freeSince = to.state.freeSince ?? now;
     const hold = Math.max(SETTLE_MS, Math.min(PROMOTE_AFTER_MS, this.#input.fallbackAfterMs));
@@ -295,8 +306,8 @@ class Draft {
     if (slot.withdrawn > 0 && !slot.failed) return { failedSince: this.#input.now, failedOn: failureMark(state) };
     const { failedSince, failedOn } = state;
     if (slot.failed) return { failedSince, failedOn };
-    // A try that is under way may fail like the one before; over it is when pods have what there is, or want no more.
-    const isOver = isSettled(state) && slot.target === state.desired && (state.room === 0 || !this.#isWanted(slot));
+    // A try that is under way may fail like the one before; over it is when no more pods want to be here.
+    const isOver = isSettled(state) && slot.target === state.desired && !this.#isWanted(slot);
     return retryOf(state) === undefined || isOver ? {} : { failedSince, failedOn };
   }
 
@@ -350,8 +361,12 @@ class Draft {
     const next = this.#slots.find((other) => other.state.rank > slot.state.rank && other.spare > 0);
     if (next === undefined) {
       const rest = this.#slots.filter((other) => other !== slot && other.state.rank >= slot.state.rank);
-      const why = rest.map((other) => `${other.state.name} ${other.failed ? 'failed' : noRoom(other.state).message}`);
-      return why.length === 0 ? message : `${message}; ${why.join('; ')}`;
+      const why = rest.map((other) =>
+        other.failed
+          ? `on ${other.state.name}: pods could not run`
+          : `on ${other.state.name}: ${noRoom(other.state).message}`,
+      );
+      return [message, ...why].join('; ');
     }
     const better = this.#slots.filter((other) => other.state.rank < next.state.rank && !other.failed);
     const ends = better.map((other) =>
@@ -368,15 +383,21 @@ function patienceOf({ auto, fallbackAfterMs }: PlacementInput): number {
   return auto ? SETTLE_MS : Math.max(SETTLE_MS, fallbackAfterMs);
 }
 
-/** Reasons that say nothing about a device but that there was no place: they may pass without any node changing. */
-const placeless: ReadonlySet<Reason> = new Set<Reason>(['Unschedulable', 'QuotaExceeded', 'WaitingForDevice']);
+/** Failures that may pass without any node changing: there was no place, or no image. */
+const passing: ReadonlySet<Reason> = new Set<Reason>([
+  'ImagePullFailed',
+  'InsufficientMemory',
+  'QuotaExceeded',
+  'Unschedulable',
+  'WaitingForDevice',
+]);
 
 /**
  * What `failedOn` is set to. A failure that may pass by itself is told by a number before the hash: how many there were in a
  * row, each of which doubles the time to the next try.
  */
 function failureMark(state: TierState): string {
-  if (state.stuck === undefined || !placeless.has(state.stuck.reason)) return state.inventory;
+  if (state.stuck === undefined || !passing.has(state.stuck.reason)) return state.inventory;
   return `${Math.min(MANY_RETRIES, (retryOf(state) ?? 0) + 1)}:${state.inventory}`;
 }
 
@@ -384,11 +405,6 @@ function failureMark(state: TierState): string {
 function retryOf({ failedOn, inventory }: TierState): number | undefined {
   if (failedOn === undefined || !failedOn.endsWith(`:${inventory}`)) return undefined;
   return Number.parseInt(failedOn, 10) || undefined;
-}
-
-/** Nothing is wrong with it: others have it all. Pods that were refused make room seem taken until they are gone. */
-function isFull(state: TierState): boolean {
-  return state.room === 0 && isSettled(state);
 }
 
 function isSettled({ stuck, desired, current, available }: TierState): boolean {
@@ -404,5 +420,5 @@ function isFailed(state: TierState, now: number): boolean {
   if (state.failedOn === undefined) return false;
   if (state.failedOn === state.inventory) return true;
   const at = retryAt(state);
-  return at !== undefined && now < at && !isFull(state);
+  return at !== undefined && now < at;
 }

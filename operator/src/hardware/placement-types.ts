@@ -69,6 +69,8 @@ export interface PlacementInput {
   readonly auto: boolean;
   /** Other revisions still have pods. */
   readonly rolling: boolean;
+  /** Pods that may exist beyond `replicas`. With none a pod that moves is away until it is there. Default 1. */
+  readonly maxSurge?: number | undefined;
   /** Milliseconds since 1970. */
   readonly now: number;
 }
