@@ -6,7 +6,7 @@ import type { HardwareStatus, HardwareTier, Reason, SLMDeployment } from '@slm-o
 import type { EventIntent } from '../execution/plan.ts';
 import { namesOf } from '../hardware/tiers.ts';
 import { type DesiredCondition, findCondition, toRfc3339 } from '../runtime/conditions.ts';
-import { type Observed, type PodObject, type ReplicaSetObject, tierOf } from './observed.ts';
+import { type Observed, type PodObject, tierOf } from './observed.ts';
 import { isReady } from './pod-causes.ts';
 import type { PodReport } from './pod-reports.ts';
 import { listOf, shorten } from './text.ts';
@@ -263,9 +263,4 @@ function eventsOf(
     events.push({ type: 'Warning', reason: 'DeviceLost', note: lost });
   }
   return events;
-}
-
-/** Pods that do not serve on any of these ReplicaSets' hardware come from other revisions; only sizes are looked at. */
-export function hasPods(set: ReplicaSetObject): boolean {
-  return (set.spec?.replicas ?? 1) > 0 || (set.status?.replicas ?? 0) > 0;
 }

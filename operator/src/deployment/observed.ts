@@ -117,3 +117,8 @@ export function sizeOf(set: ReplicaSetObject): RevisionSize {
     available: set.status?.availableReplicas ?? 0,
   };
 }
+
+/** True when a ReplicaSet has pods, or is to have some. */
+export function hasPods(set: ReplicaSetObject): boolean {
+  return (set.spec?.replicas ?? 1) > 0 || (set.status?.replicas ?? 0) > 0;
+}

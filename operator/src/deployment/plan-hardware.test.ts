@@ -57,13 +57,16 @@ function plan(spec: Spec, change: Partial<Observed> = {}, status?: SLMDeployment
   return planDeployment(observed({ deployment: deployment(spec, status), ...given }), { now, config });
 }
 
-/** ReplicaSets that are made or get another size, as `nvidia 0→2`. */
-function sizes(result: DeploymentPlan): string[] {
-  const tier = (name: string) => name.replace(`chat-${result.status?.updateRevision}`, '').replace(/^-/, '') || 'cpu';
-  return result.events
-    .filter(({ reason }) => reason === 'ScalingReplicaSet')
-    .map(({ note }) => /^scaled (\S+) from (\d+) to (\d+)/.exec(note))
-    .map((match) => `${tier(match?.[1] ?? '')} ${match?.[2]}→${match?.[3]}`);
+/** ReplicaSets that are made or get another size, as `nvidia 2`. */
+function sizes({ apply, patch = [], status }: DeploymentPlan): string[] {
+  const tier = (name: string) => name.replace(`chat-${status?.updateRevision}`, '').replace(/^-/, '') || 'cpu';
+  const of = (object: object) => (object as { spec?: { replicas?: number } }).spec?.replicas;
+  return [
+    ...apply.filter(({ kind }) => kind === 'ReplicaSet').map((set) => `${tier(set.metadata.name)} ${of(set)}`),
+    ...patch
+      .filter(({ patch: change }) => of(change) !== undefined)
+      .map(({ target, patch: change }) => `${tier(target.name)} ${of(change)}`),
+  ];
 }
 
 const condition = ({ status }: DeploymentPlan, type: string) => {
@@ -83,7 +86,7 @@ describe('first pods', () => {
   it('go to the preferred hardware where it is free, with its device, image and settings', () => {
     const result = plan(gpu, { nodes: [nodeWith('n1', GPU, 1), node('n2')] });
     expect(said(result)).toEqual({
-      sizes: ['nvidia 0→1'],
+      sizes: ['nvidia 1'],
       summary: 'gpu',
       message: '1 pod on gpu',
       degraded: 'False OnPreferredHardware',
@@ -123,8 +126,8 @@ describe('first pods', () => {
         "degraded": "True FellBack",
         "message": "2 pods on gpu, 3 on cpu: needs 1 nvidia.com/gpu; of 2 nodes 1 has none, 1 has it in use; instead 3 on cpu",
         "sizes": [
-          "nvidia 0→2",
-          "cpu 0→3",
+          "nvidia 2",
+          "cpu 3",
         ],
         "summary": "2 gpu, 3 cpu (fallback)",
       }
@@ -174,7 +177,7 @@ describe('first pods', () => {
         "degraded": "True FellBack",
         "message": "1 pod on cpu: needs 1 npu.intel.com/accel; 0 of 2 nodes have one; instead 1 on cpu",
         "sizes": [
-          "cpu 0→1",
+          "cpu 1",
         ],
         "summary": "cpu (fallback)",
       }
@@ -196,7 +199,7 @@ describe('first pods', () => {
         "degraded": "True WaitingForDevice",
         "message": "1 pod on gpu, 1 waits: needs 1 nvidia.com/gpu; of 2 nodes 1 has none, 1 has it in use; 1 of 2 pods waits, because hardware.policy is Never",
         "sizes": [
-          "nvidia 0→1",
+          "nvidia 1",
         ],
         "summary": "1 gpu, 1 waiting",
       }
@@ -208,7 +211,7 @@ describe('first pods', () => {
     const spec: Spec = { replicas: 3 };
     const result = plan(spec, { nodes: [nodeWith('n1', GPU, 2, 1), node('n2')] });
     expect(said(result)).toEqual({
-      sizes: ['nvidia 0→1', 'cpu 0→2'],
+      sizes: ['nvidia 1', 'cpu 2'],
       summary: '1 gpu, 2 cpu',
       message: '1 pod on gpu, 2 on cpu',
       degraded: undefined,
@@ -228,7 +231,7 @@ describe('what a spec cannot have is said in a sentence', () => {
       { hardware: { preferred: 'tpu' } },
       {},
       {
-        sizes: ['cpu 0→1'],
+        sizes: ['cpu 1'],
         summary: 'cpu (fallback)',
         message: `1 pod on cpu: ${unknown}`,
         degraded: 'True UnknownProfile',
@@ -252,7 +255,7 @@ describe('what a spec cannot have is said in a sentence', () => {
       { hardware: { preferred: 'npu' } },
       { nodes: [nodeWith('n1', NPU, 1)] },
       {
-        sizes: ['cpu 0→1'],
+        sizes: ['cpu 1'],
         summary: 'cpu (fallback)',
         message: `1 pod on cpu: ${noFile}`,
         degraded: 'True NoVariant',
@@ -264,7 +267,7 @@ describe('what a spec cannot have is said in a sentence', () => {
       { hardware: { preferred: 'gpu', fallback: ['npu'] } },
       { nodes: [nodeWith('n1', GPU, 1)] },
       {
-        sizes: ['nvidia 0→1'],
+        sizes: ['nvidia 1'],
         summary: 'gpu',
         message: `1 pod on gpu; ${noFile}`,
         degraded: 'False OnPreferredHardware',

@@ -14,7 +14,7 @@ import { type Trouble, troubleOf } from './device-trouble.ts';
 import { type Gate, type GateInput, gateOf } from './gate.ts';
 import type { ModelState } from './model-state.ts';
 import { CPU_TIER } from './names.ts';
-import { type Observed, type PodObject, type ReplicaSetObject, revisionOf, tierOf } from './observed.ts';
+import { hasPods, type Observed, type PodObject, type ReplicaSetObject, revisionOf, tierOf } from './observed.ts';
 import { isReady } from './pod-causes.ts';
 import { parseDuration } from './quantity.ts';
 import { imageOf, type ServerImages, type WantedRevision } from './revision.ts';
@@ -93,10 +93,7 @@ export function planTiers(input: TierPlanInput): TierPlacement {
     policy: hardware?.policy ?? 'Fallback',
     promoteBack: hardware?.promoteBack ?? 'Never',
     auto,
-    rolling: observed.replicaSets.some(
-      (set) =>
-        revisionOf(set) !== wanted.revision && ((set.spec?.replicas ?? 1) > 0 || (set.status?.replicas ?? 0) > 0),
-    ),
+    rolling: observed.replicaSets.some((set) => revisionOf(set) !== wanted.revision && hasPods(set)),
     // Times in status have no fractions, and what is said of them must not change when they are read again.
     now: Math.floor(now / 1000) * 1000,
   });
