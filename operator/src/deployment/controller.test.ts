@@ -6,7 +6,8 @@ import type { Controller } from '../runtime/controller.ts';
 import { silentLogger } from '../runtime/log.ts';
 import { type Indexer, makeStore, type WritableStore } from '../runtime/store.ts';
 import { type ManualClock, makeManualClock } from '../runtime/testing/clocks.ts';
-import { makeDeploymentController, PROGRESS_INTERVAL_MS } from './controller.ts';
+import { makeDeploymentController } from './controller.ts';
+import { FIRST_STATUS_MS, PROGRESS_INTERVAL_MS } from './status-pace.ts';
 import { cache, config, deployment, digest, model, pod, size } from './testing/objects.ts';
 
 /** A controller on stores that the test fills. */
@@ -55,6 +56,13 @@ class Bench {
     return this.controller.reconcile('demo/chat', context);
   }
 
+  /** Until the first status is due. */
+  async reconcileTwice(): Promise<void> {
+    await this.reconcile();
+    this.clock.advance(FIRST_STATUS_MS);
+    await this.reconcile();
+  }
+
   /** Keys that a change wakes. */
   listen(): void {
     for (const source of this.controller.sources) {
@@ -91,9 +99,43 @@ beforeEach(() => {
   bench.put('SLMDeployment', deployment());
 });
 
+describe('a wait for a device', () => {
+  beforeEach(() => {
+    bench.put('SLMNodeCache', cache());
+    bench.put('SLMDeployment', deployment({ hardware: { preferred: 'gpu', fallbackAfter: '90s' } }));
+  });
+  const sets = () => [...bench.api.objects.keys()].filter((id) => id.startsWith('ReplicaSet'));
+
+  it('ends when fallbackAfter is over, also while the store shows no status yet', async () => {
+    expect(await bench.reconcile()).toMatchObject({ outcome: 'waiting', requeueAfter: 90_000 });
+    bench.clock.advance(60_000);
+    expect(await bench.reconcile()).toMatchObject({ outcome: 'waiting', requeueAfter: 30_000 });
+    expect(sets()).toEqual([]);
+    bench.clock.advance(30_000);
+    await bench.reconcile();
+    expect(sets()).toHaveLength(1);
+    bench.clock.advance(1000);
+    await bench.reconcile();
+    expect(bench.statusWrites.at(-1)?.hardware?.summary).toBe('cpu (fallback)');
+  });
+
+  it('ends when a device comes: the inventory wakes the deployment', async () => {
+    bench.listen();
+    await bench.reconcile();
+    bench.put('Node', {
+      ...kubeNode,
+      status: { ...(kubeNode as { status?: object }).status, allocatable: { 'nvidia.com/gpu': '1' } },
+    } as KubeObject);
+    bench.clock.advance(1000);
+    expect(bench.woken).toContain('demo/chat');
+    await bench.reconcile();
+    expect(sets()[0]).toMatch(/-nvidia$/);
+  });
+});
+
 describe('progress', () => {
   it('is written every two seconds at most, and then the newest', async () => {
-    await bench.reconcile();
+    await bench.reconcileTwice();
     for (const percent of [11, 12, 13]) {
       bench.sync();
       bench.clock.advance(100);
@@ -111,11 +153,17 @@ describe('progress', () => {
   });
 
   it('never holds back news', async () => {
-    await bench.reconcile();
+    await bench.reconcileTwice();
     bench.sync();
-    bench.put('SLMNodeCache', cache());
+    bench.put(
+      'SLMNodeCache',
+      cache('n1', { state: 'Failed', error: { reason: 'NotFound', message: 'x', attempts: 9 } }),
+    );
     await bench.reconcile();
-    expect(bench.statusWrites.map((status) => status.rollout?.phase)).toEqual(['WaitingForModel', 'Progressing']);
+    expect(bench.statusWrites.map((status) => status.blockedBy?.[0]?.reason)).toEqual([
+      'WaitingForBytes',
+      'PullFailed',
+    ]);
   });
 });
 
@@ -155,14 +203,14 @@ describe('the kubelet’s events', () => {
     const event = (note: string, eventTime: string) => ({ note, eventTime });
     bench.eventsListed = () =>
       Promise.resolve({ items: [event('older', '2026-11-23T11:59:10Z'), event('newer', '2026-11-23T11:59:20Z')] });
-    await bench.reconcile();
+    await bench.reconcileTwice();
     expect(bench.statusWrites.at(-1)?.statusText).toBe('pod chat-x: newer');
   });
 
   it('are done without where we may not read them', async () => {
     mounting();
     bench.eventsListed = () => Promise.reject(refused(403, 'Forbidden', 'no'));
-    await bench.reconcile();
+    await bench.reconcileTwice();
     expect(bench.statusWrites.at(-1)?.statusText).toBe('pods are starting: 0 of 1 pods serve');
   });
 });

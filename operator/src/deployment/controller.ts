@@ -1,16 +1,14 @@
 /**
- * The SLMDeployment controller: what wakes it, and one run from observing to writing. Owns the pace of status writes; what
- * to do is `plan.ts`'s.
+ * The SLMDeployment controller: what wakes it, and one run from observing to writing. What to do is
+ * `plan.ts`'s, when a status is written `status-pace.ts`'s.
  */
 import type { SLMDeployment as Deployment, SLMNodeCache as NodeCache, SLMDeploymentStatus } from '@slm-operator/crds';
 import { executePlan } from '../execution/execute.ts';
 import { SLMDeployment, SLMModel, SLMNodeCache } from '../execution/kinds.ts';
-import type { Plan } from '../execution/plan.ts';
 import { allPods } from '../hardware/all-pods.ts';
 import { makeInventory } from '../hardware/inventory.ts';
 import type { KubeClient } from '../kube/client.ts';
 import {
-  type KubeObject,
   keyOf,
   NetworkPolicy,
   Node,
@@ -46,12 +44,7 @@ import { isMounting } from './pod-causes.ts';
 import { makePodReports, type PodReports } from './pod-reports.ts';
 import { stableJson } from './revision.ts';
 import { refusedStatus } from './status.ts';
-
-/**
- * Milliseconds between two status writes that tell of nothing but progress: fast enough to watch, and a pull of an hour
- * costs 1800 writes at most.
- */
-export const PROGRESS_INTERVAL_MS = 2000;
+import { makePace } from './status-pace.ts';
 
 export interface DeploymentControllerOptions {
   readonly manager: Pick<Manager, 'store'>;
@@ -231,52 +224,4 @@ function sooner(outcome: Outcome, ...times: readonly (number | undefined)[]): Ou
   return outcome.outcome === 'waiting'
     ? { ...outcome, requeueAfter }
     : { outcome: 'waiting', reason: 'Progressing', message: 'the status is written in a moment', requeueAfter };
-}
-
-/** Holds back a status that tells of nothing but progress until the last one is old enough. */
-function makePace(clock: Clock) {
-  const written = new Map<string, number>();
-  return {
-    forget: (key: string) => written.delete(key),
-    status(
-      key: string,
-      deployment: KubeObject & Pick<Deployment, 'status'>,
-      plan: Plan<SLMDeploymentStatus>,
-      hold: number | undefined,
-    ): { readonly plan: Plan<SLMDeploymentStatus>; readonly again: number | undefined } {
-      const { status } = plan;
-      if (status === undefined || stableJson(status) === stableJson(deployment.status))
-        return { plan, again: undefined };
-      // What pods compute on is here in a moment: one write tells both that they are ready and on what.
-      if (hold !== undefined && (status.readyReplicas ?? 0) > (deployment.status?.readyReplicas ?? 0)) {
-        const events = plan.events.filter((event) => event.ifWritten !== undefined);
-        return { plan: { ...plan, status: undefined, events }, again: hold };
-      }
-      const now = clock.monotonic();
-      const age = now - (written.get(key) ?? Number.NEGATIVE_INFINITY);
-      const small = stableJson(withoutProgress(status)) === stableJson(withoutProgress(deployment.status));
-      if (small && age < PROGRESS_INTERVAL_MS) {
-        return { plan: { ...plan, status: undefined }, again: PROGRESS_INTERVAL_MS - age };
-      }
-      written.set(key, now);
-      return { plan, again: undefined };
-    },
-  };
-}
-
-/** A status without the sentences, in which progress shows. */
-function withoutProgress(status: SLMDeploymentStatus | undefined): object | undefined {
-  if (status === undefined) return undefined;
-  const { conditions, blockedBy, statusText: _text, rollout, ...rest } = status;
-  return {
-    ...rest,
-    phase: rollout?.phase,
-    conditions: conditions?.map(({ type, status: value, reason, observedGeneration }) => [
-      type,
-      value,
-      reason,
-      observedGeneration,
-    ]),
-    blockedBy: blockedBy?.map(({ reason }) => reason),
-  };
 }

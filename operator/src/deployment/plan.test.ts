@@ -70,8 +70,7 @@ describe('what is made', () => {
       `ReplicaSet ${name()}`,
     ]);
     expect(result.events.map(({ reason, note }) => `${reason}: ${note}`)).toEqual([
-      `RevisionCreated: made ReplicaSet ${name()} for revision ${wanted().revision} of model smollm2, image server:1`,
-      `ScalingReplicaSet: scaled ${name()} from 0 to 2: 3 pods may exist (replicas 2, surge 1)`,
+      `RevisionCreated: made ReplicaSet ${name()} for revision ${wanted().revision} of model smollm2, image server:1, with 2 pods: 3 pods may exist (replicas 2, surge 1)`,
     ]);
   });
 

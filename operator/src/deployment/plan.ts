@@ -29,6 +29,7 @@ import {
   type SizeIntent,
 } from './rollout-planner.ts';
 import { deploymentStatus } from './status.ts';
+import { ordinaryWaits } from './status-pace.ts';
 import {
   expectationsOf,
   interestOf,
@@ -246,8 +247,9 @@ function sizeEvents(
   if (!made.has(size.name)) return [scaled];
   // On further hardware it is no new revision.
   if (sets.some((set) => revisionOf(set) === wanted?.revision)) return [scaled];
-  const note = `made ReplicaSet ${size.name} for revision ${wanted?.revision} of model ${model}, image ${wanted?.image}`;
-  return [{ ifWritten, reason: 'RevisionCreated', action: 'Create', note }, scaled];
+  const pods = size.to === 1 ? '1 pod' : `${size.to} pods`;
+  const note = `made ReplicaSet ${size.name} for revision ${wanted?.revision} of model ${model}, image ${wanted?.image}, with ${pods}: ${size.why}`;
+  return [{ ifWritten, reason: 'RevisionCreated', action: 'Create', note }];
 }
 
 /** Told when the pod on worse hardware goes, which is when the one on better hardware serves in its place. */
@@ -260,23 +262,15 @@ function promotionEvents(
   return [{ ifWritten: { kind: 'ReplicaSet', name: promoted.set }, reason: 'PromotedBack', action: 'Promote', note }];
 }
 
-/** Waits that are part of every start and every rollout; what a model lacks is told by events of the model. */
-const ordinary: ReadonlySet<string> = new Set<Reason>([
-  'ModelNotReady',
-  'WaitingForBytes',
-  'WaitingForPods',
-  'MountPending',
-  'RollingUpdate',
-  'Paused',
-]);
-
 /** What is worth telling once: new trouble, and the end of a rollout. */
 function statusEvents(before: SLMDeploymentStatus | undefined, after: SLMDeploymentStatus): EventIntent[] {
   const known = new Set(before?.blockedBy?.map((block) => block.reason));
   const events: EventIntent[] = (after.blockedBy ?? [])
-    .filter((block) => !ordinary.has(block.reason) && !known.has(block.reason))
+    .filter((block) => !ordinaryWaits.has(block.reason) && !known.has(block.reason))
     .map((block) => ({ type: 'Warning', reason: block.reason as Reason, note: block.message }));
-  if (after.currentRevision !== undefined && before?.currentRevision !== after.currentRevision) {
+  // The first one is told by the condition Ready.
+  const changed = before?.currentRevision !== undefined && before.currentRevision !== after.currentRevision;
+  if (changed && after.currentRevision !== undefined) {
     events.push({ reason: 'RolloutComplete', note: `all pods run revision ${after.currentRevision}` });
   }
   return events;

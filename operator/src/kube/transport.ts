@@ -49,6 +49,8 @@ class PooledTransport implements Transport {
   #readAt = 0;
   #dispatcher: Dispatcher | undefined;
   #tlsInUse = '';
+  /** As it was read last: the same object needs no second comparison, and there is one for each request otherwise. */
+  #tlsSeen: TlsMaterial | undefined;
   #closed = false;
 
   constructor(access: ClusterAccess) {
@@ -98,6 +100,8 @@ class PooledTransport implements Transport {
   }
 
   #dispatcherFor(tls: TlsMaterial): Dispatcher {
+    if (this.#dispatcher !== undefined && tls === this.#tlsSeen) return this.#dispatcher;
+    this.#tlsSeen = tls;
     const fingerprint = JSON.stringify(tls, (_key, value: unknown) =>
       Buffer.isBuffer(value) ? value.toString('base64') : value,
     );
