@@ -7,24 +7,13 @@
  * with room; nothing is sent where it would not fit. Every decision is computed from what is, plus a few times kept in
  * status, so that it is the same after a restart and may be computed twice.
  */
-import type { Reason } from '@slm-operator/crds';
+import { failureMark, mayPass, retryAt, retryOf } from './placement-failures.ts';
 import { fallsBack, noRoom, unable, waitsFor } from './placement-sentences.ts';
-import type { Obstacle, PlacementInput, PlacementPlan, TierPlan, TierState } from './placement-types.ts';
+import { patienceOf, SETTLE_MS, Slot } from './placement-slot.ts';
+import type { Obstacle, PlacementInput, PlacementPlan, TierPlan } from './placement-types.ts';
 
-/**
- * Stores of pods, nodes and ReplicaSets are fed by watches of their own and disagree for a moment, and a device plugin that
- * restarts takes seconds: a loss that is younger than this is not believed, whatever `fallbackAfter` says.
- */
-const SETTLE_MS = 10_000;
 /** Room on better hardware must have lasted this long before a pod moves back; `fallbackAfter` when that is shorter. */
 const PROMOTE_AFTER_MS = 60_000;
-/**
- * After this long a tier is tried again that failed only because pods found no place: what was in their way may have gone,
- * unseen. Each failure doubles it, to a day.
- */
-const RETRY_MS = 600_000;
-const MANY_RETRIES = 8;
-
 /** The plan. Nothing to do gives targets as they are. */
 export function planPlacement(input: PlacementInput): PlacementPlan {
   const draft = new Draft(input);
@@ -33,52 +22,6 @@ export function planPlacement(input: PlacementInput): PlacementPlan {
   draft.giveBack();
   draft.promote();
   return draft.result();
-}
-
-/** One tier on its way to a target. */
-class Slot {
-  readonly state: TierState;
-  /** Pods that fit here. */
-  readonly capacity: number;
-  /** Pods that may be here at most. */
-  readonly limit: number;
-  /** No new pods: those that were here could not run. */
-  failed: boolean;
-  /** Pods that are stuck, and that no going pod will make way for. */
-  readonly stuck: number;
-  readonly shortSince: number | undefined;
-  /** It was short for so long that its pods may go elsewhere. */
-  readonly givenUp: boolean;
-  target: number;
-  /** Stuck pods that were taken out of `target`. */
-  withdrawn = 0;
-  waitingSince: number | undefined;
-  freeSince: number | undefined;
-  promotingSince: number | undefined;
-
-  constructor(state: TierState, input: PlacementInput) {
-    const { now, replicas } = input;
-    this.state = state;
-    const { desired, current, oldPods, goingPods, room } = state;
-    this.failed = isFailed(state, now);
-    // Those that serve are not stuck, and of too many pods the stuck are the first that the ReplicaSet deletes.
-    const idle = Math.max(0, desired - state.available);
-    this.stuck = Math.max(0, Math.min(state.stuck?.pods ?? 0, idle) - goingPods);
-    const planned = Math.min(state.planned, replicas);
-    this.capacity = room === undefined ? Infinity : Math.max(desired, current) + oldPods + goingPods + room;
-    const isShort = this.stuck > 0 || (this.capacity < planned && !this.failed);
-    this.shortSince = isShort ? (state.shortSince ?? now) : undefined;
-    this.givenUp = this.shortSince !== undefined && input.now - this.shortSince >= patienceOf(input);
-    this.target = desired;
-    // What was meant to be here keeps its place while it may only seem to be gone.
-    const reserved = isShort && !this.givenUp ? planned : 0;
-    const closed = this.failed || (this.givenUp && this.stuck > 0);
-    this.limit = closed ? desired - this.stuck : Math.max(this.capacity, reserved);
-  }
-
-  get spare(): number {
-    return Math.max(0, this.limit - this.target);
-  }
 }
 
 class Draft {
@@ -307,7 +250,7 @@ class Draft {
     const { failedSince, failedOn } = state;
     if (slot.failed) return { failedSince, failedOn };
     // A try that is under way may fail like the one before; over it is when no more pods want to be here.
-    const isOver = isSettled(state) && slot.target === state.desired && !this.#isWanted(slot);
+    const isOver = slot.isSettled && slot.target === state.desired && !this.#isWanted(slot);
     return retryOf(state) === undefined || isOver ? {} : { failedSince, failedOn };
   }
 
@@ -321,10 +264,14 @@ class Draft {
       found.push({ reason, message: this.#outlook(slot, message, pods) });
     }
     // The best hardware speaks for all: it is what the pods wait for.
-    const [best] = this.#slots.filter((slot) => !slot.failed);
+    const best = this.#slots.find((slot) => !slot.failed);
     if (this.#missing > 0 && best !== undefined) {
       const { reason, message } = noRoom(best.state);
       found.push({ reason, message: this.#outlook(best, message, this.#missing) });
+    }
+    const [first] = this.#slots;
+    if (this.#missing > 0 && best === undefined && first !== undefined) {
+      found.push({ reason: 'WaitingForDevice', message: first.state.message ?? noRoom(first.state).message });
     }
     return found;
   }
@@ -333,18 +280,18 @@ class Draft {
     const { state } = slot;
     const { replicas } = this.#input;
     if (slot.failed) return state.message;
-    if (slot.withdrawn > 0 && state.stuck !== undefined) return unable(state.stuck.message);
+    if (slot.withdrawn > 0 && state.stuck !== undefined) return unable(state.stuck.message, mayPass(state));
     if (slot.stuck > 0 && state.stuck !== undefined) return this.#outlook(slot, state.stuck.message, slot.stuck);
     if (this.#promoting?.to === state.name) {
       const why = this.#hold.get(this.#promoting.from);
       return `a pod comes back from ${this.#promoting.from}${why === undefined ? '' : `; ${why}`}`;
     }
-    if (slot.freeSince !== undefined) {
-      return 'there is room again; a pod comes back once one on worse hardware is idle';
-    }
+    if (slot.freeSince !== undefined) return 'has room again; a pod comes back when one on worse hardware is idle';
     if (atLeastAsGood >= replicas) return undefined;
     if (slot.spare > 0) {
-      return this.#input.auto ? undefined : 'there is room again, for pods to come; hardware.promoteBack is Never';
+      return this.#input.auto
+        ? undefined
+        : 'has room again; pods stay where they are, because hardware.promoteBack is Never';
     }
     const { message } = noRoom(state);
     if (this.#missing > 0) return this.#outlook(slot, message, this.#missing);
@@ -377,48 +324,4 @@ class Draft {
     const afterMs = auto || slot.shortSince !== undefined ? patienceOf(this.#input) : fallbackAfterMs;
     return fallsBack(message, wait, { name: next.state.name, afterMs, at: Math.max(now, ...ends) });
   }
-}
-
-function patienceOf({ auto, fallbackAfterMs }: PlacementInput): number {
-  return auto ? SETTLE_MS : Math.max(SETTLE_MS, fallbackAfterMs);
-}
-
-/** Failures that may pass without any node changing: there was no place, or no image. */
-const passing: ReadonlySet<Reason> = new Set<Reason>([
-  'ImagePullFailed',
-  'InsufficientMemory',
-  'QuotaExceeded',
-  'Unschedulable',
-  'WaitingForDevice',
-]);
-
-/**
- * What `failedOn` is set to. A failure that may pass by itself is told by a number before the hash: how many there were in a
- * row, each of which doubles the time to the next try.
- */
-function failureMark(state: TierState): string {
-  if (state.stuck === undefined || !passing.has(state.stuck.reason)) return state.inventory;
-  return `${Math.min(MANY_RETRIES, (retryOf(state) ?? 0) + 1)}:${state.inventory}`;
-}
-
-/** Failures in a row of a tier that may be tried again with the same devices. */
-function retryOf({ failedOn, inventory }: TierState): number | undefined {
-  if (failedOn === undefined || !failedOn.endsWith(`:${inventory}`)) return undefined;
-  return Number.parseInt(failedOn, 10) || undefined;
-}
-
-function isSettled({ stuck, desired, current, available }: TierState): boolean {
-  return stuck === undefined && desired === current && desired === available;
-}
-
-function retryAt(state: TierState): number | undefined {
-  const retry = retryOf(state);
-  return retry === undefined ? undefined : (state.failedSince ?? 0) + RETRY_MS * 2 ** (retry - 1);
-}
-
-function isFailed(state: TierState, now: number): boolean {
-  if (state.failedOn === undefined) return false;
-  if (state.failedOn === state.inventory) return true;
-  const at = retryAt(state);
-  return at !== undefined && now < at;
 }

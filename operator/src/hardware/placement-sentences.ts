@@ -38,8 +38,8 @@ export function waitsFor(message: string, { waiting, replicas }: Wait, why: stri
 }
 
 /** What a tier says of itself once no more pods are sent there. */
-export function unable(message: string): string {
-  return `pods could not run there: ${message}; they are sent again when the nodes' devices change`;
+export function unable(message: string, mayPass: boolean): string {
+  return `pods could not run there: ${message}; tried again ${mayPass ? 'later, and ' : ''}when the nodes' devices change`;
 }
 
 /** Time of day, to the second: waits last minutes. */
