@@ -72,6 +72,7 @@ export const reasons = {
   InsufficientMemory: 'No node has the memory that a pod needs.',
   InsufficientDeviceMemory: 'No device has the memory that the model needs.',
   NoVariant: 'The model has no file that this hardware can compute.',
+  ClaimsNotServed: 'The hardware’s profile claims devices (DRA), and the cluster’s API has no claims.',
   NoServerImage: 'The operator has no server image for this hardware.',
   UnknownProfile: 'spec.hardware names a profile that the operator’s configuration does not have.',
   PromotedBack: 'Pods that fell back moved to better hardware.',

@@ -9,6 +9,7 @@ import { makeDeploymentController } from './deployment/controller.ts';
 import { registerHardwareMetrics } from './deployment/hardware-metrics.ts';
 import { SLMDeployment, SLMModel, SLMNodeCache } from './execution/kinds.ts';
 import { allPods } from './hardware/all-pods.ts';
+import { profilesHere } from './hardware/claims.ts';
 import { accessFrom, loadKubeConfig } from './kube/config.ts';
 import { makeKubeClient } from './kube/http-client.ts';
 import { Pod } from './kube/resource.ts';
@@ -25,8 +26,8 @@ const version = typeof __SLM_VERSION__ === 'string' ? __SLM_VERSION__ : 'dev';
 /** Time for the last events to be written. Milliseconds. */
 const FLUSH_MS = 3000;
 
-async function main(config: OperatorConfig): Promise<void> {
-  const log = pino({ level: config.logLevel, base: { replica: config.identity } });
+async function main(given: OperatorConfig): Promise<void> {
+  const log = pino({ level: given.logLevel, base: { replica: given.identity } });
   const stop = terminationSignal();
   const metrics = makeRuntimeMetrics();
   const client = makeKubeClient({
@@ -34,6 +35,7 @@ async function main(config: OperatorConfig): Promise<void> {
     userAgent: `slm-operator/${version}`,
     onRequest: metrics.onRequest,
   });
+  const config = { ...given, hardwareProfiles: await profilesHere(client, given.hardwareProfiles, stop) };
   const manager = makeManager({
     client,
     log,

@@ -40,6 +40,8 @@ export interface HardwareProfile {
   readonly formats: readonly ModelFormat[];
   /** Environment that the server gets besides its own. */
   readonly env: Readonly<Record<string, string>>;
+  /** Why this cluster cannot use it: a sentence; see `claims.ts`. Not a setting. */
+  readonly unusable?: string | undefined;
 }
 
 /** By name, in the order in which a class names them. */
@@ -225,7 +227,10 @@ function merged(name: string, known: HardwareProfile | undefined, own: Fields, a
 
 /** What each field takes. */
 const readers: {
-  readonly [Key in Exclude<keyof HardwareProfile, 'name'>]-?: (value: unknown, at: string) => HardwareProfile[Key];
+  readonly [Key in Exclude<keyof HardwareProfile, 'name' | 'unusable'>]-?: (
+    value: unknown,
+    at: string,
+  ) => HardwareProfile[Key];
 } = {
   class: (value, at) => oneOf(hardwareClasses, value, at),
   vendor: word,

@@ -60,7 +60,7 @@ export interface Tier {
 export interface TierProblem {
   /** As the spec has it. */
   readonly name: string;
-  readonly reason: Extract<Reason, 'UnknownProfile' | 'NoVariant' | 'NoServerImage'>;
+  readonly reason: Extract<Reason, 'UnknownProfile' | 'NoVariant' | 'NoServerImage' | 'ClaimsNotServed'>;
   readonly message: string;
 }
 
@@ -245,6 +245,7 @@ export function tolerationsOf(
 
 function tierOf(name: string, rank: number, { profile, resource }: Candidate, input: TiersInput): Tier | TierProblem {
   const { deployment, model, revision, images } = input;
+  if (profile.unusable !== undefined) return { name, reason: 'ClaimsNotServed', message: profile.unusable };
   const image = imageOf(profile, deployment, images);
   if (image === undefined) return { name, reason: 'NoServerImage', message: noImage(profile, images) };
   const bytes = bytesOf(profile, model, revision, deployment);

@@ -1,9 +1,8 @@
 /** The ResourceClaimTemplate of a ReplicaSet whose pods claim devices (Dynamic Resource Allocation). Pure. */
 import type { SLMDeployment } from '@slm-operator/crds';
 import type { KubeObject } from '../../execution/plan.ts';
+import { CLAIM_API_VERSION } from '../../hardware/claims.ts';
 import { childMetadata } from './owner.ts';
-
-export const CLAIM_API_VERSION = 'resource.k8s.io/v1';
 
 /**
  * A claim of `count` devices of one class; of several classes, of the first that has them.

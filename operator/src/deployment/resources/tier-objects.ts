@@ -2,13 +2,14 @@
 import { modelDefaultsOf } from '@slm-operator/crds';
 import type { KubeObject, ObjectRef } from '../../execution/plan.ts';
 import { nodeAffinity } from '../../hardware/affinity.ts';
+import { CLAIM_API_VERSION } from '../../hardware/claims.ts';
 import type { Fit } from '../../hardware/fit.ts';
 import type { Tier } from '../../hardware/tiers.ts';
 import type { ModelState } from '../model-state.ts';
 import { replicaSetName } from '../names.ts';
 import type { Observed, ReplicaSetObject } from '../observed.ts';
 import { imageOf, type WantedRevision } from '../revision.ts';
-import { CLAIM_API_VERSION, makeClaimTemplate } from './claim-template.ts';
+import { makeClaimTemplate } from './claim-template.ts';
 import { makeReplicaSet } from './replica-set.ts';
 
 export interface TierObjectsInput {
