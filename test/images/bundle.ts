@@ -91,7 +91,7 @@ const nativePackages: Plugin = {
 };
 
 /** What the server computes on, beside the CPU. */
-export type Backend = 'cpu' | 'cuda' | 'vulkan';
+export type Backend = 'cpu' | 'cuda' | 'cuda12' | 'vulkan';
 
 /** Where ONNX Runtime's libraries lie, below `node_modules`. */
 export const ONNX_LIBRARIES = `onnxruntime-node/bin/napi-v6/linux/${process.arch}`;
@@ -106,19 +106,32 @@ export async function nativeEntries(at: string, bundle: Bundle, backend: Backend
   const keep = (name: string) => name !== 'README.md' && !/\/libggml-cpu-[^/]*$/.test(name);
   entries.push(...(await tree(`${at}/node_modules/${binaries}`, source, keep)));
   entries.push(...(await backendEntries(`${at}/node_modules/${binaries}`)));
+  if (backend === 'cuda12') entries.push(await olderCuda(`${at}/node_modules/${binaries}`));
   if (bundle.packages.has('onnxruntime-node')) entries.push(...(await onnxEntries(at)));
   return entries;
 }
 
 /** The package with llama.cpp for one backend. Those for GPUs bring everything that the one for CPUs does. */
 async function llamaBinaries(backend: Backend): Promise<{ readonly name: string; readonly source: string }> {
-  const name = `@node-llama-cpp/linux-${process.arch}${backend === 'cpu' ? '' : `-${backend}`}`;
-  if (backend === 'cpu') return { name, source: path.join(modules, name) };
+  const kind = backend === 'cuda12' ? 'cuda' : backend;
+  const name = `@node-llama-cpp/linux-${process.arch}${kind === 'cpu' ? '' : `-${kind}`}`;
+  if (kind === 'cpu') return { name, source: path.join(modules, name) };
   if (process.arch !== 'x64')
     throw new UserError(
-      `There are no binaries of llama.cpp with ${backend} for ${process.arch}: build this image on x64.`,
+      `There are no binaries of llama.cpp with ${kind} for ${process.arch}: build this image on x64.`,
     );
-  return { name, source: path.join(await nativePackage(`linux-x64-${backend}`), name) };
+  return { name, source: path.join(await nativePackage(`linux-x64-${kind}`), name) };
+}
+
+/** The same backend compiled with CUDA 12, in the place of that for CUDA 13: all else in the package is for both. */
+async function olderCuda(at: string): Promise<Entry> {
+  const name = 'libggml-cuda.so';
+  const source = path.join(await nativePackage('linux-x64-cuda-ext'), '@node-llama-cpp/linux-x64-cuda-ext');
+  return file(
+    `${at}/bins/${path.basename(at)}/${name}`,
+    path.join(source, 'bins/linux-x64-cuda/fallback', name),
+    0o755,
+  );
 }
 
 /** The CPU backends, and the licences of them and of the OpenMP library that they are linked to. */

@@ -6,27 +6,81 @@ import path from 'node:path';
 import { type WheelPin, wheelFolder } from '../unpacked.ts';
 import { type Entry, file } from './entries.ts';
 
-/** Of CUDA 13.1, which llama.cpp's backend was compiled with; ONNX Runtime's with 13.0. Drivers from 580 on run it. */
-const RUNTIME: readonly (WheelPin & { readonly libraries: readonly string[] })[] = [
-  {
-    name: 'nvidia-cuda-runtime',
-    version: '13.1.80',
-    sha256: 'dac25b52e69050e5a7a84957e6df470a85b185f8f648a99a1ab1dfce027576cf',
-    libraries: ['libcudart.so.13'],
-  },
-  {
-    name: 'nvidia-cublas',
-    version: '13.2.1.1',
-    sha256: '8c13c93cf8be4480b4909905c96d2d31575b4af43fcd3af0e84af94762665e4f',
-    libraries: ['libcublas.so.13', 'libcublasLt.so.13'],
-  },
-  {
-    name: 'nvidia-curand',
-    version: '10.4.1.81',
-    sha256: '6ea66d0de7e71472b800829b525df15027bd3d8d0c475778a4d2b2abc7b453bb',
-    libraries: ['libcurand.so.10'],
-  },
-];
+/** A wheel of NVIDIA's, and what of it the image gets. */
+interface CudaPin extends WheelPin {
+  /** Folder in the wheel. */
+  readonly folder: string;
+  readonly libraries: readonly string[];
+  readonly licence: string;
+}
+
+const pin = (
+  name: string,
+  version: string,
+  sha256: string,
+  folder: string,
+  libraries: string[],
+  licence: string,
+): CudaPin => ({
+  name,
+  version,
+  sha256,
+  folder,
+  libraries,
+  licence: `${name.replaceAll('-', '_')}-${version}.dist-info/${licence}`,
+});
+
+/** Releases of CUDA that llama.cpp's backends were compiled with. */
+export type CudaRelease = 12 | 13;
+
+const RUNTIMES: Readonly<Record<CudaRelease, readonly CudaPin[]>> = {
+  // ONNX Runtime's provider was compiled with 13.0, llama.cpp's backend with 13.1. Drivers from 580 on run both.
+  13: [
+    pin(
+      'nvidia-cuda-runtime',
+      '13.1.80',
+      'dac25b52e69050e5a7a84957e6df470a85b185f8f648a99a1ab1dfce027576cf',
+      'nvidia/cu13/lib',
+      ['libcudart.so.13'],
+      'licenses/License.txt',
+    ),
+    pin(
+      'nvidia-cublas',
+      '13.2.1.1',
+      '8c13c93cf8be4480b4909905c96d2d31575b4af43fcd3af0e84af94762665e4f',
+      'nvidia/cu13/lib',
+      ['libcublas.so.13', 'libcublasLt.so.13'],
+      'licenses/License.txt',
+    ),
+    pin(
+      'nvidia-curand',
+      '10.4.1.81',
+      '6ea66d0de7e71472b800829b525df15027bd3d8d0c475778a4d2b2abc7b453bb',
+      'nvidia/cu13/lib',
+      ['libcurand.so.10'],
+      'licenses/License.txt',
+    ),
+  ],
+  // Drivers from 525 on.
+  12: [
+    pin(
+      'nvidia-cuda-runtime-cu12',
+      '12.4.127',
+      '64403288fa2136ee8e467cdc9c9427e0434110899d07c779f25b5c068934faa5',
+      'nvidia/cuda_runtime/lib',
+      ['libcudart.so.12'],
+      'License.txt',
+    ),
+    pin(
+      'nvidia-cublas-cu12',
+      '12.4.5.8',
+      '2fc8da60df463fdefa81e323eef2e36489e1c94335b5358bcb38360adf75ac9b',
+      'nvidia/cublas/lib',
+      ['libcublas.so.12', 'libcublasLt.so.12'],
+      'License.txt',
+    ),
+  ],
+};
 
 /** Built from the same commit as the library in onnxruntime-node, whose version it must have: they share C++ classes. */
 const PROVIDER: WheelPin = {
@@ -36,7 +90,7 @@ const PROVIDER: WheelPin = {
 };
 export const PROVIDER_VERSION = PROVIDER.version;
 /** Everything that is fetched for the image. */
-export const cudaPins: readonly WheelPin[] = [...RUNTIME, PROVIDER];
+export const cudaPins: readonly WheelPin[] = [...RUNTIMES[13], PROVIDER];
 
 /** Libraries of NVIDIA's driver: the container toolkit, or the cloud's device plugin, mounts them. */
 export const DRIVER_LIBRARIES = ['libcuda.so.1'];
@@ -52,16 +106,12 @@ export const CUDA_ENV = {
 } as const;
 
 /** CUDA's libraries, as entries in the folder `at`. */
-export async function cudaEntries(at: string): Promise<Entry[]> {
+export async function cudaEntries(release: CudaRelease, at: string): Promise<Entry[]> {
   const entries: Entry[] = [];
-  for (const pin of RUNTIME) {
-    const folder = await wheelFolder(pin);
-    for (const name of pin.libraries)
-      entries.push(file(`${at}/${name}`, path.join(folder, 'nvidia/cu13/lib', name), 0o755));
-    const distribution = `${pin.name.replaceAll('-', '_')}-${pin.version}.dist-info`;
-    entries.push(
-      file(`usr/share/doc/${pin.name}/License.txt`, path.join(folder, distribution, 'licenses/License.txt')),
-    );
+  for (const wheel of RUNTIMES[release]) {
+    const root = await wheelFolder(wheel);
+    for (const name of wheel.libraries) entries.push(file(`${at}/${name}`, path.join(root, wheel.folder, name), 0o755));
+    entries.push(file(`usr/share/doc/${wheel.name}/License.txt`, path.join(root, wheel.licence)));
   }
   return entries;
 }

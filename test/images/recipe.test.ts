@@ -232,6 +232,7 @@ describe.each<[ImageName, file: string]>([
 describe('the Dockerfile of the server for GPUs', () => {
   it.each<[(typeof gpuImageNames)[number], Readonly<Record<string, string>>]>([
     ['server-cuda', CUDA_ENV],
+    ['server-cuda12', CUDA_ENV],
     ['server-vulkan', {}],
   ])('%s differs from the one for CPUs in its environment alone', async (name, more) => {
     const stages = stagesOf(await readFile(path.join(repoRoot, 'runtime-image/Dockerfile'), 'utf8'));

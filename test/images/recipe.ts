@@ -8,8 +8,8 @@ import { smollm2 } from '../fixtures/models.ts';
 import type { ImageConfig } from './archive.ts';
 import { addonLibraries, baseEntries, mountEntries, nodeEntries, strippedNode, USER } from './base.ts';
 import { bundleEntries, makeBundle, nativeEntries, ONNX_LIBRARIES, productVersion } from './bundle.ts';
-import { CUDA_ENV, cudaEntries, cudaProvider, DRIVER_LIBRARIES } from './cuda.ts';
-import { type Entry, file } from './entries.ts';
+import { CUDA_ENV, type CudaRelease, cudaEntries, cudaProvider, DRIVER_LIBRARIES } from './cuda.ts';
+import { complete, type Entry, file } from './entries.ts';
 import { LIBRARIES, mesaParts } from './mesa.ts';
 import { unresolved } from './shared-libraries.ts';
 
@@ -18,7 +18,7 @@ export const imageNames = ['operator', 'server', 'files'] as const;
 export type ImageName = (typeof imageNames)[number];
 
 /** The server for GPUs: large, and of no use where there is none, so they are only built when they are asked for. */
-export const gpuImageNames = ['server-cuda', 'server-vulkan'] as const;
+export const gpuImageNames = ['server-cuda', 'server-cuda12', 'server-vulkan'] as const;
 export type AnyImageName = ImageName | (typeof gpuImageNames)[number];
 export const allImageNames: readonly AnyImageName[] = [...imageNames, ...gpuImageNames];
 
@@ -45,6 +45,7 @@ export function imageReference(name: AnyImageName, version: string): string {
     operator: `slm.dev/operator:${version}`,
     server: `slm.dev/server:${version}-cpu`,
     'server-cuda': `slm.dev/server:${version}-cuda`,
+    'server-cuda12': `slm.dev/server:${version}-cuda12`,
     'server-vulkan': `slm.dev/server:${version}-vulkan`,
     files: `slm.dev/demo-files:${version}`,
   }[name];
@@ -115,23 +116,8 @@ const parts: Record<AnyImageName, (common: Common) => Promise<Pick<Recipe, 'conf
       ],
     };
   },
-  async 'server-cuda'({ version, base, layers, config }) {
-    const bundle = await makeBundle({ server: 'runtime-image/src/main.ts' }, version);
-    const native = await nativeEntries('app', bundle, 'cuda');
-    const system = await addonLibraries(native, base);
-    const parts: Recipe['layers'] = [
-      ...layers,
-      { title: 'cuda', entries: await cudaEntries(libraryFolder(base)) },
-      { title: 'onnx-cuda', entries: await cudaProvider(`app/node_modules/${ONNX_LIBRARIES}`) },
-      { title: 'modules', entries: [...native, ...system] },
-      { title: 'app', entries: await bundleEntries('app', version, bundle) },
-    ];
-    await checkComplete(parts, libraryFolder(base), DRIVER_LIBRARIES);
-    return {
-      config: { ...config, env: { ...config.env, ...CUDA_ENV }, entrypoint: start('server'), ports: PORTS },
-      layers: parts,
-    };
-  },
+  'server-cuda': (common) => cudaParts(common, 13),
+  'server-cuda12': (common) => cudaParts(common, 12),
   async 'server-vulkan'({ version, node, config }) {
     const bundle = await makeBundle({ server: 'runtime-image/src/main.ts' }, version);
     const native = await nativeEntries('app', bundle, 'vulkan');
@@ -169,6 +155,27 @@ const parts: Record<AnyImageName, (common: Common) => Promise<Pick<Recipe, 'conf
     };
   },
 };
+
+async function cudaParts({ version, base, layers, config }: Common, release: CudaRelease) {
+  const bundle = await makeBundle({ server: 'runtime-image/src/main.ts' }, version);
+  // Of paths that are there twice the last one counts.
+  const native = complete(await nativeEntries('app', bundle, release === 12 ? 'cuda12' : 'cuda'));
+  const system = await addonLibraries(native, base);
+  const provider = { title: 'onnx-cuda', entries: await cudaProvider(`app/node_modules/${ONNX_LIBRARIES}`) };
+  const parts: Recipe['layers'] = [
+    ...layers,
+    { title: 'cuda', entries: await cudaEntries(release, libraryFolder(base)) },
+    // ONNX Runtime has one for CUDA 13 alone.
+    ...(release === 13 ? [provider] : []),
+    { title: 'modules', entries: [...native, ...system] },
+    { title: 'app', entries: await bundleEntries('app', version, bundle) },
+  ];
+  await checkComplete(parts, libraryFolder(base), DRIVER_LIBRARIES);
+  return {
+    config: { ...config, env: { ...config.env, ...CUDA_ENV }, entrypoint: start('server'), ports: PORTS },
+    layers: parts,
+  };
+}
 
 /** Where the base keeps the C library, which depends on the distribution of this machine; the loader looks there. */
 function libraryFolder(base: readonly Entry[]): string {
