@@ -23,7 +23,7 @@ it('tells of every deployment what its status says, and forgets one that is gone
   );
   let all = [degraded, deployment()];
   registerHardwareMetrics(registry, () => all);
-  const lines = async () => (await registry.metrics()).split('\n').filter((line) => /^slm_/.test(line));
+  const lines = async () => (await registry.metrics()).split('\n').filter((line) => line.startsWith('slm_'));
   expect(await lines()).toEqual([
     'slm_deployment_hardware_degraded{namespace="demo",name="chat",reason="FellBack"} 1',
     'slm_deployment_tier_replicas{namespace="demo",name="chat",tier="nvidia",class="gpu"} 2',

@@ -8,12 +8,11 @@ import { findCondition } from '../runtime/conditions.ts';
 
 /** @param deployments all there are */
 export function registerHardwareMetrics(registry: Registry, deployments: () => Iterable<SLMDeployment>): void {
-  const registers = [registry];
-  new Gauge({
+  const degraded = new Gauge({
     name: 'slm_deployment_hardware_degraded',
     help: '1 while pods run on other hardware than spec.hardware.preferred, or wait for it. Deployments that name no hardware have none.',
     labelNames: ['namespace', 'name', 'reason'],
-    registers,
+    registers: [],
     collect() {
       this.reset();
       for (const { metadata, status } of deployments()) {
@@ -29,7 +28,7 @@ export function registerHardwareMetrics(registry: Registry, deployments: () => I
       name,
       help,
       labelNames: ['namespace', 'name', 'tier', 'class'],
-      registers,
+      registers: [],
       collect() {
         this.reset();
         for (const { metadata, status } of deployments()) {
@@ -40,6 +39,10 @@ export function registerHardwareMetrics(registry: Registry, deployments: () => I
         }
       },
     });
-  perTier('slm_deployment_tier_replicas', 'Pods that are meant to be on a kind of hardware.', 'replicas');
-  perTier('slm_deployment_tier_ready_replicas', 'Pods on a kind of hardware that are ready.', 'readyReplicas');
+  for (const metric of [
+    degraded,
+    perTier('slm_deployment_tier_replicas', 'Pods that are meant to be on a kind of hardware.', 'replicas'),
+    perTier('slm_deployment_tier_ready_replicas', 'Pods on a kind of hardware that are ready.', 'readyReplicas'),
+  ])
+    registry.registerMetric(metric);
 }

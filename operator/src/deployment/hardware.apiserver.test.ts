@@ -61,8 +61,9 @@ it('five replicas, two GPUs: two there and three on processors, from one spec, a
   expect(await sizes()).toEqual({ nvidia: 2, cpu: 3 });
   expect(status?.hardware?.message).toContain('2 pods on gpu (NVIDIA L4, CUDA), 3 on cpu: needs');
   expect(reasons().filter((reason) => reason === 'FellBack')).toHaveLength(1);
-  const images = (await world.pods()).map(({ spec }) => spec?.containers[0]?.image).toSorted();
-  expect(images).toEqual([...Array(2).fill('slm.dev/server-cuda:1'), ...Array(3).fill('slm.dev/server:1')]);
+  const images = (await world.pods()).map(({ spec }) => spec?.containers[0]?.image);
+  expect(images.filter((image) => image === 'slm.dev/server-cuda:1')).toHaveLength(2);
+  expect(images.filter((image) => image === 'slm.dev/server:1')).toHaveLength(3);
   expect(await world.quiet(3000)).toBe(0);
 });
 
@@ -90,9 +91,9 @@ it('two deployments never count on one device, and the second gets it when the f
   const both = async () => {
     await world.serveAll();
     const summaries = await Promise.all(['one', 'two'].map(async (name) => (await world.deployment(name)).status));
-    return summaries.map((status) => status?.hardware?.summary).toSorted();
+    return new Set(summaries.map((status) => status?.hardware?.summary));
   };
-  await expect.poll(both, slow).toEqual(['gpu', 'waiting for gpu']);
+  await expect.poll(both, slow).toEqual(new Set(['gpu', 'waiting for gpu']));
   const [first = '', second = ''] =
     (await world.deployment('one')).status?.hardware?.summary === 'gpu' ? ['one', 'two'] : ['two', 'one'];
   expect([await sizes(first), await sizes(second)]).toEqual([{ nvidia: 1 }, {}]);
