@@ -276,6 +276,7 @@ describe('what is no device', () => {
     ['the screen of a management controller (ASPEED)', screen('1a03:2000', 'ast')],
     ['the screen of a management controller (Matrox)', screen('102b:0536', 'mgag200')],
     ['the screen of a management controller (Huawei)', screen('19e5:1711', 'hibmc-drm')],
+    ['the screen of a management controller (ATI)', screen('1002:515e', 'radeon')],
     [
       'the sound of a graphics card',
       pciTree({ address: '0000:18:00.1', class: '0x040300', ids: '10de:10f0', driver: 'snd_hda_intel' }),

@@ -36,7 +36,11 @@ const vendors: Readonly<Record<string, string>> = {
 const NPU_VENDORS = new Set(['17cb', '19e5', '1da3']);
 
 /** Screens of virtual machines and of servers' management controllers, whatever driver they have. */
-const SCREENS = new Set(['1234', '1af4', '1b36', '1a03', '102b', '1013', '15ad', '1414', '80ee', '5853', '1d0f']);
+const SCREENS = new Set([
+  ...['1234', '1af4', '1b36', '1a03', '102b', '1013', '15ad', '1414', '80ee', '5853', '1d0f'],
+  // Makers of GPUs that make such screens too: Huawei's iBMC, ATI's ES1000.
+  ...['19e5:1711', '1002:515e', '1002:5969'],
+]);
 
 /** All GPUs and NPUs, by address. */
 export async function pciDevices(host: HostFiles): Promise<NodeDevice[]> {
@@ -89,7 +93,7 @@ async function readFunction(host: HostFiles, address: string): Promise<PciFuncti
 function classOf({ base, vendor, device, driver, files }: PciFunction): HardwareClass | undefined {
   if (npuIds.has(`${vendor}:${device}`) || driver === 'intel_vpu') return 'npu';
   if (base === DISPLAY) {
-    if (SCREENS.has(vendor) || vendor === '19e5') return undefined;
+    if (SCREENS.has(vendor) || SCREENS.has(`${vendor}:${device}`)) return undefined;
     // Of makers that are not known here, what has no render file only shows pictures.
     return vendor in vendors || files.length > 0 ? 'gpu' : undefined;
   }
