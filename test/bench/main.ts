@@ -53,6 +53,12 @@ const benches: Record<string, Known> = {
     options: ['threads', 'model', 'only'],
     parts: async () => (await import('./serving.ts')).servingParts,
   },
+  memory: {
+    load: async () => (await import('./memory.ts')).memory,
+    options: ['threads', 'only'],
+    parts: async () => (await import('./memory.ts')).memoryParts,
+    runs: 1,
+  },
   placement: {
     load: async () => (await import('./placement.ts')).placement,
     options: ['idle', 'deployments', 'nodes', 'only', 'operator', 'profile'],
@@ -71,6 +77,9 @@ const USAGE = `usage: npm run bench -- NAME [--runs N] [options of NAME]
     --threads N[,N]  threads to compute with (default 2, or as many as there are cores)
     --model FILE     a GGUF file (default: the tests' SmolLM2 135M)
     --only PART[,PART]  one, eight, many (clients), stall, prefix, disconnects, start, memory
+  memory       what a server takes at most, with every request at its longest, beside what the operator computes for it.
+    --threads N      threads to compute with (default 2)
+    --only PART[,PART]  gguf, large, onnx, embedding
   placement    many deployments on many fake nodes of mixed hardware: times, API writes, processor time and memory of the operator,
                when they come, when all change, when nothing happens, and after a restart.
                Peer: a bare client that writes the same objects, with as many connections.
@@ -80,7 +89,7 @@ const USAGE = `usage: npm run bench -- NAME [--runs N] [options of NAME]
     --only PART[,PART]   latency, idle, change, restart; create is always there
     --operator FILE      a bundle of another version's operator
     --profile FOLDER     processor profiles of the operator, for Chrome's developer tools; it is slower then
-  --runs N         runs of each side (default 5; placement 3)`;
+  --runs N         runs of each side (default 5; placement 3, memory 1)`;
 
 async function main(): Promise<void> {
   const { values, positionals } = parseArgs({

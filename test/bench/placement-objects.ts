@@ -113,7 +113,7 @@ export function makeModels(namespaces: readonly string[]): SLMModel[] {
         kind: 'SLMModel',
         metadata: { name: `model-${index}`, namespace },
         spec: { source: { uri: `hf://${ORGANISATION}/model-${file}/model.gguf` }, prePull: { policy: 'Nodes' } },
-      } as SLMModel;
+      };
     }),
   );
 }
@@ -125,7 +125,7 @@ export function makeDeployment(index: number, name = `chat-${index + 1}`): SLMDe
     kind: 'SLMDeployment',
     metadata: { name, namespace: `team-${Math.floor(index / PER_NAMESPACE) + 1}` },
     spec: { modelRef: { name: `model-${index % MODELS_PER_NAMESPACE}` }, replicas: 1, engine: { contextLength: 1024 } },
-  } as SLMDeployment;
+  };
 }
 
 /** A change that every object feels: each gets a new revision. */

@@ -143,7 +143,9 @@ async function runOurs(options: RunOptions) {
     }
     latencies.push(...latenciesOf(await audit.read(), OPERATOR_USER));
   }
-  const idle = parts.has('idle') ? await watchIdle(world, operator, options.idleSeconds, step.update) : undefined;
+  const idle = parts.has('idle')
+    ? await watchIdle(world, operator, options.idleSeconds, (detail) => step.update(detail))
+    : undefined;
   let change: Wave | undefined;
   let added: Recording = new Map();
   if (parts.has('change')) {

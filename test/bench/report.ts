@@ -11,6 +11,8 @@ export type Goal =
   | { readonly maxRatio: number }
   /** Ours divided by the peer's at least this. */
   | { readonly minRatio: number }
+  /** Ours divided by the peer's between these. */
+  | { readonly ratioBetween: readonly [least: number, most: number] }
   /** Our median at most this. */
   | { readonly max: number };
 
@@ -88,11 +90,13 @@ function range(samples: readonly number[] | undefined): [number, number] | null 
 function isMet(goal: Goal, mine: number | undefined, ratio: number | undefined): boolean {
   if ('max' in goal) return mine !== undefined && mine <= goal.max;
   if (ratio === undefined) return false;
+  if ('ratioBetween' in goal) return ratio >= goal.ratioBetween[0] && ratio <= goal.ratioBetween[1];
   return 'maxRatio' in goal ? ratio <= goal.maxRatio : ratio >= goal.minRatio;
 }
 
 function goalText(goal: Goal, unit: string): string {
   if ('max' in goal) return `≤ ${goal.max} ${unit}`;
+  if ('ratioBetween' in goal) return `ratio ${goal.ratioBetween.join(' to ')}`;
   return 'maxRatio' in goal ? `ratio ≤ ${goal.maxRatio}` : `ratio ≥ ${goal.minRatio}`;
 }
 

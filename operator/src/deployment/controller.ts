@@ -24,7 +24,7 @@ import type { EventRecorder } from '../runtime/events.ts';
 import type { Manager } from '../runtime/manager.ts';
 import { done, type Outcome } from '../runtime/outcome.ts';
 import type { StoreEvent } from '../runtime/store.ts';
-import type { BrokerPlace } from './access-state.ts';
+import { type BrokerPlace, makeSeenSecrets } from './access-state.ts';
 import {
   deploymentKeyOf,
   deploymentsOf,
@@ -70,6 +70,7 @@ export function makeDeploymentController(options: DeploymentControllerOptions): 
   const { manager, client, config, broker, recorder, clock = systemClock, random, concurrency = 4 } = options;
   const stores = openStores(manager);
   const pace = makePace(clock);
+  const secrets = makeSeenSecrets(clock);
   // Statuses that the store does not show (yet): held back, or on their way through the watch. The next plan is made from them,
   // because sizes were changed by what they say, such as since when a device is waited for.
   const ahead = new Map<string, PlannedStatus>();
@@ -100,6 +101,7 @@ export function makeDeploymentController(options: DeploymentControllerOptions): 
       if (stored === undefined || stored.metadata.deletionTimestamp !== undefined) {
         // Its children carry its owner reference: the garbage collector takes them along.
         pace.forget(key);
+        secrets.forget(key);
         ahead.delete(key);
         inventory.forget(key);
         reports.forget(key);
@@ -107,7 +109,7 @@ export function makeDeploymentController(options: DeploymentControllerOptions): 
       }
       const deployment = withStatus(stored, ahead.get(key));
       const { observed, look } = await observe(
-        { stores, client, clock, random, broker, inventory, reports },
+        { stores, client, clock, random, broker, inventory, reports, secrets },
         deployment,
         signal,
       );
@@ -132,6 +134,8 @@ export function makeDeploymentController(options: DeploymentControllerOptions): 
         signal,
       });
       if (executed.refusal !== undefined) log.info({ refusal: executed.refusal }, 'write refused');
+      else
+        for (const { kind, metadata } of plan.create ?? []) if (kind === 'Secret') secrets.note(stored, metadata.name);
       if (executed.refusal === undefined && stableJson(plan.status) !== stableJson(stored.status)) {
         ahead.set(key, { uid: stored.metadata.uid, status: plan.status });
       } else ahead.delete(key);

@@ -27,7 +27,7 @@ import {
 import type { Clock } from '../runtime/clock.ts';
 import type { Manager } from '../runtime/manager.ts';
 import type { Store } from '../runtime/store.ts';
-import { type BrokerPlace, lookForBroker, lookForKeys, lookForTls } from './access-state.ts';
+import { type BrokerPlace, lookForBroker, lookForKeys, lookForTls, type SeenSecrets } from './access-state.ts';
 import { digestOf } from './causes.ts';
 import { disruptionBudgetName, managedSelector, modelNameOf } from './names.ts';
 import type { NodeView } from './node-match.ts';
@@ -116,6 +116,7 @@ export interface ObserveOptions {
   readonly broker: BrokerPlace;
   readonly inventory: Pick<Inventory, 'nodes'>;
   readonly reports: Pick<PodReports, 'look'>;
+  readonly secrets: SeenSecrets;
   /** Random bytes for keys. Default: the system's. */
   readonly random?: ((size: number) => Uint8Array) | undefined;
 }
@@ -128,15 +129,15 @@ export interface Observation {
 
 /** Everything that is known of one deployment. What changes all the time is read last, so that a plan made at once knows it. */
 export async function observe(
-  { stores, client, clock, broker, inventory, reports, random = randomBytes }: ObserveOptions,
+  { stores, client, clock, broker, inventory, reports, secrets, random = randomBytes }: ObserveOptions,
   deployment: Deployment,
   signal?: AbortSignal,
 ): Promise<Observation> {
   const key = keyOf(deployment);
   const { namespace, name, uid } = deployment.metadata;
   const asked = {
-    apiKeys: await lookForKeys(client, deployment, random, signal),
-    tls: await lookForTls(client, deployment, signal),
+    apiKeys: await lookForKeys(client, deployment, secrets, random, signal),
+    tls: await lookForTls(client, deployment, secrets, signal),
     broker: await lookForBroker(client, deployment, broker, signal),
     mountEvents: await mountEvents(client, stores, stores.pods.byIndex(BY_DEPLOYMENT, key), clock.now(), signal),
   };
