@@ -37,9 +37,21 @@ const NPU_VENDORS = new Set(['17cb', '19e5', '1da3']);
 
 /** Screens of virtual machines and of servers' management controllers, whatever driver they have. */
 const SCREENS = new Set([
-  ...['1234', '1af4', '1b36', '1a03', '102b', '1013', '15ad', '1414', '80ee', '5853', '1d0f'],
+  '1234',
+  '1af4',
+  '1b36',
+  '1a03',
+  '102b',
+  '1013',
+  '15ad',
+  '1414',
+  '80ee',
+  '5853',
+  '1d0f',
   // Makers of GPUs that make such screens too: Huawei's iBMC, ATI's ES1000.
-  ...['19e5:1711', '1002:515e', '1002:5969'],
+  '19e5:1711',
+  '1002:515e',
+  '1002:5969',
 ]);
 
 /** All GPUs and NPUs, by address. */
