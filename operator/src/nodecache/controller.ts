@@ -44,8 +44,9 @@ export interface NodeCacheControllerOptions {
 }
 
 /**
- * Milliseconds between two writes of one node's object, for each node that there is, and at most. A change that concerns every
- * node is one write for each of them; many in a row must not keep the API server from other work.
+ * Milliseconds between two writes of one node's object, for each node that there is, and at most; a look that changed nothing rests for
+ * a quarter of it. A change that concerns every node is one write for each of them, and many in a row must not keep the API
+ * server, or this process, from other work.
  */
 const INTERVAL_MS_A_NODE = 20;
 const MAX_INTERVAL_MS = 5000;
@@ -66,7 +67,8 @@ export function makeNodeCacheController(options: NodeCacheControllerOptions): Co
     shelf,
     choice,
   });
-  const written = new Map<string, number>();
+  /** By node: until when its list is left as it is, on the monotonic clock. */
+  const restUntil = new Map<string, number>();
   let kinds = '';
 
   const gather = (name: string): { readonly node: NodeObject; readonly input: WantedInput } | undefined => {
@@ -112,17 +114,16 @@ export function makeNodeCacheController(options: NodeCacheControllerOptions): Co
       watches(Pod, podNode, { ...allPods, predicate: podMatters }),
     ],
     async reconcile(name, { signal }) {
+      const left = (restUntil.get(name) ?? 0) - clock.monotonic();
+      if (left > 0 && nodes.get(name) !== undefined) {
+        return waiting('Progressing', 'the list of a moment ago is written already', left);
+      }
       const found = gather(name);
       if (found === undefined) {
-        written.delete(name);
+        restUntil.delete(name);
         return done;
       }
       const plan = planNodeCache(found.node, found.input, minFreePercent);
-      const interval = Math.min(MAX_INTERVAL_MS, nodes.size * INTERVAL_MS_A_NODE);
-      const left = interval - (clock.monotonic() - (written.get(name) ?? Number.NEGATIVE_INFINITY));
-      if (plan.apply.length > 0 && left > 0) {
-        return waiting('Progressing', 'the list of a moment ago is written already', left);
-      }
       const { outcome, writes } = await executePlan({
         client,
         recorder,
@@ -134,7 +135,8 @@ export function makeNodeCacheController(options: NodeCacheControllerOptions): Co
         live: (ref) => caches.get(ref.name),
         signal,
       });
-      if (writes > 0) written.set(name, clock.monotonic());
+      const interval = Math.min(MAX_INTERVAL_MS, nodes.size * INTERVAL_MS_A_NODE);
+      restUntil.set(name, clock.monotonic() + (writes > 0 ? interval : interval / 4));
       return outcome;
     },
   });

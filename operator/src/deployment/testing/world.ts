@@ -24,6 +24,7 @@ import {
 } from '../../kube/index.ts';
 import { type EventMessage, makeManager, silentLogger } from '../../runtime/index.ts';
 import { makeDeploymentController } from '../controller.ts';
+import type { DeploymentConfig } from '../plan.ts';
 import { isReady } from '../pod-causes.ts';
 import { makePodReports } from '../pod-reports.ts';
 import { deviceOf, placesFor } from './device-places.ts';
@@ -42,6 +43,7 @@ export class World implements AsyncDisposable {
   /** What the controller asked of the API server. */
   readonly requests: RequestRecord[] = [];
   readonly events: EventMessage[] = [];
+  readonly #config: DeploymentConfig;
   readonly #access: ClusterAccess;
   readonly #operator: KubeClient;
   readonly #operators = new Set<() => Promise<void>>();
@@ -53,8 +55,9 @@ export class World implements AsyncDisposable {
   #addresses = 1;
   readonly #heart: NodeJS.Timeout;
 
-  static async start(kubeconfig: string): Promise<World> {
-    const world = new World(kubeconfig);
+  /** @param more configuration that differs from the tests' usual */
+  static async start(kubeconfig: string, more: Partial<DeploymentConfig> = {}): Promise<World> {
+    const world = new World(kubeconfig, more);
     const { client, namespace } = world;
     await client.create(Namespace, {
       metadata: { name: namespace, labels: { 'pod-security.kubernetes.io/enforce': 'restricted' } },
@@ -64,7 +67,8 @@ export class World implements AsyncDisposable {
     return world;
   }
 
-  constructor(kubeconfig: string) {
+  constructor(kubeconfig: string, more: Partial<DeploymentConfig> = {}) {
+    this.#config = { ...config, serverImages: { cpu: 'slm.dev/server:1', cuda: 'slm.dev/server-cuda:1' }, ...more };
     const access = accessFrom(loadKubeConfig({ file: kubeconfig }));
     this.#access = access;
     this.client = makeKubeClient({ access, userAgent: 'test/1' });
@@ -114,7 +118,7 @@ export class World implements AsyncDisposable {
         manager,
         client,
         onOutcome,
-        config: { ...config, serverImages: { cpu: 'slm.dev/server:1', cuda: 'slm.dev/server-cuda:1' } },
+        config: this.#config,
         broker: { namespace: this.namespace, service: 'slm-operator' },
         recorder: { record: (_type, _object, message) => this.events.push(message) },
         reports: makePodReports({
