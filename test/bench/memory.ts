@@ -22,8 +22,8 @@ export const memoryParts = ['gguf', 'large', 'onnx', 'embedding'];
 const MiB = 2 ** 20;
 const READY_MS = 120_000;
 const SAMPLE_MS = 200;
-/** Words have more tokens than one; this much of the context stays for what is wrapped around and answered. */
-const WORDS_PER_TOKEN = 0.62;
+/** Nearly all words are one token; the rest of the context is for those that are two, and for the answer. */
+const WORDS_PER_TOKEN = 0.9;
 const ANSWER_TOKENS = 16;
 /** Prompts for each slot, so that those that are put aside come to be. */
 const ROUNDS = 3;
