@@ -60,6 +60,8 @@ interface Entry {
   readonly label: string;
   /** Not what the spec prefers. */
   readonly fallback: boolean;
+  /** Pods that are meant to be there and cannot run for want of the device. */
+  readonly stuck: number;
   /** Nodes that offer the device no more, with pods that serve there all the same. */
   readonly lost: string | undefined;
 }
@@ -78,6 +80,7 @@ function entryOf(view: TierView, { plan, auto }: TierPlacement, observed: Observ
   return {
     label: names?.[tier.rank] ?? tier.class,
     fallback: !auto && tier.rank > 0,
+    stuck: Math.min(view.trouble?.pods ?? 0, plan.targets.get(tier.name) ?? 0),
     lost: lostDevices(view, ready, observed),
     tier: {
       name: tier.name,
@@ -170,18 +173,18 @@ interface Said {
 
 function summarise(entries: readonly Entry[], { plan, problems, auto }: TierPlacement, observed: Observed): Said {
   const { hardware, replicas = 1 } = observed.deployment.spec;
-  const used = entries.filter(({ tier }) => tier.replicas > 0);
+  const used = entries.filter(({ tier, stuck }) => tier.replicas > stuck);
   const fellBack = used.some(({ fallback }) => fallback);
-  const { waiting } = plan;
+  const waiting = entries.reduce((sum, { stuck }) => sum + stuck, plan.waiting);
   const lost = entries.find((entry) => entry.lost !== undefined)?.lost;
   const more = [...problems.map(({ message }) => message), ...(lost === undefined ? [] : [lost])];
   if (replicas === 0) {
     return { degraded: false, summary: 'none', message: ['replicas is 0: nothing runs', ...more].join('; '), lost };
   }
   const groups = new Map<string, { count: number; fallback: boolean; devices: string[] }>();
-  for (const { label, fallback, tier } of used) {
+  for (const { label, fallback, tier, stuck } of used) {
     const group = groups.get(label) ?? { count: 0, fallback, devices: [] };
-    group.count += tier.replicas;
+    group.count += tier.replicas - stuck;
     if (tier.device !== undefined) group.devices.push(deviceText(tier));
     groups.set(label, group);
   }
