@@ -157,7 +157,7 @@ function progressOf(observed: ObservedModel, latest: ModelRevision): Progress {
   const policy = model.spec.prePull?.policy ?? 'OnDemand';
   const key = `${model.metadata.namespace}/${model.metadata.name}`;
   const sizes = new Map([latest, ...(latest.variants ?? [])].map(({ digest, size }) => [digest, size]));
-  const demand = observed.demandOf(withLatest(model, latest));
+  const demand = observed.demandOf(withLatest(observed, latest));
   const targets = nodes.flatMap((node): PullTarget[] => {
     if (node.deleted) return [];
     const facts = factsOf(caches.get(node.name));
@@ -179,10 +179,17 @@ function progressOf(observed: ObservedModel, latest: ModelRevision): Progress {
   return { ...folded, reason: 'NotWanted', message: why, wantedText: why };
 }
 
-/** The model as if the revision were written already: the node's share is computed from what the status lists. */
-function withLatest(model: SLMModel, latest: ModelRevision): SLMModel {
+/** The model as if the revision were written already: each node's share is computed from what the status says. */
+function withLatest({ model, resolution, sourceHash }: ObservedModel, latest: ModelRevision): SLMModel {
   const { name, digest, size, resolvedAt } = latest;
-  const status = { ...model.status, latestRevision: { name, digest, size, resolvedAt }, revisions: [latest] };
+  const { metadata, estimate } = (resolution?.hash === sourceHash ? resolution.result : undefined) ?? {};
+  const status = {
+    ...model.status,
+    ...(metadata === undefined ? {} : { metadata }),
+    ...(estimate === undefined ? {} : { estimate }),
+    latestRevision: { name, digest, size, resolvedAt },
+    revisions: [latest],
+  };
   return { ...model, status };
 }
 

@@ -104,24 +104,26 @@ function placesAhead(
   latest: ModelRevision,
 ): readonly Place[] {
   if (policy === 'None') return [];
-  if (policy === 'OnDemand') return users.flatMap((deployment) => choice.placesOf(deployment, model, latest));
+  const used = users.flatMap((deployment) => choice.placesOf(deployment, model, latest));
+  if (policy === 'OnDemand') return used;
   const { nodeSelector, tolerations } = model.spec.prePull ?? {};
-  const key = stableJson([
-    'nodes',
-    model.metadata.namespace,
-    model.metadata.name,
-    latest.name,
-    nodeSelector,
-    tolerations,
-  ]);
-  return digestsOf(latest).map((digest) => ({
-    digest,
-    key: `${key} ${digest}`,
-    standing: (node) => {
-      if (!isEligible(node, nodeSelector, tolerations)) return 'no';
-      if (choice.filesFor(latest, model, node).includes(digest)) return 'yes';
-      return isForDevice(latest, digest) ? 'lost' : 'no';
-    },
+  const { namespace, name } = model.metadata;
+  const chosen = stableJson(['nodes', nodeSelector, tolerations]);
+  const unused = digestsOf(latest).map(
+    (digest): Place => ({
+      digest,
+      key: `${chosen} ${namespace}/${name} ${latest.name} ${digest}`,
+      standing: (node) => {
+        if (choice.filesFor(latest, model, node).includes(digest)) return 'yes';
+        return isForDevice(latest, digest) ? 'lost' : 'no';
+      },
+    }),
+  );
+  // What deployments use besides: a fallback to processors on a node with a device, say.
+  const places = [...unused, ...used.map((place) => ({ ...place, key: `${chosen} ${place.key}` }))];
+  return places.map((place) => ({
+    ...place,
+    standing: (node) => (isEligible(node, nodeSelector, tolerations) ? place.standing(node) : 'no'),
   }));
 }
 

@@ -149,7 +149,11 @@ describe('with prePull.policy Nodes a node holds, used or not,', () => {
   test.each<[string, string, string]>([
     ['the variants for what it has', on(gpuNode, { prePull, deployed: false }), 'fq'],
     ['the model’s own file where no variant fits', on(plainNode, { prePull, variants: [fp16, npu] }), 'd'],
-    ['not the model’s own file where a variant is for its device', on(npuNode, { prePull, variants: [npu] }), 'n'],
+    [
+      'not the model’s own file where a variant is for its device',
+      on(npuNode, { prePull, variants: [npu], deployed: false }),
+      'n',
+    ],
     ['the model’s own file for a device without a variant', on(gpuNode, { prePull, variants: [q4] }), 'dq'],
     [
       'nothing where the selector leaves it out',
