@@ -74,6 +74,7 @@ describe('before an install', () => {
     const valueOf = (name: string) => env?.find((variable) => variable.name === name)?.value ?? '';
     expect(JSON.parse(valueOf('SLM_SERVER_IMAGES'))).toEqual({
       npu: 'registry.local/npu:1',
+      cuda12: expect.stringMatching(/^registry\.local\/server:.+-cuda12$/) as string,
       vulkan: expect.stringMatching(/^registry\.local\/server:.+-vulkan$/) as string,
     });
     expect(JSON.parse(valueOf('SLM_HARDWARE_PROFILES'))).toEqual(values.hardware.profiles);
@@ -205,6 +206,55 @@ describe('installed', () => {
         expect({ name, code, text }).toMatchObject({ code: 0 });
       }
     }
+  });
+
+  describe('the policy for the operator and pods', () => {
+    const pod = (name: string, labels: object) =>
+      JSON.stringify({
+        apiVersion: 'v1',
+        kind: 'Pod',
+        metadata: { name, namespace: 'team', labels },
+        spec: { containers: [{ name: 'server', image: 'server:1' }] },
+      });
+    const patch = (name: string, change: object) =>
+      say('kubectl', [
+        '-n',
+        'team',
+        'patch',
+        'pod',
+        name,
+        '--type=merge',
+        `--as=${OPERATOR}`,
+        '-p',
+        JSON.stringify(change),
+      ]);
+    const mark = { metadata: { annotations: { 'controller.kubernetes.io/pod-deletion-cost': '-1000' } } };
+    beforeAll(async () => {
+      await clients.kubectl(['-n', 'team', 'create', 'serviceaccount', 'default']).catch(() => undefined);
+      const managed = { 'app.kubernetes.io/managed-by': 'slm-operator' };
+      for (const made of [pod('own', managed), pod('foreign', {})]) {
+        const { code, text } = await say('kubectl', ['create', '-f', '-'], made);
+        expect({ code, text }).toMatchObject({ code: 0 });
+      }
+      // A policy takes a moment to be in force.
+      const refused = async () => (await patch('foreign', mark)).text;
+      await waitUntil(async () => (await refused()).includes('its own deployments'), {
+        what: 'the policy',
+        timeoutMs: 30_000,
+      });
+    });
+    it('lets it mark a pod of its own', async () => {
+      expect(await patch('own', mark)).toMatchObject({ code: 0 });
+    });
+    it.each([
+      ['another image', { spec: { containers: [{ name: 'server', image: 'other:1' }] } }],
+      ['another label', { metadata: { labels: { app: 'x' } } }],
+      ['another owner', { metadata: { ownerReferences: [{ apiVersion: 'v1', kind: 'Pod', name: 'x', uid: 'x' }] } }],
+    ])('lets it give no pod %s', async (_, change) => {
+      const { code, text } = await patch('own', change);
+      expect(code).not.toBe(0);
+      expect(text).toContain('the operator may change nothing of a pod but its annotations');
+    });
   });
 
   describe('the policy for node agents', () => {

@@ -51,6 +51,7 @@ export type Profiles = ReadonlyMap<string, HardwareProfile>;
 const variantFormats: Readonly<Record<string, readonly ModelFormat[]>> = {
   cpu: ['GGUF', 'ONNX'],
   cuda: ['GGUF', 'ONNX'],
+  cuda12: ['GGUF'],
   // ONNX models through WebGPU, which is Vulkan beneath.
   vulkan: ['GGUF', 'ONNX'],
   openvino: ['ONNX'],
