@@ -1,7 +1,7 @@
 import { describe, expect, it } from 'vitest';
 import type { Observed } from './observed.ts';
-import { GPU, NPU, plan, type Spec, said, wanted, withNpu } from './testing/hardware-plans.ts';
-import { ago, node, nodeWith } from './testing/objects.ts';
+import { GPU, NPU, plan, type Spec, said, sizes, wanted, withNpu } from './testing/hardware-plans.ts';
+import { ago, node, nodeWith, replicaSet } from './testing/objects.ts';
 
 describe('first pods', () => {
   const gpu: Spec = { hardware: { preferred: 'gpu' } };
@@ -139,6 +139,24 @@ describe('first pods', () => {
       degraded: undefined,
       blocked: ['WaitingForPods'],
     });
+  });
+});
+
+describe('a deployment of the release before there were tiers', () => {
+  const { revision, settingsHash } = wanted();
+  const before = replicaSet(revision, { settingsHash, desired: 2 });
+  const given: Partial<Observed> = { replicaSets: [before], nodes: [nodeWith('n1', GPU, 4), node('n2')] };
+  it('keeps its ReplicaSet and its pods, also where nodes have devices', () => {
+    expect(before.metadata?.labels).not.toHaveProperty('slm.dev/tier');
+    const result = plan({ replicas: 2 }, given);
+    expect([sizes(result), result.remove]).toEqual([[], []]);
+    expect(result.status?.hardware).toMatchObject({ summary: 'cpu', degraded: false });
+    expect(result.status?.conditions?.find(({ type }) => type === 'Ready')?.status).toBe('True');
+  });
+  it('gets new pods on devices that are free, and so does its next revision', () => {
+    expect(sizes(plan({ replicas: 3 }, given))).toEqual(['nvidia 1']);
+    const spec: Spec = { replicas: 2, engine: { contextLength: 1024 } };
+    expect(sizes(plan(spec, given))).toEqual(['nvidia 1']);
   });
 });
 
