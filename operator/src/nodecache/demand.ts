@@ -21,8 +21,16 @@ import type { RevisionUse } from './views.ts';
 
 /** Which of a model's files which hardware computes. */
 export interface FileChoice {
-  /** Where pods of a deployment may run, fallbacks among them, and what they mount there. */
-  readonly placesOf: (deployment: SLMDeployment, model: SLMModel, revision: ModelRevision) => readonly Place[];
+  /**
+   * Where pods of a deployment may run, fallbacks among them, and what they mount there. `images` are variants of the server image
+   * that it has besides the operator's.
+   */
+  readonly placesOf: (
+    deployment: SLMDeployment,
+    model: SLMModel,
+    revision: ModelRevision,
+    images: readonly string[],
+  ) => readonly Place[];
   /** Digests for the hardware that a node has, used or not. */
   readonly filesFor: (revision: ModelRevision, model: SLMModel, node: NodeStock) => readonly string[];
 }
@@ -98,13 +106,19 @@ export function usesModel(deployment: SLMDeployment, model: SLMModel): boolean {
 }
 
 function placesAhead(
-  { model, choice }: DemandInput,
+  { model, uses, choice }: DemandInput,
   policy: Demand['policy'],
   users: readonly SLMDeployment[],
   latest: ModelRevision,
 ): readonly Place[] {
   if (policy === 'None') return [];
-  const used = users.flatMap((deployment) => choice.placesOf(deployment, model, latest));
+  const images = new Map<string, readonly string[]>();
+  for (const use of uses) {
+    if (use.images !== undefined) images.set(use.deployment, [...(images.get(use.deployment) ?? []), ...use.images]);
+  }
+  const used = users.flatMap((deployment) =>
+    choice.placesOf(deployment, model, latest, images.get(deployment.metadata.name) ?? []),
+  );
   if (policy === 'OnDemand') return used;
   const { nodeSelector, tolerations } = model.spec.prePull ?? {};
   const { namespace, name } = model.metadata;

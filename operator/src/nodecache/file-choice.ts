@@ -31,17 +31,20 @@ export function makeFileChoice(options: HardwareOptions, kinds: () => KindsOfNod
   let version = '';
   let remembered = new Map<string, readonly Place[]>();
   return {
-    placesOf(deployment, model, revision) {
+    placesOf(deployment, model, revision, pinned) {
       const now = kinds();
       if (now.version !== version || remembered.size > MAX_REMEMBERED) remembered = new Map();
       version = now.version;
       const { hardware, podTemplate, engine, resources, image } = deployment.spec;
       const { name, namespace } = model.metadata;
-      const alike = stableJson([hardware, podTemplate?.spec, engine, resources, image, namespace, name, revision.name]);
+      const more = pinned.filter((variant) => images[variant] === undefined);
+      const parts = [hardware, podTemplate?.spec, engine, resources, image, namespace, name, revision.name, more];
+      const alike = stableJson(parts);
       let places = remembered.get(alike);
       if (places === undefined) {
         const nodes = now.for(podTemplate?.spec?.nodeSelector);
-        const { tiers } = tiersOf({ deployment, model, revision, nodes, profiles, order, images });
+        const all = { ...images, ...Object.fromEntries(more.map((variant) => [variant, ''])) };
+        const { tiers } = tiersOf({ deployment, model, revision, nodes, profiles, order, images: all });
         places = tiers.map((tier) => placeOf(tier, deployment));
         remembered.set(alike, places);
       }

@@ -44,6 +44,7 @@ interface Given {
   readonly uses?: readonly RevisionUse[];
   readonly pods?: readonly BoundPod[];
   readonly deployed?: boolean;
+  readonly options?: Parameters<typeof choiceFor>[1];
 }
 
 const gpu = { 'nvidia.com/gpu': 1 };
@@ -93,7 +94,7 @@ function on(node: NodeStock, given: Given = {}): string {
     },
   };
   const world = { models: [model], deployments: deployed ? [deployment] : [], uses: given.uses ?? [] };
-  const input = inputFor(world, choiceFor([node, ...others]));
+  const input = inputFor(world, choiceFor([node, ...others], given.options));
   return wantedFor({ node, cache: given.cache, pods: given.pods ?? [], ...input })
     .map(({ digest }) => digest.slice(7, 8))
     .join('');
@@ -198,6 +199,14 @@ describe('in a rollout from a variant of before', () => {
   ])('%s', (_, got, expected) => {
     expect(got).toBe(expected);
   });
+});
+
+test('a deployment keeps the hardware of the images that its revision was made with', () => {
+  const deployed = { hardware: { preferred: 'nvidia', policy: 'Never' as const } };
+  const withoutCuda = { images: { cpu: 'cpu' } };
+  expect(on(gpuNode, { ...deployed, options: withoutCuda })).toBe('');
+  const uses = [useOf(digestOf('o'), { images: ['cpu', 'cuda'] })];
+  expect(on(gpuNode, { ...deployed, options: withoutCuda, uses })).toBe('f');
 });
 
 test('a ReplicaSet on processors brings its file to no node that is too small for its pods', () => {

@@ -20,6 +20,8 @@ export interface RevisionUse {
   readonly requests: Amounts;
   /** Whether a pod claims a device from a driver. */
   readonly claims: boolean;
+  /** Variants of the server image that its revision was made with; the operator's may be others by now. */
+  readonly images?: readonly string[] | undefined;
 }
 
 /** A pod that mounts a revision, or is about to. */
@@ -78,7 +80,18 @@ function readUse(set: ObjectOf<typeof ReplicaSet>): RevisionUse | undefined {
     tolerations: spec?.tolerations as readonly Toleration[] | undefined,
     requests: podRequests(spec),
     claims: (spec?.resourceClaims ?? []).length > 0,
+    ...imagesOf(set.metadata?.annotations?.[annotations.serverImages]),
   };
+}
+
+/** Names of a pinned map of images; none where there is no map, or no map that can be read. */
+function imagesOf(text: string | undefined): { readonly images?: readonly string[] } {
+  if (text === undefined) return {};
+  try {
+    return { images: Object.keys(JSON.parse(text) as object) };
+  } catch {
+    return {};
+  }
 }
 
 /** One for each model volume of a pod that is bound to a node and has not ended. */
