@@ -101,7 +101,7 @@ describe('pods are kept back by the hardware', () => {
         pods: [
           pod('chat-x', {
             containerStatuses: container({
-              terminated: { exitCode: 4, message: 'DeviceOutOfMemory: lower gpuLayers.' },
+              terminated: { exitCode: 4, message: 'InsufficientDeviceMemory: lower gpuLayers.' },
             }),
           }),
         ],

@@ -126,7 +126,7 @@ interface Terminated {
 }
 
 /** What a server says last when it cannot have its device. */
-const lastWords = /^(DeviceNotFound|DeviceOutOfMemory): (.*)$/ms;
+const lastWords = /^(DeviceNotFound|InsufficientDeviceMemory): (.*)$/ms;
 
 function endOf(name: string, ended: Terminated, restarts: number, pod: PodObject): Cause {
   const times = restarts > 0 ? `, restarted ${restarts} ${restarts === 1 ? 'time' : 'times'}` : '';
