@@ -50,7 +50,7 @@ export function hardwareStatus(observed: Observed, placement: TierPlacement | un
     ...(tiers.length === 0 ? {} : { tiers: tiers.slice(0, MAX_TIERS) }),
   };
   const condition = placement.auto ? undefined : degradedCondition(status, placement, deployment);
-  return { status, condition, events: eventsOf(deployment, condition, said.lost) };
+  return { status, condition, events: eventsOf(deployment, condition, said) };
 }
 
 /** A tier with how people call it. */
@@ -169,6 +169,8 @@ interface Said {
   readonly summary: string;
   readonly message: string;
   readonly lost: string | undefined;
+  /** Why no pods are sent to hardware that they could not run on. */
+  readonly failure: string | undefined;
 }
 
 function summarise(entries: readonly Entry[], { plan, problems, auto }: TierPlacement, observed: Observed): Said {
@@ -179,7 +181,7 @@ function summarise(entries: readonly Entry[], { plan, problems, auto }: TierPlac
   const lost = entries.find((entry) => entry.lost !== undefined)?.lost;
   const more = [...problems.map(({ message }) => message), ...(lost === undefined ? [] : [lost])];
   if (replicas === 0) {
-    return { degraded: false, summary: 'none', message: ['replicas is 0: nothing runs', ...more].join('; '), lost };
+    return { degraded: false, summary: 'none', message: ['replicas is 0: nothing runs', ...more].join('; '), lost, failure: undefined };
   }
   const groups = new Map<string, { count: number; fallback: boolean; devices: string[] }>();
   for (const { label, fallback, tier, stuck } of used) {
@@ -206,12 +208,13 @@ function summarise(entries: readonly Entry[], { plan, problems, auto }: TierPlac
     );
   }
   const [problem] = problems;
+  const failure = entries.find(({ tier }) => tier.failedSince !== undefined)?.tier.message;
   const why =
     waiting > 0
       ? (plan.blocked[0]?.message ?? problem?.message)
       : fellBack
         ? (whyNotBetter(entries) ?? problem?.message)
-        : undefined;
+        : failure;
   const message = [
     `${places.join(', ')}${why === undefined ? '' : `: ${why}`}`,
     ...more.filter((text) => text !== why),
@@ -221,6 +224,7 @@ function summarise(entries: readonly Entry[], { plan, problems, auto }: TierPlac
     summary: columns.join(', '),
     message: message.join('; '),
     lost,
+    failure,
   };
 }
 
@@ -253,7 +257,7 @@ function degradedCondition(
 function eventsOf(
   { status }: SLMDeployment,
   condition: DesiredCondition | undefined,
-  lost: string | undefined,
+  { lost, failure, message }: Said,
 ): EventIntent[] {
   const events: EventIntent[] = [];
   const before = findCondition(status?.conditions, 'HardwareDegraded');
@@ -261,6 +265,10 @@ function eventsOf(
   // Waits are told of as what they are blocked by.
   if (condition?.status === 'True' && condition.reason === 'FellBack' && was !== 'FellBack') {
     events.push({ type: 'Warning', reason: 'FellBack', note: condition.message });
+  }
+  // Who names no hardware is never degraded, but wants to know why the better is left out.
+  if (condition === undefined && failure !== undefined && status?.hardware?.message.includes(failure) !== true) {
+    events.push({ type: 'Warning', reason: 'FellBack', note: message });
   }
   if (lost !== undefined && status?.hardware?.message.includes(lost) !== true) {
     events.push({ type: 'Warning', reason: 'DeviceLost', note: lost });

@@ -163,3 +163,52 @@ describe('a pod whose engine finds no device', () => {
     expect(at(120, more, settled.status).status?.hardware?.tiers?.[0]?.failedSince).toBeUndefined();
   });
 });
+
+it('an image that the site does not have: a deployment that names no hardware is on processors a minute later', () => {
+  const { revision } = wanted();
+  const waiting = { reason: 'ImagePullBackOff', message: 'not found' };
+  const stuck = pod(
+    'chat-gpu',
+    {
+      containerStatuses: [
+        { name: 'server', image: '', imageID: '', ready: false, restartCount: 0, state: { waiting } },
+      ],
+    },
+    revision,
+  );
+  const pods = [
+    { ...stuck, metadata: { ...stuck.metadata, labels: { ...stuck.metadata?.labels, 'slm.dev/tier': 'nvidia' } } },
+  ];
+  const at = (seconds: number, change: Partial<Observed>, status?: SLMDeploymentStatus) =>
+    planDeployment(
+      observed({
+        deployment: deployment({}, status),
+        nodes: [nodeWith('n1', GPU, 1, 0), node('n2')],
+        caches: caches('n1', 'n2'),
+        replicaSets: [replicaSetOf(wanted(), { tier: 'nvidia', desired: 1, available: 0 })],
+        pods,
+        ...change,
+      }),
+      { now: now + seconds * 1000, config },
+    );
+  const first = at(0, {});
+  const later = at(60, {}, first.status);
+  expect([sizes(first), sizes(later)]).toEqual([[], ['cpu 1', 'nvidia 0']]);
+  const replicaSets = [
+    replicaSetOf(wanted(), { tier: 'nvidia', desired: 0 }),
+    replicaSetOf(wanted(), { desired: 1, number: 1 }),
+  ];
+  const settled = at(62, { nodes: [nodeWith('n1', GPU, 1), node('n2')], pods: [], replicaSets }, later.status);
+  expect(said(settled)).toMatchInlineSnapshot(`
+    {
+      "blocked": undefined,
+      "degraded": undefined,
+      "message": "1 pod on cpu: pods could not run there: pod chat-gpu: node n1 cannot get image server:1: ImagePullBackOff: not found; tried again later, and when the nodes' devices change",
+      "sizes": [],
+      "summary": "cpu",
+    }
+  `);
+  expect(later.events.map(({ reason }) => reason)).toContain('FellBack');
+  expect(settled.events).toEqual([]);
+  expect(condition(settled, 'Ready')).toBe('True Ready');
+});
