@@ -1,10 +1,11 @@
 /**
- * One watch of all pods in the cluster for everybody in this process: the operator's own whole, of all others only what they
- * take from which node, so that thousands of them cost little memory. Owns that cut; decides nothing.
+ * One watch of all pods in the cluster for everybody in this process: the operator's own almost whole, of all others only
+ * what they take from which node, so that thousands of them cost little memory. Owns that cut; decides nothing.
  */
 import { labels, MANAGED_BY } from '@slm-operator/crds';
-import type { KubeObject, ObjectOf, Pod } from '../kube/resource.ts';
-import { type Amounts, podRequests } from './amounts.ts';
+import { CPU_TIER } from '../deployment/names.ts';
+import { type KubeObject, makeKey, type ObjectOf, type Pod } from '../kube/resource.ts';
+import { type Amounts, podRequests, sameAmounts } from './amounts.ts';
 
 type PodObject = ObjectOf<typeof Pod>;
 
@@ -21,9 +22,9 @@ export function isManaged(object: KubeObject): boolean {
   return object.metadata?.labels?.[labels.managedBy] === MANAGED_BY;
 }
 
-/** Whole for the operator's own pods, else name, node, phase and requests. Give this very function to every store of pods. */
+/** The operator's own pods but for what nobody reads, of others name, node, phase and requests. Give this very function to every store of pods. */
 export function cutForeignPod(pod: PodObject): PodObject {
-  if (isManaged(pod)) return pod;
+  if (isManaged(pod)) return pod.spec === undefined ? pod : { ...pod, spec: cutPodSpec(pod.spec) };
   const { name, namespace, uid, resourceVersion } = pod.metadata ?? {};
   const cut = {
     apiVersion: pod.apiVersion,
@@ -53,4 +54,31 @@ function shared(requests: Record<string, number>): Amounts {
   const frozen = Object.freeze(requests);
   kinds.set(key, frozen);
   return frozen;
+}
+
+/** A pod that takes something from a node. */
+export interface BoundPod {
+  readonly node: string;
+  readonly requests: Amounts;
+  /** Key and tier, of the operator's own. */
+  readonly tier: string | undefined;
+  readonly key: string | undefined;
+}
+
+/** Undefined for a pod that has no node, or that has ended. */
+export function boundPod(pod: PodObject): BoundPod | undefined {
+  const node = pod.spec?.nodeName;
+  const phase = pod.status?.phase;
+  if (node === undefined || node === '' || phase === 'Succeeded' || phase === 'Failed') return undefined;
+  const deployment = pod.metadata?.labels?.[labels.deployment];
+  return {
+    node,
+    requests: requestsOfPod(pod),
+    key: deployment === undefined ? undefined : makeKey(pod.metadata?.namespace, deployment),
+    tier: deployment === undefined ? undefined : (pod.metadata?.labels?.[labels.tier] ?? CPU_TIER),
+  };
+}
+
+export function isSamePod(a: BoundPod, b: BoundPod): boolean {
+  return a.node === b.node && a.tier === b.tier && a.key === b.key && sameAmounts(a.requests, b.requests);
 }

@@ -2,16 +2,15 @@
  * What is free on every node: allocatable less what bound pods take, less what was promised to deployments whose pods have no node
  * yet. Kept up to date by events, so that a look costs nothing. Owns the promises and who is woken by what; judges no fit.
  */
-import { labels, type NodeDevice } from '@slm-operator/crds';
+import type { NodeDevice } from '@slm-operator/crds';
 import type { SLMNodeCache } from '../execution/kinds.ts';
-import { makeKey, type Node, type ObjectOf, type Pod } from '../kube/resource.ts';
+import type { Node, ObjectOf, Pod } from '../kube/resource.ts';
 import type { Clock } from '../runtime/clock.ts';
 import type { Store } from '../runtime/store.ts';
-import { requestsOfPod } from './all-pods.ts';
+import { type BoundPod, boundPod, isSamePod } from './all-pods.ts';
 import { type Amounts, addTo, sameAmounts } from './amounts.ts';
 import { type Facts, factsOf, isPlacementChange, sameFacts } from './node-facts.ts';
 import type { NodeStock } from './node-hardware.ts';
-import { CPU_TIER } from './tiers.ts';
 
 type NodeObject = ObjectOf<typeof Node>;
 type PodObject = ObjectOf<typeof Pod>;
@@ -76,14 +75,6 @@ interface NodeEntry {
   stock: NodeStock | undefined;
 }
 
-interface PodEntry {
-  readonly node: string;
-  readonly requests: Amounts;
-  /** Key and tier, of the operator's own. */
-  readonly tier: string | undefined;
-  readonly key: string | undefined;
-}
-
 interface PromiseEntry extends Expectation {
   /** Pods by node that places are kept for. */
   readonly placed: Map<string, number>;
@@ -92,7 +83,7 @@ interface PromiseEntry extends Expectation {
 class ClusterInventory implements Inventory {
   readonly #clock: Clock;
   readonly #nodes = new Map<string, NodeEntry>();
-  readonly #pods = new Map<string, PodEntry>();
+  readonly #pods = new Map<string, BoundPod>();
   /** Of nodes that are not known (yet). */
   readonly #strays = new Map<string, Record<string, number>>();
   readonly #devices = new Map<string, readonly NodeDevice[]>();
@@ -210,7 +201,7 @@ class ClusterInventory implements Inventory {
 
   #onPod(podKey: string, pod: PodObject | undefined): void {
     const before = this.#pods.get(podKey);
-    const after = pod === undefined ? undefined : podEntry(pod);
+    const after = pod === undefined ? undefined : boundPod(pod);
     if (before === undefined && after === undefined) return;
     if (before !== undefined && after !== undefined && isSamePod(before, after)) return;
     if (before !== undefined) this.#count(before, -1);
@@ -224,7 +215,7 @@ class ClusterInventory implements Inventory {
     if (after !== undefined && node !== undefined) this.#relieve(after.node, node);
   }
 
-  #count(pod: PodEntry, times: 1 | -1): void {
+  #count(pod: BoundPod, times: 1 | -1): void {
     const entry = this.#nodes.get(pod.node);
     if (entry === undefined) {
       const sum = this.#strays.get(pod.node) ?? {};
@@ -360,23 +351,6 @@ function stockOf(entry: NodeEntry): NodeStock {
     entry.stock = { ...entry.facts, free, facts: entry.facts };
   }
   return entry.stock;
-}
-
-function podEntry(pod: PodObject): PodEntry | undefined {
-  const node = pod.spec?.nodeName;
-  const phase = pod.status?.phase;
-  if (node === undefined || node === '' || phase === 'Succeeded' || phase === 'Failed') return undefined;
-  const deployment = pod.metadata?.labels?.[labels.deployment];
-  return {
-    node,
-    requests: requestsOfPod(pod),
-    key: deployment === undefined ? undefined : makeKey(pod.metadata?.namespace, deployment),
-    tier: deployment === undefined ? undefined : (pod.metadata?.labels?.[labels.tier] ?? CPU_TIER),
-  };
-}
-
-function isSamePod(a: PodEntry, b: PodEntry): boolean {
-  return a.node === b.node && a.tier === b.tier && a.key === b.key && sameAmounts(a.requests, b.requests);
 }
 
 function boundKey(key: string, tier: string | undefined): string {

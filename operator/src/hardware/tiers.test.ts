@@ -155,6 +155,15 @@ describe('spec.hardware', () => {
       ['nvidia', 'nvidia-mig-1g-10gb', 'nvidia-mig-3g-40gb'],
     ],
     [
+      'may name a better kind of processor',
+      {
+        spec: hardware('cpu-amx', 'cpu'),
+        nodes: [node('n1', { labels: { amx: 'true' } })],
+        profiles: { 'cpu-amx': { class: 'cpu', image: 'cpu', nodeLabels: ['amx'] } },
+      },
+      ['cpu-amx', 'cpu'],
+    ],
+    [
       'knows a profile of the site’s own',
       {
         spec: hardware('my-npu'),
