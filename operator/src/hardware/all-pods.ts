@@ -4,6 +4,7 @@
  */
 import { labels, MANAGED_BY } from '@slm-operator/crds';
 import { CPU_TIER } from '../deployment/names.ts';
+import { cutPodSpec } from '../execution/stored-parts.ts';
 import { type KubeObject, makeKey, type ObjectOf, type Pod } from '../kube/resource.ts';
 import { type Amounts, podRequests, sameAmounts } from './amounts.ts';
 
