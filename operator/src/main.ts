@@ -8,9 +8,10 @@ import { type OperatorConfig, readConfig } from './config.ts';
 import { makeDeploymentController } from './deployment/controller.ts';
 import { registerHardwareMetrics } from './deployment/hardware-metrics.ts';
 import { SLMDeployment, SLMModel, SLMNodeCache } from './execution/kinds.ts';
+import { storedParts } from './execution/stored-parts.ts';
 import { allPods } from './hardware/all-pods.ts';
 import { profilesHere } from './hardware/claims.ts';
-import { accessFrom, loadKubeConfig } from './kube/config.ts';
+import { loadAccess } from './kube/cluster-access.ts';
 import { makeKubeClient } from './kube/http-client.ts';
 import { Pod } from './kube/resource.ts';
 import { makeModelController } from './model/controller.ts';
@@ -31,7 +32,7 @@ async function main(given: OperatorConfig): Promise<void> {
   const stop = terminationSignal();
   const metrics = makeRuntimeMetrics();
   const client = makeKubeClient({
-    access: accessFrom(loadKubeConfig()),
+    access: await loadAccess(process.env),
     userAgent: `slm-operator/${version}`,
     onRequest: metrics.onRequest,
   });
@@ -40,6 +41,7 @@ async function main(given: OperatorConfig): Promise<void> {
     client,
     log,
     metrics,
+    transforms: storedParts,
     leaderElection: {
       name: 'slm-operator',
       namespace: config.namespace,

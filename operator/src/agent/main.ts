@@ -1,9 +1,9 @@
 /** Entry point of the node agent: one process a node, `node agent.mjs`. Owns environment, logging and signals. */
 import { pino } from 'pino';
+import { loadAccess } from '../kube/cluster-access.ts';
 import { makeKubeClient } from '../kube/http-client.ts';
 import { makeRuntimeMetrics } from '../runtime/metrics.ts';
 import { runAgent } from './agent.ts';
-import { loadAgentAccess } from './cluster-access.ts';
 import { readAgentConfig } from './config.ts';
 
 /** Put in by the bundler. */
@@ -15,7 +15,7 @@ async function main(): Promise<void> {
   const log = pino({ level: config.logLevel, base: { node: config.nodeName } });
   const metrics = makeRuntimeMetrics();
   const client = makeKubeClient({
-    access: await loadAgentAccess(process.env),
+    access: await loadAccess(process.env),
     userAgent: `slm-agent/${version}`,
     fieldManager: 'slm-agent',
     onRequest: metrics.onRequest,

@@ -1,7 +1,7 @@
 import { rm, writeFile } from 'node:fs/promises';
 import path from 'node:path';
 import { describe, expect, it } from 'vitest';
-import { loadAgentAccess } from './cluster-access.ts';
+import { loadAccess } from '../kube/cluster-access.ts';
 import { KeyedLock, Semaphore } from './concurrency.ts';
 import { readAgentConfig } from './config.ts';
 import { checkDisk } from './disk-budget.ts';
@@ -195,7 +195,7 @@ describe('access to the API server', () => {
     await writeFile(path.join(folder.path, 'token'), 'one\n');
     await writeFile(path.join(folder.path, 'ca.crt'), 'PEM');
     const env = { KUBERNETES_SERVICE_HOST: 'fd00::1', KUBERNETES_SERVICE_PORT: '6443' };
-    const access = await loadAgentAccess(env, folder.path);
+    const access = await loadAccess(env, folder.path);
     expect(access.server).toBe('https://[fd00::1]:6443');
     expect(await access.credentials()).toEqual({ headers: { authorization: 'Bearer one' }, tls: { ca: 'PEM' } });
     await writeFile(path.join(folder.path, 'token'), 'two');

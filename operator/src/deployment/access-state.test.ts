@@ -73,7 +73,7 @@ it('a certificate that is not whole is looked for each time', async () => {
   api.add('Secret', { metadata: { name: 'cert', namespace: 'demo' }, data: { 'tls.crt': 'eA==' } } as never);
   expect(await look()).toEqual({ state: 'unusable', lacks: ['tls.key'] });
   const whole = { metadata: { name: 'cert', namespace: 'demo' }, data: { 'tls.crt': 'eA==', 'tls.key': 'eA==' } };
-  api.add('Secret', whole as never);
+  api.add('Secret', whole);
   for (let i = 0; i < 3; i++) expect(await look()).toEqual({ state: 'present' });
   expect(asked()).toBe(3);
 });

@@ -122,7 +122,7 @@ describe('afterwards', () => {
     expect(want(moving('61 %', available))).toBe(PROGRESS_INTERVAL_MS - 1000);
   });
 
-  it('it is told at once that nobody is served any more', () => {
+  it('the loss of the last serving pod is told at once', () => {
     want(moving('0 of 1 pods serve', { conditions: [condition('Available', 'False')] }));
     expect(writes).toEqual(['0 s: 0 of 1 pods serve']);
   });

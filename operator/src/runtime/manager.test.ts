@@ -104,6 +104,18 @@ describe('manager', () => {
     expect(setup.server.requests.filter((request) => request === 'list configmaps')).toHaveLength(3);
   });
 
+  it('keeps of a resource what the table for all stores leaves', async () => {
+    await using setup = await setUp();
+    setup.server.put(ConfigMap, makeMap('a'));
+    const cut = <T extends KubeObject>({ metadata }: T): T => ({ metadata }) as T;
+    const manager = setup.makeManager({ transforms: new Map([[ConfigMap, cut]]) });
+    const maps = manager.store(ConfigMap);
+    expect(manager.store(ConfigMap, { transform: cut })).toBe(maps);
+    void manager.start();
+    await manager.running;
+    expect(maps.list().map((map) => Object.keys(map))).toEqual([['metadata']]);
+  });
+
   it('maps children to their owner, both owners when one changes hands, and honours predicates', async () => {
     await using setup = await setUp();
     const owner = (name: string) => ({ apiVersion: 'v1', kind: 'ConfigMap', name, uid: name, controller: true });

@@ -20,7 +20,7 @@ import {
 import type { Logger } from './log.ts';
 import { makeRuntimeMetrics, type RuntimeMetrics } from './metrics.ts';
 import { SharedStores, type StoreOptions } from './shared-stores.ts';
-import type { Store } from './store.ts';
+import type { Store, Transforms } from './store.ts';
 import { makeWorkQueue, type WorkQueue } from './workqueue.ts';
 
 export interface ManagerOptions {
@@ -39,6 +39,8 @@ export interface ManagerOptions {
   readonly clock?: Clock | undefined;
   /** Numbers in [0, 1). Default Math.random. */
   readonly random?: (() => number) | undefined;
+  /** What stores keep of objects of these types, where nobody says otherwise; see `StoreOptions.transform`. */
+  readonly transforms?: Transforms | undefined;
 }
 
 /** A task that runs as long as the manager does (a server, a timer). */
@@ -136,6 +138,7 @@ class ControllerManager implements Manager {
       metrics: this.metrics,
       clock: this.#clock,
       random,
+      transforms: options.transforms,
     });
     const { promise, resolve } = Promise.withResolvers<void>();
     this.running = promise;

@@ -112,7 +112,7 @@ describe('reflector', () => {
   });
 
   it('keeps of each object what its transform leaves, from lists and from watches', async () => {
-    const transform = ({ data: _, ...rest }: Map_): Map_ => rest;
+    const transform = ({ apiVersion = '', kind = '', metadata = {} }: Map_): Map_ => ({ apiVersion, kind, metadata });
     await using setup = await setUp(fill, { transform });
     await eventually(() => setup.store.size === names.length);
     setup.server.put(ConfigMap, makeMap('new'));

@@ -8,7 +8,7 @@ import type { Clock, Timer } from './clock.ts';
 import type { Logger } from './log.ts';
 import type { RuntimeMetrics } from './metrics.ts';
 import { runReflector } from './reflector.ts';
-import { type Indexer, makeStore, type Store, type Transform } from './store.ts';
+import { type Indexer, makeStore, type Store, type Transform, type Transforms } from './store.ts';
 
 /** What a shared store is made of: one exists for each resource, selector and transform; indexes add up. */
 export interface StoreOptions<T extends KubeObject> extends Selector {
@@ -28,6 +28,8 @@ export interface SharedStoresOptions {
   readonly metrics: RuntimeMetrics;
   readonly clock: Clock;
   readonly random: () => number;
+  /** For stores that are asked for without a transform of their own. */
+  readonly transforms?: Transforms | undefined;
 }
 
 interface SharedStore {
@@ -52,7 +54,7 @@ export class SharedStores {
 
   /** The store of a resource and selector; makes it, and fills it when the others are being filled already. */
   get<T extends KubeObject>(type: ResourceType<T>, options: StoreOptions<T> = {}): Store<T> {
-    const { indexes, transform, ...selector } = options;
+    const { indexes, transform = this.#transformOf(type), ...selector } = options;
     const { namespace = '', labelSelector = '', fieldSelector = '' } = selector;
     const id = [
       resourceName(type),
@@ -101,6 +103,11 @@ export class SharedStores {
     return Array.from(this.#stores.values())
       .filter(({ store }) => !store.synced)
       .map(({ name }) => name);
+  }
+
+  /** The table's keys name the type of what its functions take. */
+  #transformOf<T extends KubeObject>(type: ResourceType<T>): Transform<T> | undefined {
+    return this.#options.transforms?.get(type) as unknown as Transform<T> | undefined;
   }
 
   #numberOf(transform: unknown): number {

@@ -2,13 +2,16 @@
  * A typed, indexed copy of one resource in memory. The reflector alone writes it; everybody reads. Objects are deeply
  * frozen: changing one throws a TypeError in strict mode. Never talks to a server.
  */
-import { type KubeObject, keyOf } from '../kube/resource.ts';
+import { type KubeObject, keyOf, type ResourceType } from '../kube/resource.ts';
 
 /** Values under which an object is found in an index. */
 export type Indexer<T> = (object: T) => Iterable<string> | string | undefined;
 
 /** Makes of an object what a store keeps of it. */
 export type Transform<T> = (object: T) => T;
+
+/** A table of them; each gets objects of its own type only. */
+export type Transforms = ReadonlyMap<ResourceType, (object: never) => KubeObject>;
 
 /** What changed in a store. `previous` is the object as handlers last saw it. */
 export type StoreEvent<T> =

@@ -7,6 +7,7 @@ import type { SLMDeployment as Deployment, ReadyReport, SLMDeploymentSpec } from
 import { API_VERSION, labels, revisionDigest } from '@slm-operator/crds';
 import { expect } from 'vitest';
 import { SLMDeployment, SLMModel, SLMNodeCache } from '../../execution/kinds.ts';
+import { storedParts } from '../../execution/stored-parts.ts';
 import {
   accessFrom,
   type ClusterAccess,
@@ -112,7 +113,7 @@ export class World implements AsyncDisposable {
 
   /** One more controller, with stores of its own, as a replica that thinks it leads. Answers what ends it. */
   startOperator(client: KubeClient = this.#operator, onOutcome?: (key: string) => void): () => Promise<void> {
-    const manager = makeManager({ client, log: silentLogger, shutdownTimeoutMs: 0 });
+    const manager = makeManager({ client, log: silentLogger, shutdownTimeoutMs: 0, transforms: storedParts });
     manager.add(
       makeDeploymentController({
         manager,

@@ -18,6 +18,7 @@ import { type FileServer, startFileServer } from '@slm-operator/test/fixtures/fi
 import { makeGguf } from '@slm-operator/test/fixtures/gguf';
 import { expect } from 'vitest';
 import { SLMDeployment, SLMModel, SLMNodeCache } from '../../execution/kinds.ts';
+import { storedParts } from '../../execution/stored-parts.ts';
 import { builtInProfiles, defaultOrder } from '../../hardware/profiles.ts';
 import type { KubeClient, RequestRecord } from '../../kube/client.ts';
 import { accessFrom, loadKubeConfig } from '../../kube/config.ts';
@@ -75,7 +76,7 @@ export class ModelsWorld {
     const client = this.#makeClient(({ verb, resource }) => {
       if (WRITES.has(verb)) this.writes.push(`${verb} ${resource}`);
     });
-    const manager = makeManager({ client, log: silentLogger });
+    const manager = makeManager({ client, log: silentLogger, transforms: storedParts });
     const recorder = {
       record: (_type: unknown, regarding: KubeObject, message: EventMessage) => {
         if (regarding.metadata?.namespace === this.namespace) this.events.push(message);

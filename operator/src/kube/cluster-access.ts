@@ -1,23 +1,23 @@
 /**
- * How the agent reaches the API server: as the ServiceAccount of its pod, or by a kubeconfig on a developer's machine.
- * Kept apart from `kube/config.ts`, whose library would take 20 MB of memory on every node for files that are read here
+ * How our processes reach the API server: as the ServiceAccount of its pod, or by a kubeconfig on a developer's machine.
+ * Kept apart from `config.ts`, whose library would take 20 MB of memory on every node for files that are read here
  * in a few lines. Reads them anew each time, because the kubelet replaces them.
  */
 import { readFile } from 'node:fs/promises';
 import path from 'node:path';
-import type { ClusterAccess } from '../kube/config.ts';
+import type { ClusterAccess } from './config.ts';
 
 /** Where the kubelet puts token and authority. */
 const ACCOUNT = '/var/run/secrets/kubernetes.io/serviceaccount';
 
 /** The pod's own access, unless KUBECONFIG is set or there is no pod around. */
-export async function loadAgentAccess(
+export async function loadAccess(
   env: Readonly<Record<string, string | undefined>>,
   accountDir = ACCOUNT,
 ): Promise<ClusterAccess> {
   const host = env['KUBERNETES_SERVICE_HOST'];
   if (!host || env['KUBECONFIG']) {
-    const { accessFrom, loadKubeConfig } = await import('../kube/config.ts');
+    const { accessFrom, loadKubeConfig } = await import('./config.ts');
     return accessFrom(loadKubeConfig());
   }
   const port = env['KUBERNETES_SERVICE_PORT'] || '443';
