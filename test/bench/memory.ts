@@ -148,9 +148,9 @@ async function fill(
 ): Promise<{ peak: number; tokens: number }> {
   await ready(server);
   let peak = 0;
-  let done = false;
+  const done = new AbortController();
   const watching = (async () => {
-    while (!done) {
+    while (!done.signal.aborted) {
       peak = Math.max(peak, (await server.memory()).total);
       await new Promise((resolve) => setTimeout(resolve, SAMPLE_MS));
     }
@@ -166,7 +166,7 @@ async function fill(
       tokens = Math.max(tokens, ...counts);
     }
   } finally {
-    done = true;
+    done.abort();
     await watching;
   }
   return { peak, tokens };

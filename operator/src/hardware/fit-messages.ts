@@ -236,14 +236,14 @@ function partOf(group: Group, { tier, deployment, room }: BlockedInput): string 
       if (verdict.resource === 'pods')
         return `${count} ${one ? 'runs' : 'run'} as many pods as ${one ? 'it' : 'they'} may`;
       return `${have} ${shortText(verdict.resource, most(group, 'free', verdict.resource))} free${one ? '' : ' at most'}`;
-    case 'fits':
+    default:
       if (room > 0) return `${have} room for ${room} ${room === 1 ? 'pod' : 'pods'}`;
       return `${have} ${one ? 'it' : 'theirs'} promised to pods that start`;
   }
 }
 
 function shortText(resource: string, amount: number): string {
-  if (resource === 'memory') return `${formatMemory(amount)}`;
+  if (resource === 'memory') return formatMemory(amount);
   if (resource === 'cpu') return `${cpus(amount)} CPUs`;
   return `${Math.max(0, amount)} ${resource}`;
 }

@@ -24,7 +24,7 @@ interface World {
 
 /** The fit of the first tier that a name stands for. */
 function fit({ on, spec = {}, status, nodes, profiles = {}, waitForFit = true, pending = 0, wanted }: World): Fit {
-  const chat = deployment({ hardware: { preferred: on, ...spec.hardware }, ...spec } as Partial<SLMDeploymentSpec>);
+  const chat = deployment({ hardware: { preferred: on, ...spec.hardware }, ...spec });
   const smollm2 = model(status);
   const [revision] = smollm2.status?.revisions ?? [];
   const { tiers } = tiersOf({

@@ -42,7 +42,7 @@ function setUp() {
         },
       } as unknown as NodeObject);
     },
-    removeNode: (name: string) => nodes.remove({ metadata: { name } } as NodeObject),
+    removeNode: (name: string) => nodes.remove({ metadata: { name } }),
     /** A pod of ours, or of others without a deployment. */
     pod(
       name: string,
@@ -72,7 +72,7 @@ function setUp() {
       };
       pods.put(allPods.transform(pod as unknown as PodObject));
     },
-    removePod: (name: string) => pods.remove({ metadata: { name, namespace: 'demo' } } as PodObject),
+    removePod: (name: string) => pods.remove({ metadata: { name, namespace: 'demo' } }),
     free: (key?: string) => Object.fromEntries(inventory.nodes(key).map(({ name, free }) => [name, free[GPU] ?? 0])),
     /** Who was woken since the last call. */
     woken() {

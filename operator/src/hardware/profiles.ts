@@ -268,7 +268,7 @@ function fieldsOf(value: unknown, at: string): Fields {
     else if (key === 'claim' || key === 'memoryLabel' || key === 'runtimeClassName') fields[key] = undefined;
     else throw new Error(`${at}.${key} is null: leave it out for the default, or write a value`);
   }
-  return fields as Fields;
+  return fields;
 }
 
 function readClaim(value: unknown, at: string): DeviceClaim {
@@ -291,7 +291,7 @@ function readToleration(value: unknown, at: string): Toleration {
   const unknown = Object.keys(toleration).find((key) => !tolerationKeys.includes(key));
   if (unknown !== undefined) throw new Error(`${at}.${unknown}: a toleration has ${tolerationKeys.join(', ')}`);
   if (toleration['operator'] !== undefined) oneOf(['Exists', 'Equal'], toleration['operator'], `${at}.operator`);
-  return toleration as Toleration;
+  return toleration;
 }
 
 function parse(text: string, where: string): unknown {
