@@ -65,6 +65,13 @@ it('five replicas, two GPUs: two there and three on processors, from one spec, a
   expect(images.filter((image) => image === 'slm.dev/server-cuda:1')).toHaveLength(2);
   expect(images.filter((image) => image === 'slm.dev/server:1')).toHaveLength(3);
   expect(await world.quiet(3000)).toBe(0);
+
+  // Pods say nothing to a process that has just started before it asks them.
+  await world.stopOperators();
+  const fresh = world.startFresh();
+  await expect.poll(() => fresh.seen.has(`${world.namespace}/chat`), slow).toBe(true);
+  await world.quiet(1500);
+  expect(fresh.requests.filter(({ method }) => method !== 'GET')).toEqual([]);
 });
 
 it('waits for ever with policy Never, says what for, and goes on when a device comes', async () => {
