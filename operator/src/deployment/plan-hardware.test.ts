@@ -46,7 +46,7 @@ describe('first pods', () => {
           "WaitingForPods",
         ],
         "degraded": "True FellBack",
-        "message": "2 pods on gpu, 3 on cpu: needs 1 nvidia.com/gpu; of 2 nodes 1 has none, 1 has it in use; instead 3 on cpu",
+        "message": "2 pods on gpu, 3 on cpu: needs 1 nvidia.com/gpu; of 2 nodes 1 has none, 1 has it in use",
         "sizes": [
           "nvidia 2",
           "cpu 3",
@@ -97,7 +97,7 @@ describe('first pods', () => {
           "WaitingForPods",
         ],
         "degraded": "True FellBack",
-        "message": "1 pod on cpu: needs 1 npu.intel.com/accel; 0 of 2 nodes have one; instead 1 on cpu",
+        "message": "1 pod on cpu: needs 1 npu.intel.com/accel; 0 of 2 nodes have one",
         "sizes": [
           "cpu 1",
         ],

@@ -18,7 +18,7 @@ import { hasPods, type Observed, type PodObject, type ReplicaSetObject, revision
 import { isReady } from './pod-causes.ts';
 import { parseDuration } from './quantity.ts';
 import { imageOf, type ServerImages, type WantedRevision } from './revision.ts';
-import type { TierRoom } from './rollout-planner.ts';
+import { resolveBounds, type TierRoom } from './rollout-planner.ts';
 
 /** Operator configuration that placement depends on. */
 export interface PlacementConfig {
@@ -69,7 +69,7 @@ export interface TierPlanInput {
 export function planTiers(input: TierPlanInput): TierPlacement {
   const { observed, model, wanted, config, now } = input;
   const { deployment, nodes } = observed;
-  const { hardware, replicas = 1 } = deployment.spec;
+  const { hardware, replicas = 1, strategy } = deployment.spec;
   const { tiers, problems, auto } = tiersOf({
     deployment,
     model: model.model,
@@ -93,6 +93,7 @@ export function planTiers(input: TierPlanInput): TierPlacement {
     policy: hardware?.policy ?? 'Fallback',
     promoteBack: hardware?.promoteBack ?? 'Never',
     auto,
+    maxSurge: resolveBounds(replicas, strategy?.maxSurge, strategy?.maxUnavailable).maxSurge,
     rolling: observed.replicaSets.some((set) => revisionOf(set) !== wanted.revision && hasPods(set)),
     // Times in status have no fractions, and what is said of them must not change when they are read again.
     now: Math.floor(now / 1000) * 1000,
@@ -104,13 +105,15 @@ export function planTiers(input: TierPlanInput): TierPlacement {
 interface PodsOfTier {
   /** Of the wanted revision; not those that are going. */
   readonly wanted: readonly PodObject[];
-  /** Of other revisions; not those that are going, nor those that have ended. */
+  /** Of other revisions, on a node; not those that are going, nor those that have ended. */
   readonly old: readonly PodObject[];
   /** Of any revision, and told to go. */
   readonly going: readonly PodObject[];
+  /** Of other revisions, without a node: they take the next place that comes free. */
+  readonly unplaced: readonly PodObject[];
 }
 
-const noPods: PodsOfTier = { wanted: [], old: [], going: [] };
+const noPods: PodsOfTier = { wanted: [], old: [], going: [], unplaced: [] };
 
 /** The tier of a pod; those made before there were tiers are on tier cpu. */
 export function tierOfPod(pod: PodObject): string {
@@ -118,16 +121,16 @@ export function tierOfPod(pod: PodObject): string {
 }
 
 function podsByTier(pods: readonly PodObject[], revision: string): ReadonlyMap<string, PodsOfTier> {
-  const tiers = new Map<string, { wanted: PodObject[]; old: PodObject[]; going: PodObject[] }>();
+  const tiers = new Map<string, Record<keyof PodsOfTier, PodObject[]>>();
   for (const pod of pods) {
     const name = tierOfPod(pod);
-    const there = tiers.get(name) ?? { wanted: [], old: [], going: [] };
+    const there = tiers.get(name) ?? { wanted: [], old: [], going: [], unplaced: [] };
     tiers.set(name, there);
     if (pod.metadata?.deletionTimestamp !== undefined) {
       // One without a node is gone as soon as it is told to, and holds nothing.
       if (pod.spec?.nodeName !== undefined && !hasEnded(pod)) there.going.push(pod);
     } else if (pod.metadata?.labels?.[labels.revision] === revision) there.wanted.push(pod);
-    else if (!hasEnded(pod)) there.old.push(pod);
+    else if (!hasEnded(pod)) there[pod.spec?.nodeName === undefined ? 'unplaced' : 'old'].push(pod);
   }
   return tiers;
 }
@@ -152,7 +155,7 @@ function viewOf(
     deployment,
     nodes,
     waitForFit: config.waitForFit,
-    pending: Math.max(0, (set?.spec?.replicas ?? 0) - bound),
+    pending: Math.max(0, (set?.spec?.replicas ?? 0) - bound) + pods.unplaced.length,
     wanted: (deployment.spec.replicas ?? 1) - (set?.spec?.replicas ?? 0) - pods.old.length - pods.going.length,
   });
   const gate = gateOfTier(tier, fit, { deployment, model: model.model, bytes: tier.bytes, nodes, caches });

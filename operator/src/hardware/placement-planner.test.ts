@@ -289,7 +289,7 @@ describe('what is said', () => {
       tierSays(input([gpu({ desired: 2 }), cpu()])),
     ]).toMatchInlineSnapshot(`
       [
-        "needs 1 nvidia.com/gpu; 0 of 5 nodes have one free; instead 1 on cpu",
+        "needs 1 nvidia.com/gpu; 0 of 5 nodes have one free",
         "has room again; pods stay where they are, because hardware.promoteBack is Never",
         "has room again; a pod comes back when one on worse hardware is idle",
         "pods could not run there: pod web-1: no CUDA driver; tried again when the nodes' devices change",

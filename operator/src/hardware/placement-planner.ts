@@ -99,10 +99,10 @@ class Draft {
 
   #startWaiting(slots: readonly Slot[]): void {
     if (this.#input.auto) return;
-    for (const slot of slots) {
-      // Pods that were given up have waited already.
-      slot.waitingSince = slot.state.waitingSince ?? (slot.givenUp ? slot.shortSince : this.#input.now);
-    }
+    // Pods that were given up have waited already, for whatever they may go to.
+    const givenUp = this.#slots.flatMap(({ withdrawn, shortSince = [] }) => (withdrawn > 0 ? shortSince : []));
+    const since = Math.min(this.#input.now, ...givenUp);
+    for (const slot of slots) slot.waitingSince = slot.state.waitingSince ?? (slot.givenUp ? slot.shortSince : since);
   }
 
   /** Stuck pods for which there is no other place stay: they may yet run, and gone they surely would not. */
@@ -225,10 +225,10 @@ class Draft {
   #planOf(slot: Slot): TierPlan {
     const { replicas } = this.#input;
     const { state } = slot;
-    const failed = this.#failureOf(slot);
     const atLeastAsGood = this.#slots
       .filter((other) => other.state.rank <= state.rank)
       .reduce((sum, other) => sum + other.target, 0);
+    const failed = this.#failureOf(slot, atLeastAsGood);
     // Kept while a pod is on worse hardware: it has fallen back, and the next one need not wait again.
     const since = slot.waitingSince ?? (this.#input.auto ? undefined : state.waitingSince);
     const waitingSince = atLeastAsGood < replicas ? since : undefined;
@@ -244,13 +244,13 @@ class Draft {
   }
 
   /** Since when no pod is sent here, or none was before the try that is under way. */
-  #failureOf(slot: Slot): TierPlan {
+  #failureOf(slot: Slot, atLeastAsGood: number): TierPlan {
     const { state } = slot;
     if (slot.withdrawn > 0 && !slot.failed) return { failedSince: this.#input.now, failedOn: failureMark(state) };
     const { failedSince, failedOn } = state;
     if (slot.failed) return { failedSince, failedOn };
-    // A try that is under way may fail like the one before; over it is when no more pods want to be here.
-    const isOver = slot.isSettled && slot.target === state.desired && !this.#isWanted(slot);
+    // A try may fail like the one before; over it is when pods run here, and none is on worse hardware.
+    const isOver = slot.isSettled && slot.target === state.desired && atLeastAsGood >= this.#input.replicas;
     return retryOf(state) === undefined || isOver ? {} : { failedSince, failedOn };
   }
 
@@ -288,16 +288,15 @@ class Draft {
     }
     if (slot.freeSince !== undefined) return 'has room again; a pod comes back when one on worse hardware is idle';
     if (atLeastAsGood >= replicas) return undefined;
+    // Nobody tries, so nothing is known that was not before.
+    if (retryOf(state) !== undefined && slot.target === state.desired && this.#missing === 0) return state.message;
     if (slot.spare > 0) {
       return this.#input.auto
         ? undefined
         : 'has room again; pods stay where they are, because hardware.promoteBack is Never';
     }
     const { message } = noRoom(state);
-    if (this.#missing > 0) return this.#outlook(slot, message, this.#missing);
-    const lower = this.#slots.filter((other) => other.state.rank > state.rank && other.target > 0);
-    const where = lower.map((other) => `${other.target} on ${other.state.name}`).join(', ');
-    return `${message}; instead ${where}`;
+    return this.#missing > 0 ? this.#outlook(slot, message, this.#missing) : message;
   }
 
   /** A reason to wait, with what comes of it. */
