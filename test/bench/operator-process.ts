@@ -43,6 +43,8 @@ export interface OperatorOptions {
   readonly file: string;
   readonly kubeconfig: string;
   readonly env: Readonly<Record<string, string>>;
+  /** For Node. */
+  readonly flags: readonly string[];
   /** Its output is appended here. */
   readonly log: string;
   /** Folder for a processor profile of each process, written when it ends. Default: none is made. */
@@ -55,10 +57,10 @@ const READY_TIMEOUT_MS = 60_000;
 export async function startOperator(options: OperatorOptions): Promise<OperatorProcess> {
   const port = await freePort();
   const log = createWriteStream(options.log, { flags: 'a' });
-  const flags = options.profile === undefined ? [] : ['--cpu-prof', `--cpu-prof-dir=${options.profile}`];
+  const profiling = options.profile === undefined ? [] : ['--cpu-prof', `--cpu-prof-dir=${options.profile}`];
   // The kernel ends it when this process dies, so that even a killed benchmark leaves none.
   const tether = (await isInstalled('setpriv')) ? ['setpriv', '--pdeathsig', 'SIGKILL'] : [];
-  const [program, ...args] = [...tether, process.execPath, ...flags, options.file];
+  const [program, ...args] = [...tether, process.execPath, ...options.flags, ...profiling, options.file];
   const child = spawn(program, args, {
     stdio: ['ignore', 'pipe', 'pipe'],
     env: {

@@ -2,7 +2,7 @@
  * What the benchmark `placement` is made of: nodes of mixed hardware, models and deployments. Pure: the same numbers give the same
  * objects.
  */
-import type { SLMDeployment, SLMModel } from '@slm-operator/crds';
+import type { Hardware, SLMDeployment, SLMModel } from '@slm-operator/crds';
 import { KWOK_ANNOTATION } from '../cluster/kwok.ts';
 import { type GgufValue, makeGguf, tinyLlama } from '../fixtures/gguf.ts';
 
@@ -118,13 +118,31 @@ export function makeModels(namespaces: readonly string[]): SLMModel[] {
   );
 }
 
+/** What users ask for, in turns: half of them nothing. There are fewer devices than they want; nobody waits for one. */
+const wishes: readonly (Hardware | undefined)[] = [
+  undefined,
+  { preferred: 'gpu', fallback: ['cpu'], fallbackAfter: '0s' },
+  undefined,
+  { preferred: 'npu', fallback: ['gpu', 'cpu'], fallbackAfter: '0s' },
+  undefined,
+  { preferred: 'cpu' },
+  undefined,
+  { preferred: 'nvidia', fallback: ['cpu'], fallbackAfter: '0s' },
+];
+
 /** One of the deployments, as its user writes it. */
 export function makeDeployment(index: number, name = `chat-${index + 1}`): SLMDeployment {
+  const hardware = wishes[index % wishes.length];
   return {
     apiVersion: 'slm.dev/v1alpha1',
     kind: 'SLMDeployment',
     metadata: { name, namespace: `team-${Math.floor(index / PER_NAMESPACE) + 1}` },
-    spec: { modelRef: { name: `model-${index % MODELS_PER_NAMESPACE}` }, replicas: 1, engine: { contextLength: 1024 } },
+    spec: {
+      modelRef: { name: `model-${index % MODELS_PER_NAMESPACE}` },
+      replicas: 1,
+      engine: { contextLength: 1024 },
+      ...(hardware === undefined ? {} : { hardware }),
+    },
   };
 }
 

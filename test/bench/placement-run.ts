@@ -83,7 +83,7 @@ async function runOurs(options: RunOptions) {
   const agentsClient = (await world.addUser('bench-agents')).client;
   const log = path.join(world.folder, 'operator.log');
   const { operatorFile: file, profile } = options;
-  const start = () => startOperator({ file, profile, kubeconfig, env: world.operatorEnv, log });
+  const start = () => startOperator({ file, profile, kubeconfig, env: world.operatorEnv, flags: world.heapFlags, log });
   let operator: OperatorProcess = await start();
   await using stopping = { [Symbol.asyncDispose]: () => operator.stop() };
   await using agents = await startAgents(agentsClient);

@@ -39,6 +39,8 @@ export interface PlacementWorld extends AsyncDisposable {
   addUser(name: string): Promise<{ readonly kubeconfig: string; readonly client: KubeClient }>;
   /** What the chart tells the operator. */
   readonly operatorEnv: Readonly<Record<string, string>>;
+  /** Flags for Node that give it the heap that it has in a container of the chart. */
+  readonly heapFlags: readonly string[];
 }
 
 /** Brings a world up; resolves when its nodes are Ready. */
@@ -94,6 +96,7 @@ export async function startWorld(options: {
       admin,
       audit: log,
       operatorEnv: chart.env,
+      heapFlags: heapFlags(chart.memory),
       async addUser(name) {
         const kubeconfig = await addUser(plane, name);
         const client = clientOf(kubeconfig, name.split(':').at(-1) ?? name);
@@ -134,14 +137,17 @@ async function serveFiles(root: string): Promise<FileServer> {
   return startFileServer({ root });
 }
 
+interface ContainerLike {
+  readonly env?: readonly { readonly name: string; readonly value?: string }[];
+  readonly resources?: { readonly limits?: { readonly memory?: string } };
+}
+
 interface Rendered {
   readonly kind: string;
   readonly spec?: {
     readonly template?: {
       readonly spec?: {
-        readonly containers?: readonly {
-          readonly env?: readonly { readonly name: string; readonly value?: string }[];
-        }[];
+        readonly containers?: readonly ContainerLike[];
       };
     };
   };
@@ -160,7 +166,19 @@ async function renderChart(helm: string, files: FileServer) {
   return {
     objects: all.filter(({ kind }) => !['Deployment', 'DaemonSet', 'PodDisruptionBudget'].includes(kind)),
     env: { ...Object.fromEntries(told), SLM_NAMESPACE: SYSTEM, SLM_IDENTITY: 'slm-operator-bench' },
+    memory: container?.resources?.limits?.memory,
   };
+}
+
+/**
+ * V8 takes half of a container's memory for old objects, and a 64th of that for each half of the young ones. Outside of a
+ * container it would take what the whole machine has, and collect garbage later.
+ * @param limit such as 512Mi
+ */
+export function heapFlags(limit: string | undefined): string[] {
+  const mebibytes = Number(/^(\d+)Mi$/.exec(limit ?? '')?.[1]);
+  if (!(mebibytes > 0)) throw new Error(`the chart's memory limit of the operator is ${limit}, which is not read here`);
+  return [`--max-old-space-size=${mebibytes / 2}`, `--max-semi-space-size=${Math.max(1, mebibytes / 128)}`];
 }
 
 async function waitForNodes(client: KubeClient, count: number): Promise<void> {
