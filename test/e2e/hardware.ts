@@ -16,6 +16,8 @@ export const profiles = {
   amd: { image: 'cpu', device: 'gpu' },
   'dra-classes': { class: 'gpu', claim: { deviceClasses: DRA_CLASSES }, image: 'cpu', device: 'cpu' },
   'dra-template': { class: 'gpu', claim: { templateName: 'one-gpu' }, image: 'cpu', device: 'cpu' },
+  // A real one by all that the server sees: Mesa's driver that computes on the processor.
+  software: { class: 'gpu', resources: ['devices.test/software-gpu'], image: 'vulkan', device: 'vulkan' },
 };
 
 /** Resources that kubelets count. */
@@ -24,4 +26,5 @@ export const devices = {
   intelGpu: 'gpu.intel.com/xe',
   intelNpu: 'npu.intel.com/accel',
   amd: 'amd.com/gpu',
+  software: 'devices.test/software-gpu',
 } as const;
