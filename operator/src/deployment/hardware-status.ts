@@ -35,7 +35,7 @@ export function hardwareStatus(observed: Observed, placement: TierPlacement | un
   const previous = deployment.status?.hardware;
   if (placement === undefined) {
     const before = findCondition(deployment.status?.conditions, 'HardwareDegraded');
-    return { status: previous, condition: before, events: [] };
+    return { status: previous && stillServing(previous, observed), condition: before, events: [] };
   }
   const entries = placement.views.map((view) => entryOf(view, placement, observed));
   const said = summarise(entries, placement, observed);
@@ -68,12 +68,9 @@ interface Entry {
 
 function entryOf(view: TierView, { plan, auto }: TierPlacement, observed: Observed): Entry {
   const { tier } = view;
-  const { deployment, replicaSets, pods, reports } = observed;
+  const { deployment, pods, reports } = observed;
   const before = deployment.status?.hardware?.tiers?.find(({ name }) => name === tier.name);
   const { message, failedOn, ...clocks } = plan.tiers.get(tier.name) ?? {};
-  const readyReplicas = replicaSets
-    .filter((set) => tierOf(set) === tier.name)
-    .reduce((sum, set) => sum + (set.status?.readyReplicas ?? 0), 0);
   const times = Object.entries(clocks).filter(([, time]) => time !== undefined);
   const ready = pods.filter((pod) => tierOfPod(pod) === tier.name && isReady(pod));
   const names = deployment.spec.hardware === undefined ? undefined : namesOf(deployment.spec.hardware);
@@ -88,13 +85,25 @@ function entryOf(view: TierView, { plan, auto }: TierPlacement, observed: Observ
       profile: tier.profile.name,
       ...(tier.bytes.variant === undefined ? {} : { variant: tier.bytes.variant }),
       replicas: plan.targets.get(tier.name) ?? 0,
-      readyReplicas,
+      readyReplicas: readyOn(tier.name, observed),
       ...openedBy(ready, reports, before),
       ...Object.fromEntries(times.map(([name, time]) => [name, toRfc3339(time as number)])),
       ...(failedOn === undefined ? {} : { failedOn }),
       ...(message === undefined ? {} : { message: shorten(message, MAX_MESSAGE) }),
     },
   };
+}
+
+function readyOn(tier: string, { replicaSets }: Observed): number {
+  return replicaSets
+    .filter((set) => tierOf(set) === tier)
+    .reduce((sum, set) => sum + (set.status?.readyReplicas ?? 0), 0);
+}
+
+/** What was said before, with the pods that are ready now. */
+function stillServing(before: HardwareStatus, observed: Observed): HardwareStatus {
+  const tiers = before.tiers?.map((tier) => ({ ...tier, readyReplicas: readyOn(tier.name, observed) }));
+  return { ...before, ...(tiers === undefined ? {} : { tiers }) };
 }
 
 /** Whether a tier that nobody asked for is worth a line: it has pods, or a clock that must be kept. */
@@ -181,7 +190,13 @@ function summarise(entries: readonly Entry[], { plan, problems, auto }: TierPlac
   const lost = entries.find((entry) => entry.lost !== undefined)?.lost;
   const more = [...problems.map(({ message }) => message), ...(lost === undefined ? [] : [lost])];
   if (replicas === 0) {
-    return { degraded: false, summary: 'none', message: ['replicas is 0: nothing runs', ...more].join('; '), lost, failure: undefined };
+    return {
+      degraded: false,
+      summary: 'none',
+      message: ['replicas is 0: nothing runs', ...more].join('; '),
+      lost,
+      failure: undefined,
+    };
   }
   const groups = new Map<string, { count: number; fallback: boolean; devices: string[] }>();
   for (const { label, fallback, tier, stuck } of used) {
