@@ -53,7 +53,7 @@ it('one class is claimed exactly, as many devices as asked for, and the template
   ]);
   await world.serveUntil('chat', {
     conditions: conditions(condition('Ready', 'True'), condition('HardwareDegraded', 'False')),
-    hardware: { class: 'gpu', profile: 'one', summary: 'gpu' },
+    hardware: { class: 'gpu', profile: 'one', summary: 'one' },
   });
 });
 
