@@ -117,7 +117,7 @@ export function makeModelController(options: ModelControllerOptions): Controller
       watches(SLMModel),
       touchedModels(),
       watches(SLMDeployment, modelOfDeployment, { predicate: placementChanged }),
-      watches(ReplicaSet, modelOfSet, { labelSelector: managedSelector }),
+      watches(ReplicaSet, modelOfSet, { labelSelector: managedSelector, predicate: useChanged }),
       watches(Node, modelsOfNode(caches), { predicate: nodeMatters }),
     ],
     async reconcile(key, { signal }) {
@@ -224,6 +224,11 @@ function changedEntries(previous: NodeCache, object: NodeCache): ReadonlySet<str
 
 function placementChanged(event: StoreEvent<Deployment>): boolean {
   return event.type !== 'update' || event.previous.metadata.generation !== event.object.metadata.generation;
+}
+
+/** Sizes change in every rollout, step by step; who uses which bytes changes at its ends. */
+function useChanged(event: StoreEvent<ObjectOf<typeof ReplicaSet>>): boolean {
+  return event.type !== 'update' || !isDeepStrictEqual(revisionUse(event.previous), revisionUse(event.object));
 }
 
 type NodeObject = ObjectOf<typeof Node>;
