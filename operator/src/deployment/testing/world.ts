@@ -29,6 +29,9 @@ import type { DeploymentConfig } from '../plan.ts';
 import { isReady } from '../pod-causes.ts';
 import { makePodReports } from '../pod-reports.ts';
 import { deviceOf, placesFor } from './device-places.ts';
+
+export { condition, conditions, versionOf } from './expectations.ts';
+
 import { config } from './objects.ts';
 
 export type PodObject = ObjectOf<typeof Pod>;
@@ -386,19 +389,4 @@ export const slow = { timeout: 30_000, interval: 100 };
 function ignoreGone(error: unknown): void {
   if (!(error instanceof Error && /not found|being deleted|AlreadyExists|Conflict|assigned/i.test(error.message)))
     throw error;
-}
-
-/** A condition as tests compare it. */
-export function condition(type: string, status: string, reason?: string): object {
-  return expect.objectContaining({ type, status, ...(reason === undefined ? {} : { reason }) }) as object;
-}
-
-/** Conditions among which these are. */
-export function conditions(...expected: object[]): object {
-  return expect.arrayContaining(expected) as object;
-}
-
-/** Everything of an object that only a write can change. */
-export function versionOf(object: KubeObject | undefined): string | undefined {
-  return object?.metadata?.resourceVersion;
 }
