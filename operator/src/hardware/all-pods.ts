@@ -31,7 +31,7 @@ export function cutForeignPod(pod: PodObject): PodObject {
     apiVersion: pod.apiVersion,
     kind: pod.kind,
     metadata: { name, namespace, uid, resourceVersion },
-    spec: { nodeName: pod.spec?.nodeName },
+    spec: { nodeName: pod.spec?.nodeName, priority: pod.spec?.priority },
     status: { phase: pod.status?.phase },
     [REQUESTS]: shared(podRequests(pod.spec)),
   };
@@ -66,11 +66,13 @@ export interface BoundPod {
   readonly key: string | undefined;
 }
 
-/** Undefined for a pod that has no node, or that has ended. */
+/** Undefined for a pod that has no node, that has ended, or that the scheduler puts aside for one of ours. */
 export function boundPod(pod: PodObject): BoundPod | undefined {
   const node = pod.spec?.nodeName;
   const phase = pod.status?.phase;
   if (node === undefined || node === '' || phase === 'Succeeded' || phase === 'Failed') return undefined;
+  // Placeholders that keep nodes warm for an autoscaler: priority 0, which ours have, is above theirs.
+  if ((pod.spec?.priority ?? 0) < 0 && !isManaged(pod)) return undefined;
   const deployment = pod.metadata?.labels?.[labels.deployment];
   return {
     node,

@@ -52,7 +52,8 @@ function setUp() {
         deployment,
         phase = 'Running',
         going = false,
-      }: { on?: string; gpus?: number; deployment?: string; phase?: string; going?: boolean },
+        priority = 0,
+      }: { on?: string; gpus?: number; deployment?: string; phase?: string; going?: boolean; priority?: number },
     ) {
       const own =
         deployment === undefined
@@ -67,7 +68,7 @@ function setUp() {
           labels: own,
           ...(going ? { deletionTimestamp: 'now' } : {}),
         },
-        spec: { nodeName: on, containers: [{ resources: { requests: { cpu: '1', [GPU]: String(gpus) } } }] },
+        spec: { nodeName: on, priority, containers: [{ resources: { requests: { cpu: '1', [GPU]: String(gpus) } } }] },
         status: { phase },
       };
       pods.put(allPods.transform(pod as unknown as PodObject));
@@ -100,6 +101,13 @@ describe('what is free', () => {
     world.pod('b', { on: 'n1', gpus: 2, deployment: 'chat', going: true });
     expect(world.free()).toEqual({ n1: 2 });
     world.removePod('b');
+    expect(world.free()).toEqual({ n1: 4 });
+  });
+
+  it('is also what placeholders take, which the scheduler puts aside for any pod of ours', () => {
+    const world = setUp();
+    world.node('n1', 4);
+    world.pod('placeholder', { on: 'n1', gpus: 3, priority: -10 });
     expect(world.free()).toEqual({ n1: 4 });
   });
 

@@ -120,7 +120,7 @@ export function deviceMemory(
   resource: string | undefined,
   node: NodeStock,
 ): number | undefined {
-  const slice = /\/mig-\d+g\.(\d+)gb/.exec(resource ?? '')?.[1];
+  const slice = /\/mig-.*?(\d+)gb/.exec(resource ?? '')?.[1];
   if (slice !== undefined) return Number(slice) * 1024 * MiB;
   const label = profile.memoryLabel === undefined ? undefined : node.labels[profile.memoryLabel];
   if (label !== undefined) {
