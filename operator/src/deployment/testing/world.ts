@@ -29,10 +29,9 @@ import type { DeploymentConfig } from '../plan.ts';
 import { isReady } from '../pod-causes.ts';
 import { makePodReports } from '../pod-reports.ts';
 import { deviceOf, placesFor } from './device-places.ts';
+import { config } from './objects.ts';
 
 export { condition, conditions, versionOf } from './expectations.ts';
-
-import { config } from './objects.ts';
 
 export type PodObject = ObjectOf<typeof Pod>;
 export type ReplicaSetObject = ObjectOf<typeof ReplicaSet>;
