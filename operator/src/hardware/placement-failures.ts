@@ -52,5 +52,7 @@ export function isFailed(state: TierState, now: number): boolean {
   if (state.failedOn === undefined) return false;
   if (state.failedOn === state.inventory) return true;
   const at = retryAt(state);
-  return at !== undefined && now < at;
+  // Pods that are stuck since before are no other try.
+  const isSameTry = (state.shortSince ?? Infinity) <= (state.failedSince ?? 0);
+  return at !== undefined && (now < at || isSameTry);
 }

@@ -198,7 +198,7 @@ class Draft {
     }
     for (const slot of this.#slots) {
       const at = slot.failed ? retryAt(slot.state) : undefined;
-      if (at !== undefined && this.#isWanted(slot)) this.#wakes.push(at - this.#input.now);
+      if (at !== undefined && at > this.#input.now) this.#wakes.push(at - this.#input.now);
     }
     if (this.#missing > 0) this.#notes.push(`${this.#missing} of ${replicas} wait`);
     return {
@@ -211,15 +211,6 @@ class Draft {
       requeueAfter: this.#wakes.length === 0 ? undefined : Math.max(1, Math.min(...this.#wakes)),
       notes: this.#notes,
     };
-  }
-
-  /** More pods would be here if they could. */
-  #isWanted({ state }: Slot): boolean {
-    if (this.#missing > 0) return true;
-    return (
-      this.#input.promoteBack === 'WhenIdle' &&
-      this.#slots.some((other) => other.state.rank > state.rank && other.state.desired > 0)
-    );
   }
 
   #planOf(slot: Slot): TierPlan {
