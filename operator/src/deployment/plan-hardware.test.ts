@@ -31,6 +31,9 @@ describe('first pods', () => {
         },
       },
     });
+    expect(result.events.map(({ reason, note }) => `${reason}: ${note}`)).toEqual([
+      `RevisionCreated: made ReplicaSet chat-${wanted(gpu).revision}-nvidia for revision ${wanted(gpu).revision} of model smollm2, image server-cuda:1, with 1 pod: 2 pods may exist (replicas 1, surge 1)`,
+    ]);
     expect(result.expected?.places).toMatchObject([
       { tier: 'nvidia', replicas: 1, requests: { [GPU]: 1 }, nodes: ['n1'] },
       { tier: 'cpu', replicas: 0 },

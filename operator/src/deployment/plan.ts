@@ -19,7 +19,7 @@ import { makeModel } from './resources/model.ts';
 import { makeNetworkPolicy } from './resources/network-policy.ts';
 import { makeService } from './resources/service.ts';
 import { makeTierObjects, tierChildrenOf } from './resources/tier-objects.ts';
-import { type WantedRevision, wantedRevision } from './revision.ts';
+import { imageOf, type WantedRevision, wantedRevision } from './revision.ts';
 import {
   type Goal,
   isGoalGated,
@@ -117,14 +117,15 @@ export function planDeployment(observed: Observed, { now, config }: PlanContext)
   if (replicas > 1) apply.push(makeDisruptionBudget(deployment));
 
   const number = numberFor(replicaSets, wanted);
-  const made = new Set<string>();
+  /** Server images of the ReplicaSets that are made. */
+  const made = new Map<string, string>();
   for (const size of sizes) {
     if (wanted === undefined || !model.usable || replicaSets.some((set) => set.metadata?.name === size.name)) continue;
     const view = placement?.views.find(
       ({ tier }) => replicaSetName(deployment.metadata.name, wanted.revision, tier.name) === size.name,
     );
     if (view === undefined) continue;
-    made.add(size.name);
+    made.set(size.name, imageOf(wanted, view.tier.image) ?? wanted.image);
     apply.push(...makeTierObjects({ observed, model, wanted, ...view, replicas: size.to, number, config }));
   }
 
@@ -232,7 +233,7 @@ function sizePatches(
 
 function sizeEvents(
   size: SizeIntent,
-  made: ReadonlySet<string>,
+  made: ReadonlyMap<string, string>,
   wanted: WantedRevision | undefined,
   sets: readonly ReplicaSetObject[],
   model: string,
@@ -248,7 +249,7 @@ function sizeEvents(
   // On further hardware it is no new revision.
   if (sets.some((set) => revisionOf(set) === wanted?.revision)) return [scaled];
   const pods = size.to === 1 ? '1 pod' : `${size.to} pods`;
-  const note = `made ReplicaSet ${size.name} for revision ${wanted?.revision} of model ${model}, image ${wanted?.image}, with ${pods}: ${size.why}`;
+  const note = `made ReplicaSet ${size.name} for revision ${wanted?.revision} of model ${model}, image ${made.get(size.name)}, with ${pods}: ${size.why}`;
   return [{ ifWritten, reason: 'RevisionCreated', action: 'Create', note }];
 }
 
