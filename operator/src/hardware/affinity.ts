@@ -34,7 +34,7 @@ const MOST_NAMES = 100;
  * Instruction sets that speed up inference, in NFD's words. A node's weights add up, and come out in the order AMX, AVX-512 with
  * VNNI, AVX-512, AVX-VNNI, AVX2; of ARM's I8MM, SVE, dot products.
  */
-const instructionSets: readonly { readonly flag: string; readonly weight: number }[] = [
+const instructionSets = [
   { flag: 'AMXINT8', weight: 30 },
   { flag: 'AVX512VNNI', weight: 20 },
   { flag: 'AVX512F', weight: 25 },
@@ -43,7 +43,7 @@ const instructionSets: readonly { readonly flag: string; readonly weight: number
   { flag: 'I8MM', weight: 30 },
   { flag: 'SVE', weight: 20 },
   { flag: 'ASIMDDP', weight: 15 },
-];
+].map(({ flag, weight }) => ({ flag, label: CPUID + flag, weight }));
 
 /**
  * @param eligible names of the nodes that could hold such pods
@@ -115,21 +115,45 @@ function memoryExpressions(tier: Tier, eligible: ReadonlySet<string>, nodes: rea
 
 /** The faster processors first, where nodes differ. By NFD's labels where all have them, else by name, as their agents see them. */
 function preferredTerms(nodes: readonly NodeStock[]): { weight: number; preference: Term }[] {
-  const labelled = nodes.every((node) => Object.keys(node.labels).some((label) => label.startsWith(CPUID)));
-  return instructionSets.flatMap(({ flag, weight }) => {
-    const having = nodes.filter((node) => hasInstructions(node, flag));
+  const seen = nodes.map((node) => ({ node, processor: processorOf(node) }));
+  const labelled = seen.every(({ processor }) => processor.labelled);
+  return instructionSets.flatMap(({ label, weight }, index) => {
+    const having = seen.filter(({ processor }) => processor.has[index] === true);
     if (having.length === 0 || having.length === nodes.length) return [];
     const expression: Expression = labelled
-      ? { key: CPUID + flag, operator: 'In', values: ['true'] }
-      : { key: HOSTNAME, operator: 'In', values: having.map(hostOf).sort().slice(0, MOST_NAMES) };
+      ? { key: label, operator: 'In', values: ['true'] }
+      : {
+          key: HOSTNAME,
+          operator: 'In',
+          values: having
+            .map(({ node }) => hostOf(node))
+            .sort()
+            .slice(0, MOST_NAMES),
+        };
     return [{ weight, preference: { matchExpressions: [expression] } }];
   });
 }
 
-function hasInstructions(node: NodeStock, flag: string): boolean {
-  // NFD says true or says nothing.
-  if (node.labels[CPUID + flag] === 'true') return true;
-  return node.devices.some((device) => device.class === 'cpu' && device.flags?.includes(flag) === true);
+interface Processor {
+  /** NFD says what it has. */
+  readonly labelled: boolean;
+  /** By place in `instructionSets`. */
+  readonly has: readonly boolean[];
+}
+
+const processors = new WeakMap<object, Processor>();
+
+function processorOf(node: NodeStock): Processor {
+  const kept = node.facts === undefined ? undefined : processors.get(node.facts);
+  if (kept !== undefined) return kept;
+  const flags = new Set(node.devices.flatMap((device) => (device.class === 'cpu' ? (device.flags ?? []) : [])));
+  const processor = {
+    labelled: Object.keys(node.labels).some((label) => label.startsWith(CPUID)),
+    // NFD says true or says nothing.
+    has: instructionSets.map(({ flag, label }) => node.labels[label] === 'true' || flags.has(flag)),
+  };
+  if (node.facts !== undefined) processors.set(node.facts, processor);
+  return processor;
 }
 
 function hostOf(node: NodeStock): string {

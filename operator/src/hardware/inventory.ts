@@ -76,6 +76,8 @@ interface NodeEntry {
 }
 
 interface PromiseEntry extends Expectation {
+  /** Of `requests`, what is more than nothing. */
+  readonly entries: readonly (readonly [resource: string, amount: number])[];
   /** Pods by node that places are kept for. */
   readonly placed: Map<string, number>;
 }
@@ -139,7 +141,11 @@ class ClusterInventory implements Inventory {
       this.#promises.delete(key);
       return;
     }
-    const promises = expected.map((expectation) => ({ ...expectation, placed: new Map<string, number>() }));
+    const promises = expected.map((expectation) => ({
+      ...expectation,
+      entries: Object.entries(expectation.requests).filter(([, amount]) => amount > 0),
+      placed: new Map<string, number>(),
+    }));
     this.#promises.set(key, promises);
     for (const promise of promises) this.#place(key, promise);
   }
@@ -253,7 +259,7 @@ class ClusterInventory implements Inventory {
       const name = promise.nodes[(start + index) % promise.nodes.length] ?? '';
       const entry = this.#nodes.get(name);
       if (entry === undefined || !entry.facts.ready || entry.facts.cordoned || entry.facts.deleted) continue;
-      const fitting = Math.min(missing, slotsIn(stockOf(entry), promise.requests));
+      const fitting = Math.min(missing, slotsIn(stockOf(entry), promise.entries));
       if (fitting === 0) continue;
       missing -= fitting;
       this.#promise(promise, name, fitting);
@@ -375,15 +381,15 @@ function isSame(before: readonly PromiseEntry[], after: readonly Expectation[]):
 }
 
 /** Pods with these requests that fit into what is free. */
-function slotsIn(node: NodeStock, requests: Amounts): number {
+function slotsIn(node: NodeStock, entries: PromiseEntry['entries']): number {
   let slots = Number.MAX_SAFE_INTEGER;
-  for (const [name, amount] of Object.entries(requests)) {
-    if (amount === 0) continue;
+  for (const [name, amount] of entries) {
     // A node that does not say what it has of cpu and memory has not reported yet; devices it must offer.
     if (node.allocatable[name] === undefined && !name.includes('/')) continue;
     slots = Math.min(slots, Math.floor((node.free[name] ?? 0) / amount));
+    if (slots <= 0) return 0;
   }
-  return Math.max(0, slots);
+  return slots;
 }
 
 function hashOf(text: string): number {
