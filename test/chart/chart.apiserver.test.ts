@@ -223,7 +223,7 @@ describe('installed', () => {
         'patch',
         'pod',
         name,
-        '--type=merge',
+        '--type=strategic',
         `--as=${OPERATOR}`,
         '-p',
         JSON.stringify(change),
