@@ -27,6 +27,7 @@ import type { StoreEvent } from '../runtime/store.ts';
 import { makeDemands, modelOfDeployment, modelOfSet } from './demands.ts';
 import type { HardwareOptions } from './file-choice.ts';
 import { prePullFor } from './pre-pull.ts';
+import { makeRests } from './rests.ts';
 import { boundPods, nodeView, revisionUse } from './views.ts';
 import { type WantedInput, wantedFor } from './wanted.ts';
 
@@ -42,14 +43,6 @@ export interface NodeCacheControllerOptions {
   /** Default: the system's. */
   readonly clock?: Clock | undefined;
 }
-
-/**
- * Milliseconds between two writes of one node's object, for each node that there is, and at most; a look that changed nothing rests for
- * a quarter of it. A change that concerns every node is one write for each of them, and many in a row must not keep the API
- * server, or this process, from other work.
- */
-const INTERVAL_MS_A_NODE = 20;
-const MAX_INTERVAL_MS = 5000;
 
 export function makeNodeCacheController(options: NodeCacheControllerOptions): Controller {
   const { manager, recorder, minFreePercent, hardware, clock = systemClock } = options;
@@ -67,8 +60,7 @@ export function makeNodeCacheController(options: NodeCacheControllerOptions): Co
     shelf,
     choice,
   });
-  /** By node: until when its list is left as it is, on the monotonic clock. */
-  const restUntil = new Map<string, number>();
+  const rests = makeRests(clock);
   let kinds = '';
 
   const gather = (name: string): { readonly node: NodeObject; readonly input: WantedInput } | undefined => {
@@ -114,13 +106,13 @@ export function makeNodeCacheController(options: NodeCacheControllerOptions): Co
       watches(Pod, podNode, { ...allPods, predicate: podMatters }),
     ],
     async reconcile(name, { signal }) {
-      const left = (restUntil.get(name) ?? 0) - clock.monotonic();
+      const left = rests.left(name);
       if (left > 0 && nodes.get(name) !== undefined) {
         return waiting('Progressing', 'the list of a moment ago is written already', left);
       }
       const found = gather(name);
       if (found === undefined) {
-        restUntil.delete(name);
+        rests.forget(name);
         return done;
       }
       const plan = planNodeCache(found.node, found.input, minFreePercent);
@@ -135,8 +127,7 @@ export function makeNodeCacheController(options: NodeCacheControllerOptions): Co
         live: (ref) => caches.get(ref.name),
         signal,
       });
-      const interval = Math.min(MAX_INTERVAL_MS, nodes.size * INTERVAL_MS_A_NODE);
-      restUntil.set(name, clock.monotonic() + (writes > 0 ? interval : interval / 4));
+      rests.looked(name, writes > 0, nodes.size);
       return outcome;
     },
   });
