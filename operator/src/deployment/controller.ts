@@ -19,7 +19,14 @@ import {
   Service,
 } from '../kube/resource.ts';
 import { type Clock, systemClock } from '../runtime/clock.ts';
-import { type Controller, defineController, makeChannel, ownedBy, watches } from '../runtime/controller.ts';
+import {
+  type Controller,
+  defineController,
+  generationChanged,
+  makeChannel,
+  ownedBy,
+  watches,
+} from '../runtime/controller.ts';
 import type { EventRecorder } from '../runtime/events.ts';
 import type { Manager } from '../runtime/manager.ts';
 import { done, type Outcome } from '../runtime/outcome.ts';
@@ -65,6 +72,9 @@ export interface DeploymentControllerOptions {
   readonly onOutcome?: ((key: string, outcome: object) => void) | undefined;
 }
 
+/** Milliseconds that echoes of our own writes wait for each other. */
+const ECHO_DELAY_MS = 100;
+
 /** The controller; give it to `manager.add`. */
 export function makeDeploymentController(options: DeploymentControllerOptions): Controller {
   const { manager, client, config, broker, recorder, clock = systemClock, random, concurrency = 4 } = options;
@@ -84,15 +94,15 @@ export function makeDeploymentController(options: DeploymentControllerOptions): 
     concurrency,
     onOutcome: options.onOutcome,
     sources: [
-      watches(SLMDeployment),
+      watches(SLMDeployment, undefined, { delayMs: (event) => (generationChanged(event) ? 0 : ECHO_DELAY_MS) }),
       watches(SLMModel, (model) => deploymentsOf(stores, model)),
       watches(SLMNodeCache, (cache) => interestedIn(stores, cache), { predicate: entriesChanged }),
       watches(Node, () => moving(stores), { predicate: placementChanged }),
       watches(ReplicaSet, ownedBy(SLMDeployment), managed),
       watches(Pod, deploymentKeyOf, allPods),
-      watches(Service, ownedBy(SLMDeployment), managed),
-      watches(PodDisruptionBudget, ownedBy(SLMDeployment), managed),
-      watches(NetworkPolicy, ownedBy(SLMDeployment), managed),
+      watches(Service, ownedBy(SLMDeployment), { ...managed, delayMs: ECHO_DELAY_MS }),
+      watches(PodDisruptionBudget, ownedBy(SLMDeployment), { ...managed, delayMs: ECHO_DELAY_MS }),
+      watches(NetworkPolicy, ownedBy(SLMDeployment), { ...managed, delayMs: ECHO_DELAY_MS }),
       freed,
       reports.source,
     ],

@@ -56,6 +56,11 @@ interface Written {
   readonly status: SLMModelStatus;
 }
 
+/** So long the deployments and ReplicaSets of a model gather: a thousand that come at once are a few looks at it. Milliseconds. */
+const USERS_DELAY_MS = 500;
+/** The same of what nodes report. */
+const REPORTS_DELAY_MS = 100;
+
 export function makeModelController(options: ModelControllerOptions): Controller {
   const { manager, recorder, log } = options;
   const { client } = manager;
@@ -116,8 +121,12 @@ export function makeModelController(options: ModelControllerOptions): Controller
       answers,
       watches(SLMModel),
       touchedModels(),
-      watches(SLMDeployment, modelOfDeployment, { predicate: placementChanged }),
-      watches(ReplicaSet, modelOfSet, { labelSelector: managedSelector, predicate: useChanged }),
+      watches(SLMDeployment, modelOfDeployment, { predicate: placementChanged, delayMs: USERS_DELAY_MS }),
+      watches(ReplicaSet, modelOfSet, {
+        labelSelector: managedSelector,
+        predicate: useChanged,
+        delayMs: USERS_DELAY_MS,
+      }),
       watches(Node, modelsOfNode(caches), { predicate: nodeMatters }),
     ],
     async reconcile(key, { signal }) {
@@ -172,7 +181,7 @@ function touchedModels(): Source {
     bind({ store, enqueue, onError }) {
       store(SLMNodeCache).subscribe((event) => {
         try {
-          for (const key of modelsTouched(event)) enqueue(key);
+          for (const key of modelsTouched(event)) enqueue(key, REPORTS_DELAY_MS);
         } catch (error) {
           onError(error);
         }

@@ -26,6 +26,11 @@ export type Predicate<T> = (event: StoreEvent<T>) => boolean;
 
 export interface WatchSourceOptions<T extends KubeObject> extends StoreOptions<T> {
   readonly predicate?: Predicate<T> | undefined;
+  /**
+   * Milliseconds that a key waits after an event, so that several events become one run; other sources wake it meanwhile all the
+   * same. For events that nobody waits for. Default 0.
+   */
+  readonly delayMs?: number | ((event: StoreEvent<T>) => number) | undefined;
 }
 
 /** Where keys come from. Made by {@link watches} and {@link makeChannel}. */
@@ -39,7 +44,8 @@ export interface Source {
 /** What the manager gives a source. */
 export interface SourceBinding {
   readonly store: <T extends KubeObject>(type: ResourceType<T>, options?: StoreOptions<T>) => StoreSubscription<T>;
-  readonly enqueue: (key: string) => void;
+  /** @param delayMs after how many milliseconds the key is due; the earliest time counts. Default 0. */
+  readonly enqueue: (key: string, delayMs?: number) => void;
   readonly onError: (error: unknown) => void;
 }
 
@@ -119,7 +125,7 @@ export function watches<T extends KubeObject>(
   map: KeyMapper<NoInfer<T>> = keyOf,
   options: WatchSourceOptions<NoInfer<T>> = {},
 ): Source {
-  const { predicate, ...storeOptions } = options;
+  const { predicate, delayMs = 0, ...storeOptions } = options;
   return {
     name: type.kind,
     bind({ store, enqueue, onError }) {
@@ -129,7 +135,8 @@ export function watches<T extends KubeObject>(
           const keys = new Set(keysOf(map, event.object));
           // An object that moves from one owner to another concerns both.
           if (event.type === 'update') for (const key of keysOf(map, event.previous)) keys.add(key);
-          for (const key of keys) enqueue(key);
+          const delay = typeof delayMs === 'number' ? delayMs : delayMs(event);
+          for (const key of keys) enqueue(key, delay);
         } catch (error) {
           onError(error);
         }

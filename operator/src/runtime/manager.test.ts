@@ -104,6 +104,26 @@ describe('manager', () => {
     expect(setup.server.requests.filter((request) => request === 'list configmaps')).toHaveLength(3);
   });
 
+  it('makes one run of several events where they may wait', async () => {
+    await using setup = await setUp();
+    const manager = setup.makeManager();
+    const maps = manager.store(ConfigMap);
+    const { runs, reconcile } = makeRecorder();
+    const delayMs = (event: { readonly type: string }) => (event.type === 'update' ? 300 : 0);
+    manager.add(defineController({ name: 'maps', sources: [watches(ConfigMap, undefined, { delayMs })], reconcile }));
+    void manager.start();
+    await manager.running;
+    setup.server.put(ConfigMap, makeMap('a'));
+    await eventually(() => runs.length === 1);
+    for (const value of ['1', '2', '3']) setup.server.put(ConfigMap, makeMap('a', value));
+    await eventually(() => (maps.get('ns/a') as { data?: { value?: string } } | undefined)?.data?.value === '3');
+    expect(runs).toHaveLength(1);
+    await eventually(() => runs.length === 2);
+    setup.server.put(ConfigMap, makeMap('b'));
+    await eventually(() => runs.includes('ns/b'));
+    expect(runs).toEqual(['ns/a', 'ns/a', 'ns/b']);
+  });
+
   it('keeps of a resource what the table for all stores leaves', async () => {
     await using setup = await setUp();
     setup.server.put(ConfigMap, makeMap('a'));

@@ -191,7 +191,7 @@ class ControllerManager implements Manager {
     this.#entries.push({ controller, queue, loop, subscriptions, started: false });
     for (const source of controller.sources) {
       source.bind({
-        enqueue: (key) => queue.add(key),
+        enqueue: (key, delayMs = 0) => queue.addAfter(key, delayMs),
         onError: (error) =>
           this.log.error({ err: error, controller: controller.name, source: source.name }, 'a key mapper threw'),
         store: (type, options) => {
