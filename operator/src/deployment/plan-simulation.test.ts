@@ -166,6 +166,32 @@ function checkRest(simulation: PlanSimulation): void {
   }
 }
 
+const resources: Readonly<Record<string, string>> = { nvidia: GPU, amd: 'amd.com/gpu', cpu: 'pods' };
+
+/** At rest pods are where the rules want them. */
+function checkPlaces(simulation: PlanSimulation): void {
+  for (const [name, { object, plan }] of simulation.known) {
+    const { replicas = 1, hardware: asked } = object.spec;
+    const tiers = object.status?.hardware?.tiers ?? [];
+    const placed = tiers.reduce((sum, tier) => sum + tier.replicas, 0);
+    const open = tiers.filter(
+      (tier) => tier.failedSince === undefined && simulation.open(resources[tier.name] ?? '') > 0,
+    );
+    const have = simulation.setsOf(name).reduce((sum, set) => sum + (set.spec?.replicas ?? 0), 0);
+    const isWhole = object.status?.rollout?.phase === 'Idle';
+    if (replicas > 0 && placed < replicas && open.length > 0) {
+      throw simulation.failed(`${name}: ${placed} of ${replicas} pods have a place, and ${open[0]?.name} has room`);
+    }
+    if (isWhole && have !== replicas) throw simulation.failed(`${name}: ${have} pods, ${replicas} asked for`);
+    const worst = tiers.findLast((tier) => tier.replicas > 0);
+    const better =
+      worst && open.find((tier) => tiers.indexOf(tier) < tiers.indexOf(worst) && tier.class !== worst.class);
+    if (asked?.promoteBack === 'WhenIdle' && isWhole && better !== undefined && plan?.expected !== undefined) {
+      throw simulation.failed(`${name}: pods stay on ${worst?.name} although ${better.name} has room`);
+    }
+  }
+}
+
 function live(seed: number): void {
   const choose = seeded(seed);
   const simulation = randomWorld(choose);
@@ -183,6 +209,7 @@ function live(seed: number): void {
   for (const name of simulation.known.keys()) simulation.change(name, { paused: false });
   simulation.settle(choose, { until: simulation.clock.now() + 6 * 60 * MINUTE });
   checkRest(simulation);
+  checkPlaces(simulation);
   for (const [name, { writes }] of simulation.known) {
     const moves = writes - (before.get(name)?.writes ?? 0);
     if (moves > 30) throw simulation.failed(`${name}: ${moves} sizes were changed although nothing happened`);

@@ -168,6 +168,22 @@ export class PlanSimulation {
     return [...this.sets.values()].filter((set) => set.metadata?.labels?.[labels.deployment] === name);
   }
 
+  /** Pods that could have this resource now, beside all that wait for it. */
+  open(resource: string): number {
+    const pods = [...this.pods.objects.values()];
+    const takes = (pod: PodObject, what: string) => (what === 'pods' ? 1 : (requestsOfPod(pod)[what] ?? 0));
+    const free = [...this.nodes.objects.values()]
+      .filter((node) => node.spec?.unschedulable !== true)
+      .map((node) => {
+        const there = pods.filter((pod) => pod.spec?.nodeName === node.metadata?.name);
+        const left = (what: string) =>
+          Number(node.status?.allocatable?.[what] ?? 0) - there.reduce((sum, pod) => sum + takes(pod, what), 0);
+        return Math.max(0, Math.min(left(resource), left('pods')));
+      });
+    const waiting = pods.filter((pod) => pod.spec?.nodeName === undefined && takes(pod, resource) > 0).length;
+    return free.reduce((sum, amount) => sum + amount, 0) - waiting;
+  }
+
   // ---- the operator
 
   /** One run for a deployment. Answers whether it wrote anything. */
