@@ -1,5 +1,5 @@
 import { describe, expect, test } from 'vitest';
-import { AUTO, deviceNotFound, fellBack, parseDevices } from './devices.ts';
+import { AUTO, deviceNotFound, fellBack, parseDevices, seesNothing } from './devices.ts';
 
 describe('what SLM_DEVICE says', () => {
   const cases: [string, unknown][] = [
@@ -37,6 +37,16 @@ describe('a device that is not there', () => {
       'promised an npu (SLM_DEVICE=npu) and the engine found none, because this image computes on CPU alone: ' +
         'set spec.image to one that computes on an npu, or take other hardware.',
     );
+  });
+
+  test('is the pod’s where it may not open what it was given', () => {
+    const missed = [seesNothing('Vulkan', 'no matter', [{ file: '/dev/dri/renderD128', group: 104 }])];
+    expect(deviceNotFound(order('gpu'), missed).message).toBe(
+      'promised a gpu (SLM_DEVICE=gpu) and the engine found none, because Vulkan sees no device, since ' +
+        '/dev/dri/renderD128 is open to group 104 alone: name that group in supplementalGroups of the hardware profile.',
+    );
+    expect(seesNothing('Vulkan', '', []).why).toBe('Vulkan sees no device');
+    expect(seesNothing('CUDA', 'the driver is too old', []).why).toBe('CUDA sees no device (the driver is too old)');
   });
 
   test('is said where the processor computes instead', () => {

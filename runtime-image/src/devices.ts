@@ -4,6 +4,7 @@
  */
 import { cpus } from 'node:os';
 import type { DeviceReport } from '@slm-operator/crds/contract';
+import type { DeniedFile } from './device-files.ts';
 import { StartupError } from './failures.ts';
 
 export type DeviceClass = DeviceReport['class'];
@@ -57,7 +58,7 @@ export function allowsCpu(order: DeviceOrder): boolean {
 export interface Missed {
   readonly why: string;
   /** Who has to look: the node's or the pod's keeper, or whoever chose the image. */
-  readonly lacking: 'device' | 'image';
+  readonly lacking: 'device' | 'permission' | 'image';
 }
 
 /**
@@ -65,9 +66,11 @@ export interface Missed {
  * @param missed what was looked for in vain
  */
 export function deviceNotFound(order: DeviceOrder, missed: readonly Missed[]): StartupError {
-  const remedy = missed.some(({ lacking }) => lacking === 'device')
-    ? 'does the device plugin run on this node, and has the pod the runtimeClassName that the driver needs?'
-    : `set spec.image to one that computes on ${promised(order)}, or take other hardware.`;
+  const is = (what: Missed['lacking']) => missed.some(({ lacking }) => lacking === what);
+  let remedy = `set spec.image to one that computes on ${promised(order)}, or take other hardware.`;
+  if (is('device'))
+    remedy = 'does the device plugin run on this node, and has the pod the runtimeClassName that the driver needs?';
+  if (is('permission')) remedy = 'name that group in supplementalGroups of the hardware profile.';
   return new StartupError(
     'DeviceNotFound',
     `promised ${promised(order)} (SLM_DEVICE=${order.words.join(',')}) and the engine found none, because ${list(missed)}: ${remedy}`,
@@ -77,6 +80,20 @@ export function deviceNotFound(order: DeviceOrder, missed: readonly Missed[]): S
 /** For a server that may compute on the processor, and does so for want of what was to be preferred. */
 export function fellBack(order: DeviceOrder, missed: readonly Missed[]): string {
   return `computes on the CPU, because ${promised(order)} (SLM_DEVICE=${order.words.join(',')}) was not found: ${list(missed)}.`;
+}
+
+/**
+ * For a backend that works and sees nothing.
+ * @param denied device files that are there and that the process may not open
+ */
+export function seesNothing(title: string, detail: string, denied: readonly DeniedFile[]): Missed {
+  const [first] = denied;
+  if (first)
+    return {
+      why: `${title} sees no device, since ${first.file} is open to group ${first.group} alone`,
+      lacking: 'permission',
+    };
+  return { why: `${title} sees no device${detail === '' ? '' : ` (${detail})`}`, lacking: 'device' };
 }
 
 /** The processor as a device. */

@@ -41,7 +41,7 @@ export interface RunningServer {
   stop(): Promise<number | null>;
 }
 
-/** Starts a server and waits until it is ready. @throws Error with what it said when it ends before */
+/** Starts a server and waits until it is ready, or says that it will not be. @throws Error with what it said when it ends before */
 export async function startServer(options: ServerOptions = {}): Promise<RunningServer> {
   const folder = await mkdtemp(path.join(tmpdir(), 'slm-clients-'));
   if (options.key !== undefined) await writeFile(path.join(folder, 'primary'), options.key);
@@ -79,7 +79,7 @@ export async function startServer(options: ServerOptions = {}): Promise<RunningS
     output += `${line}\n`;
     const said = messageOf(line);
     if (said.msg === 'listening' && said.ports) ports = said.ports;
-    if (said.msg === 'ready') loaded = true;
+    if (said.msg === 'ready' || said.msg === 'loaded, and not ready') loaded = true;
     // A model may be loaded before the ports are open.
     if (ports && loaded) ready.resolve();
   });

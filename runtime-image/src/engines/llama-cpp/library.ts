@@ -4,6 +4,7 @@
  */
 import { createRequire } from 'node:module';
 import { setTimeout as delay } from 'node:timers/promises';
+import { deniedDeviceFiles } from '../../device-files.ts';
 import {
   AUTO,
   allowsCpu,
@@ -12,6 +13,7 @@ import {
   deviceNotFound,
   fellBack,
   type Missed,
+  seesNothing,
 } from '../../devices.ts';
 import { StartupError } from '../../failures.ts';
 import type { LoadObserver } from '../engine.ts';
@@ -217,8 +219,8 @@ function whyNot(backend: Backend, said: readonly string[]): Missed {
     return { why: `there is no ${title} driver (${driver} cannot be opened)`, lacking: 'device' };
   if (libraries.length > 0) return { why: `${title} lacks ${[...new Set(libraries)].join(' and ')}`, lacking: 'image' };
   const [first = ''] = said;
-  const detail = first === '' || /no devices found/i.test(text) ? '' : ` (${first.replace(/^\w+: /, '')})`;
-  return { why: `${title} sees no device${detail}`, lacking: 'device' };
+  const detail = /no devices found/i.test(text) ? '' : first.replace(/^\w+: /, '');
+  return seesNothing(title, detail, deniedDeviceFiles());
 }
 
 function noBackend(word: DeviceWord, packages: NativePackages): Missed {

@@ -7,7 +7,16 @@ import { createRequire } from 'node:module';
 import path from 'node:path';
 import type { DeviceReport } from '@slm-operator/crds/contract';
 import type { InferenceSession } from 'onnxruntime-node';
-import { allowsCpu, type DeviceOrder, type DeviceWord, deviceNotFound, type Missed, processor } from '../../devices.ts';
+import { deniedDeviceFiles } from '../../device-files.ts';
+import {
+  allowsCpu,
+  type DeviceOrder,
+  type DeviceWord,
+  deviceNotFound,
+  type Missed,
+  processor,
+  seesNothing,
+} from '../../devices.ts';
 import { openSession, type Runtime } from './session.ts';
 
 /** As sessions are opened with; the library's own names are in {@link reportDevice}. */
@@ -19,12 +28,12 @@ const TITLES = {
   webgpu: { backend: 'WebGPU', provider: 'WebGpuExecutionProvider' },
 } as const;
 
-/** Providers that a word stands for, the better first. */
+/** Providers that a word stands for, the better first. WebGPU computes by Vulkan. */
 const PROVIDERS: Readonly<Record<DeviceWord, readonly ProviderName[]>> = {
   npu: [],
   gpu: ['cuda', 'webgpu'],
   cuda: ['cuda'],
-  vulkan: [],
+  vulkan: ['webgpu'],
   webgpu: ['webgpu'],
   cpu: ['cpu'],
 };
@@ -64,7 +73,7 @@ export async function openOnDevice(
       } catch (error) {
         const said = error instanceof Error ? error.message : String(error);
         if (provider === 'cpu' || !NO_DEVICE.test(said)) throw error;
-        missed.push({ why: `${TITLES[provider].provider} found none (${inFewWords(said)})`, lacking: 'device' });
+        missed.push(seesNothing(TITLES[provider].provider, inFewWords(said), deniedDeviceFiles()));
       }
     }
   }
@@ -85,11 +94,10 @@ function hasCuda(): boolean {
 }
 
 function noProvider(word: DeviceWord): Missed {
-  const why =
-    word === 'vulkan'
-      ? 'Vulkan computes GGUF models only, and webgpu is its name for ONNX models'
-      : `no execution provider of this image computes on ${word}, which needs an image of your own`;
-  return { why, lacking: 'image' };
+  return {
+    why: `no execution provider of this image computes on ${word}, which needs an image of your own`,
+    lacking: 'image',
+  };
 }
 
 /** ONNX Runtime puts source files and functions before what it has to say. */
