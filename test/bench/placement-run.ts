@@ -71,7 +71,16 @@ const WAVE_TIMEOUT_MS = 600_000;
 /** Both sides, one after the other. */
 export async function runOnce(options: RunOptions): Promise<{ readonly ours: OurSide; readonly peer: Side }> {
   const { ours, before, added } = await runOurs(options);
+  tell(ours, options);
   return { ours, peer: await runPeer(options, before, added, ours.lanes) };
+}
+
+/** What is in no row: which writes there were. */
+function tell({ create, change, idle, restart }: OurSide, { deployments, progress }: RunOptions): void {
+  progress.note(`writes for a deployment: ${describeWrites(create.writes, deployments)}`);
+  if (change) progress.note(`for its change: ${describeWrites(change.writes, deployments)}`);
+  if (idle) progress.note(`while idle: ${describeWrites(idle.writes, 1) || 'none'}`);
+  if (restart) progress.note(`after the restart: ${describeWrites(restart.writes, 1) || 'none'}`);
 }
 
 async function runOurs(options: RunOptions) {
@@ -306,8 +315,8 @@ export function objectWrites(writes: readonly Write[]): Write[] {
   return writes.filter((write) => !isLeaseWrite(write) && !isEventWrite(write));
 }
 
-/** For a person who looks why: the kinds of writes, the most frequent first. */
-export function describeWrites(writes: readonly Write[], per: number): string {
+/** The kinds of writes, the most frequent first. */
+function describeWrites(writes: readonly Write[], per: number): string {
   return [...countByKind(writes)]
     .toSorted(([, a], [, b]) => b - a)
     .map(([what, count]) => `${what} ${(count / per).toFixed(2)}`)

@@ -11,7 +11,6 @@ import { bundleOperator } from './operator-process.ts';
 import { watchOthers } from './other-load.ts';
 import { percentile } from './placement-load.ts';
 import {
-  describeWrites,
   type OurSide,
   objectWrites,
   type Part,
@@ -55,10 +54,6 @@ export const placement: Bench = async (options) => {
           progress,
         });
         done.push(one);
-        progress.note(`writes a deployment: ${describeWrites(one.ours.create.writes, deployments)}`);
-        if (one.ours.change) progress.note(`of the change: ${describeWrites(one.ours.change.writes, deployments)}`);
-        if (one.ours.restart) progress.note(`of the restart: ${describeWrites(one.ours.restart.writes, 1)}`);
-        if (one.ours.idle) progress.note(`when idle: ${describeWrites(one.ours.idle.writes, 1)}`);
       }
     }
     const busy = await others();
