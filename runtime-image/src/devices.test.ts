@@ -1,5 +1,5 @@
 import { describe, expect, test } from 'vitest';
-import { AUTO, deviceNotFound, fellBack, parseDevices, seesNothing } from './devices.ts';
+import { AUTO, deviceNotFound, fellBack, missingLibraries, parseDevices, seesNothing } from './devices.ts';
 
 describe('what SLM_DEVICE says', () => {
   const cases: [string, unknown][] = [
@@ -37,6 +37,22 @@ describe('a device that is not there', () => {
       'promised an npu (SLM_DEVICE=npu) and the engine found none, because this image computes on CPU alone: ' +
         'set spec.image to one that computes on an npu, or take other hardware.',
     );
+  });
+
+  test('is told from libraries that are not there', () => {
+    const no = (name: string) =>
+      `load_backend: failed to load /x.so: ${name}: cannot open shared object file: No such file`;
+    expect([
+      missingLibraries('CUDA', no('libcuda.so.1')),
+      missingLibraries('Vulkan', no('libvulkan.so.1')),
+      missingLibraries('CUDA', `${no('libcudart.so.13')}\n${no('libcudart.so.12')}`),
+      missingLibraries('CUDA', 'ggml_cuda_init: no CUDA-capable device is detected'),
+    ]).toEqual([
+      { why: 'there is no CUDA driver (libcuda.so.1 cannot be opened)', lacking: 'device' },
+      { why: 'there is no Vulkan driver (libvulkan.so.1 cannot be opened)', lacking: 'device' },
+      { why: 'CUDA lacks libcudart.so.13 and libcudart.so.12', lacking: 'image' },
+      undefined,
+    ]);
   });
 
   test('is the pod’s where it may not open what it was given', () => {

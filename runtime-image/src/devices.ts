@@ -83,6 +83,22 @@ export function fellBack(order: DeviceOrder, missed: readonly Missed[]): string 
 }
 
 /**
+ * For a backend whose libraries cannot be opened. A driver's come from the node, the others from the image.
+ * @param said lines of the system's loader
+ * @returns undefined where they are not the reason
+ */
+export function missingLibraries(title: string, said: string): Missed | undefined {
+  const names = [...said.matchAll(/(lib[\w.+-]+\.so[\w.]*): cannot open shared object file/g)].map(
+    ([, name = '']) => name,
+  );
+  const driver = names.find((name) => /^lib(?:cuda|vulkan)\.so/.test(name));
+  if (driver !== undefined)
+    return { why: `there is no ${title} driver (${driver} cannot be opened)`, lacking: 'device' };
+  if (names.length === 0) return undefined;
+  return { why: `${title} lacks ${[...new Set(names)].join(' and ')}`, lacking: 'image' };
+}
+
+/**
  * For a backend that works and sees nothing.
  * @param denied device files that are there and that the process may not open
  */

@@ -13,6 +13,7 @@ import {
   deviceNotFound,
   fellBack,
   type Missed,
+  missingLibraries,
   seesNothing,
 } from '../../devices.ts';
 import { StartupError } from '../../failures.ts';
@@ -207,20 +208,13 @@ async function openGpu({ bindings, folder }: Addon, { gpuLibraries }: NativePack
   }
 }
 
-/** What the system's loader says of libraries that are not there, and llama.cpp of drivers, in fewer words. */
+/** Why a backend computes nothing, by what the system's loader or llama.cpp said. */
 function whyNot(backend: Backend, said: readonly string[]): Missed {
   const title = titleOf(backend);
   const text = said.join('\n');
-  const libraries = [...text.matchAll(/(lib[\w.+-]+\.so[\w.]*): cannot open shared object file/g)].map(
-    ([, name = '']) => name,
-  );
-  const driver = libraries.find((name) => /^lib(?:cuda|vulkan)\.so/.test(name));
-  if (driver !== undefined)
-    return { why: `there is no ${title} driver (${driver} cannot be opened)`, lacking: 'device' };
-  if (libraries.length > 0) return { why: `${title} lacks ${[...new Set(libraries)].join(' and ')}`, lacking: 'image' };
   const [first = ''] = said;
   const detail = /no devices found/i.test(text) ? '' : first.replace(/^\w+: /, '');
-  return seesNothing(title, detail, deniedDeviceFiles());
+  return missingLibraries(title, text) ?? seesNothing(title, detail, deniedDeviceFiles());
 }
 
 function noBackend(word: DeviceWord, packages: NativePackages): Missed {

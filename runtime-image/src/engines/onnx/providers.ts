@@ -14,6 +14,7 @@ import {
   type DeviceWord,
   deviceNotFound,
   type Missed,
+  missingLibraries,
   processor,
   seesNothing,
 } from '../../devices.ts';
@@ -73,7 +74,7 @@ export async function openOnDevice(
       } catch (error) {
         const said = error instanceof Error ? error.message : String(error);
         if (provider === 'cpu' || !NO_DEVICE.test(said)) throw error;
-        missed.push(seesNothing(TITLES[provider].provider, inFewWords(said), deniedDeviceFiles()));
+        missed.push(whyNot(provider, said));
       }
     }
   }
@@ -86,11 +87,29 @@ function isWorthATry(name: ProviderName): boolean {
 }
 
 function hasCuda(): boolean {
+  return cudaProvider() !== undefined;
+}
+
+/** CUDA's provider is a file beside ONNX Runtime's own. */
+function cudaProvider(): string | undefined {
   const requireHere = createRequire(import.meta.url);
   const folder = path.join(path.dirname(requireHere.resolve('onnxruntime-node')), '..', 'bin');
-  return readdirSync(folder).some((abi) =>
-    existsSync(path.join(folder, abi, process.platform, process.arch, 'libonnxruntime_providers_cuda.so')),
-  );
+  return readdirSync(folder)
+    .map((abi) => path.join(folder, abi, process.platform, process.arch, 'libonnxruntime_providers_cuda.so'))
+    .find((file) => existsSync(file));
+}
+
+function whyNot(provider: 'cuda' | 'webgpu', said: string): Missed {
+  const file = cudaProvider();
+  // ONNX Runtime writes to its log alone which library was missing.
+  if (provider === 'cuda' && file !== undefined && /Failed to load/i.test(said))
+    try {
+      process.dlopen({ exports: {} }, file);
+    } catch (error) {
+      const missing = missingLibraries('CUDA', String(error));
+      if (missing) return missing;
+    }
+  return seesNothing(TITLES[provider].provider, inFewWords(said), deniedDeviceFiles());
 }
 
 function noProvider(word: DeviceWord): Missed {

@@ -41,7 +41,8 @@ export async function openSession(
   provider: 'cpu' | 'cuda' | 'webgpu' = 'cpu',
 ): Promise<InferenceSession> {
   // Warnings about initializers and nodes are for those who export models.
-  runtime.env.logLevel = 'error';
+  // What a device lacks is said by us.
+  runtime.env.logLevel = provider === 'cpu' ? 'error' : 'fatal';
   return runtime.InferenceSession.create(file, {
     executionProviders: provider === 'cpu' ? ['cpu'] : [provider, 'cpu'],
     intraOpNumThreads: threads,
