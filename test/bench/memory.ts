@@ -3,7 +3,7 @@
  * beside what the operator computes for it. The operator's number is a limit: a server must never take more, and a node should not be
  * held for much less. Owns the settings and the load.
  */
-import { open, readdir, readFile, stat } from 'node:fs/promises';
+import { open, readdir, readFile, stat, writeFile } from 'node:fs/promises';
 import path from 'node:path';
 import { estimateMemory, type ResolvedEngine } from '@slm-operator/operator/deployment/memory';
 import { MAX_HEADER_BYTES, parseGgufHeader } from '@slm-operator/operator/sources/gguf-header';
@@ -143,15 +143,16 @@ function mib(bytes: number): string {
 async function fill(
   server: RunningServer,
   { parallelRequests, contextLength }: ResolvedEngine,
-  { facts }: Weights,
+  { facts, path: file }: Weights,
   seed: string,
 ): Promise<{ peak: number; tokens: number }> {
   await ready(server);
-  let peak = 0;
+  await forgetReferences(server);
+  let anonymous = 0;
   const done = new AbortController();
   const watching = (async () => {
     while (!done.signal.aborted) {
-      peak = Math.max(peak, (await server.memory()).total);
+      anonymous = Math.max(anonymous, (await server.memory()).anonymous);
       await new Promise((resolve) => setTimeout(resolve, SAMPLE_MS));
     }
   })();
@@ -169,7 +170,36 @@ async function fill(
     done.abort();
     await watching;
   }
-  return { peak, tokens };
+  return { peak: anonymous + (await usedFiles(server, file)), tokens };
+}
+
+/** From now on the kernel notes anew which pages are looked at. */
+async function forgetReferences(server: RunningServer): Promise<void> {
+  for (const pid of await server.pids()) await writeFile(`/proc/${pid}/clear_refs`, '1');
+}
+
+/**
+ * Bytes of mapped files: of weights only what was looked at since. Weights that were packed anew at the start are not looked at again,
+ * and count against a limit only as long as nobody needs the memory.
+ */
+async function usedFiles(server: RunningServer, weights: string): Promise<number> {
+  const files = new Map<string, number>();
+  for (const pid of await server.pids()) {
+    const own = new Map<string, number>();
+    let file = '';
+    for (const line of (await readFile(`/proc/${pid}/smaps`, 'utf8')).split('\n')) {
+      const range = /^[\da-f]+-[\da-f]+ \S+ \S+ \S+ \d+ *(.*)$/.exec(line);
+      if (range) file = range[1] ?? '';
+      const [, field, kibibytes] = /^(Rss|Referenced|Anonymous): +(\d+) kB$/.exec(line) ?? [];
+      const counted = file.startsWith(weights) ? 'Referenced' : 'Rss';
+      if (!file.startsWith('/') || (field !== counted && field !== 'Anonymous')) continue;
+      const bytes = Number(kibibytes) * 1024 * (field === 'Anonymous' ? -1 : 1);
+      own.set(file, (own.get(file) ?? 0) + bytes);
+    }
+    // Processes share the pages of a file.
+    for (const [name, bytes] of own) files.set(name, Math.max(files.get(name) ?? 0, bytes));
+  }
+  return [...files.values()].reduce((sum, bytes) => sum + bytes, 0);
 }
 
 /** @returns tokens of the prompt */

@@ -15,9 +15,9 @@ describe('estimateMemory', () => {
     expect(estimateMemory(1000 * MiB, gguf(10), engine)).toEqual({
       weights: 1000 * MiB,
       kvCache: 160 * MiB,
-      overhead: 420 * MiB,
+      overhead: 404 * MiB,
       promptCache: 160 * MiB,
-      total: 1744 * MiB,
+      total: 1728 * MiB,
       device: 0,
     });
   });
@@ -51,7 +51,7 @@ describe('the prompt cache', () => {
     ['takes half a gibibyte at most', 100, {}, 512],
     ['has the size that was asked for', 10, { engine: { promptCache: { maxSize: '1Gi' } } }, 1024],
     ['is not there when nobody wants it', 10, { engine: { promptCache: { maxSize: 0 } } }, 0],
-    ['leaves what the server needs of a limit', 10, { resources: { limits: { memory: '1650Mi' } } }, 64],
+    ['leaves what the server needs of a limit', 10, { resources: { limits: { memory: '1650Mi' } } }, 80],
     ['takes nothing of a limit that is small already', 10, { resources: { limits: { memory: '1500Mi' } } }, 0],
   ])('%s', (_, perThousandTokens, spec, expected) => {
     const { promptCache, total } = memoryOf(perThousandTokens, spec);

@@ -12,11 +12,12 @@ const DEFAULT_CONTEXT_LENGTH = 4096;
 const DEFAULT_PARALLEL_REQUESTS = 4;
 
 /**
- * What the process takes besides weights and KV cache. The base covers Node with Fastify (about 100 MiB), the native
- * library, and the compute buffers of a 512-token batch (about 100 MiB for models of 1 to 4 billion weights), with half as
- * much again to spare. The share covers what grows with the model: repacked tensors and wider compute buffers.
+ * What the process takes besides weights and KV cache. The base covers Node with Fastify (about 100 MiB), the native library, and the
+ * compute buffers of a 512-token batch: 247 MiB were measured for 135 million weights at 512 to 4096 tokens and 1 to 4 requests
+ * (`npm run bench -- memory`), and a fifth is to spare. The share covers what grows with the model. Weights that llama.cpp packs
+ * anew for the processor are counted once: the file's pages, which are not looked at again, are the kernel's to take back.
  */
-const GGUF_OVERHEAD = { base: 320 * MiB, share: 0.1 };
+const GGUF_OVERHEAD = { base: 304 * MiB, share: 0.1 };
 
 /**
  * The same of an ONNX model, whose weights ONNX Runtime packs into a form of its own. Measured as the cgroup's peak in pods, and as

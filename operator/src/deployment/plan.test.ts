@@ -145,7 +145,7 @@ describe('what is made', () => {
       spec: {
         template: {
           spec: {
-            containers: [{ resources: { requests: { memory: '784Mi', cpu: '500m' }, limits: { memory: '784Mi' } } }],
+            containers: [{ resources: { requests: { memory: '768Mi', cpu: '500m' }, limits: { memory: '768Mi' } } }],
           },
         },
       },

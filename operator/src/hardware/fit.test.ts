@@ -314,7 +314,7 @@ describe('too little of something: it says', () => {
       'that remembered prompts could go',
       { ...small, nodes: [machine('n1', { memory: 3500 * MiB })] },
       'InsufficientMemory',
-      'needs 3.8 GiB of memory; node n1 has 3.4 GiB free: lower engine.promptCache.maxSize to 64Mi',
+      'needs 3.8 GiB of memory; node n1 has 3.4 GiB free: lower engine.promptCache.maxSize to 80Mi',
     ],
     [
       'that nothing helps but a smaller file',
