@@ -1,6 +1,6 @@
 import { labels, type SLMDeploymentSpec } from '@slm-operator/crds';
 import { describe, expect, it } from 'vitest';
-import { type Choose, inOrder, seeded } from '../hardware/placement-simulation.ts';
+import { type Choose, inOrder, seeded } from '../hardware/testing/choices.ts';
 import { GPU } from './testing/hardware-plans.ts';
 import { PlanSimulation } from './testing/plan-simulation.ts';
 

@@ -1,5 +1,6 @@
 import { describe, expect, it } from 'vitest';
-import { type Choose, inOrder, PlacementSimulation, seeded } from './placement-simulation.ts';
+import { type Choose, inOrder, seeded } from './testing/choices.ts';
+import { PlacementSimulation } from './testing/placement-simulation.ts';
 
 const MINUTE = 60_000;
 

@@ -1,51 +1,19 @@
 /**
- * A cluster in miniature for tests of placement and rollout together: nodes with devices, a scheduler, kubelets, ReplicaSets,
- * and deployments that compete, each run by the two planners as the controller runs them. All of it moves one small step at a
- * time, in any order, and what the planners see may be older than what is. Owns no assertion but what must hold at every step.
+ * Placement and rollout together on a cluster in miniature: deployments that compete, each run by the two planners as the
+ * controller runs them. What the planners see may be older than what is. Owns no assertion but what must hold at every step.
  */
-import { planRollout, type RevisionSize, resolveBounds } from '../deployment/rollout-planner.ts';
-import { planPlacement } from './placement-planner.ts';
-import type { PlacementPlan, TierPlan, TierState } from './placement-types.ts';
-
-/** Picks one of `count` possibilities. */
-export type Choose = (count: number) => number;
-
-export interface SimulatedNode {
-  readonly name: string;
-  /** Devices that the node offers, by tier; `cpu` is how many pods fit beside each other. */
-  readonly devices: Record<string, number>;
-  /** Cordoned or tainted, for all to see. */
-  closed: boolean;
-  /** Refuses pods for a reason that nobody can foresee. */
-  grudge: boolean;
-  /** Tiers whose devices do not work, although they are offered. */
-  readonly broken: Set<string>;
-}
-
-interface SimulatedPod {
-  /** Its deployment and its set; undefined: somebody else's. */
-  readonly owner: string | undefined;
-  readonly set: string | undefined;
-  readonly tier: string;
-  node: SimulatedNode | undefined;
-  /** The scheduler found no node. */
-  refused: boolean;
-  available: boolean;
-  idle: boolean;
-  going: boolean;
-}
-
-interface SimulatedSet {
-  readonly name: string;
-  readonly owner: string;
-  readonly revision: string;
-  readonly tier: string;
-  number: number;
-  desired: number;
-  /** What its status says; follows the pods with delay. */
-  current: number;
-  available: number;
-}
+import { planRollout, type RevisionSize, resolveBounds } from '../../deployment/rollout-planner.ts';
+import { planPlacement } from '../placement-planner.ts';
+import type { PlacementPlan, TierPlan, TierState } from '../placement-types.ts';
+import type { Choose } from './choices.ts';
+import { faultOf, nameOf } from './placement-checks.ts';
+import {
+  found,
+  SimulatedCluster,
+  type SimulatedNode,
+  type SimulatedPod,
+  type SimulatedSet,
+} from './simulated-cluster.ts';
 
 export interface DeploymentSpec {
   replicas: number;
@@ -63,7 +31,7 @@ export interface DeploymentSpec {
   quota: Record<string, number>;
 }
 
-interface SimulatedDeployment {
+export interface SimulatedDeployment {
   readonly name: string;
   readonly spec: DeploymentSpec;
   /** `status.hardware.tiers`; the controller always sees what it wrote. */
@@ -87,24 +55,14 @@ interface Seen {
   readonly nodes: readonly SimulatedNode[];
 }
 
-export class PlacementSimulation {
+export class PlacementSimulation extends SimulatedCluster {
   now = 0;
-  readonly nodes: SimulatedNode[] = [];
   readonly deployments: SimulatedDeployment[] = [];
-  readonly sets: SimulatedSet[] = [];
   readonly log: string[] = [];
-  pods: SimulatedPod[] = [];
   /** Tiers of which nobody can tell what room they have. */
   readonly opaque = new Set<string>();
-  /** Whether stores may be behind. */
-  stale = false;
   #seen: Seen = { pods: [], nodes: [] };
   #fresh = false;
-
-  node(name: string, devices: Record<string, number>): this {
-    this.nodes.push({ name, devices: { ...devices }, closed: false, grudge: false, broken: new Set() });
-    return this;
-  }
 
   deployment(name: string, spec: Partial<DeploymentSpec> & { replicas: number }): this {
     this.deployments.push({
@@ -147,66 +105,14 @@ export class PlacementSimulation {
     return this;
   }
 
-  /** Takes a device away, or brings it back; pods that ran on it no longer serve. */
-  offer(nodeName: string, tier: string, count: number): void {
-    const node = found(this.nodes.find((candidate) => candidate.name === nodeName));
-    node.devices[tier] = count;
-    const there = this.pods.filter((pod) => pod.node === node && pod.tier === tier);
-    for (const pod of there.slice(count)) pod.available = false;
+  protected override quotaOf(set: SimulatedSet): number {
+    return this.get(set.owner).spec.quota[set.tier] ?? Infinity;
   }
 
-  /** Pods of somebody else take devices. */
-  occupy(nodeName: string, tier: string, count: number): void {
-    const node = found(this.nodes.find((candidate) => candidate.name === nodeName));
-    this.pods = this.pods.filter((pod) => pod.set !== undefined || pod.node !== node || pod.tier !== tier);
-    for (let index = 0; index < count; index++) {
-      this.pods.push({
-        owner: undefined,
-        set: undefined,
-        tier,
-        node,
-        refused: false,
-        available: true,
-        idle: false,
-        going: false,
-      });
-    }
-  }
-
-  removeNode(nodeName: string): void {
-    const index = this.nodes.findIndex((node) => node.name === nodeName);
-    if (index < 0) return;
-    const [node] = this.nodes.splice(index, 1);
-    this.pods = this.pods.filter((pod) => pod.node !== node);
-  }
-
-  /** Pods of a deployment that are there and stay, by tier. */
-  placed(name: string): Record<string, number> {
-    const placed: Record<string, number> = {};
-    for (const pod of this.#podsOf(name)) if (!pod.going) placed[pod.tier] = (placed[pod.tier] ?? 0) + 1;
-    return placed;
-  }
-
-  serving(name: string): number {
-    return this.#podsOf(name).filter((pod) => pod.available && !pod.going).length;
-  }
-
-  #podsOf(name: string): SimulatedPod[] {
-    return this.pods.filter((pod) => pod.owner === name);
-  }
-
-  /** Devices of a tier that a node still has. */
-  free(node: SimulatedNode, tier: string, pods: readonly SimulatedPod[] = this.pods): number {
-    const used = pods.filter((pod) => pod.node === node && pod.tier === tier).length;
-    return Math.max(0, (node.devices[tier] ?? 0) - used);
-  }
-
-  /** Devices of a tier that a pod could have now and that no pod waits for. */
-  open(tier: string): number {
-    const free = this.nodes
-      .filter((node) => !node.closed && !node.grudge)
-      .reduce((sum, node) => sum + this.free(node, tier), 0);
-    return free - this.pods.filter((pod) => pod.tier === tier && pod.node === undefined).length;
+  override moves(): (() => unknown)[] {
+    const moves = super.moves();
+    if (this.stale && !this.#fresh) moves.push(() => this.look());
+    return moves;
   }
 
   // ---- what the controller sees and does
@@ -273,7 +179,7 @@ export class PlacementSimulation {
     if (set === undefined) return undefined;
     const there = pods.filter((pod) => pod.set === set.name);
     const refused = there.filter((pod) => pod.refused && pod.node === undefined);
-    const bad = there.filter((pod) => !pod.available && pod.node && this.#isBad(pod.node, set.tier));
+    const bad = there.filter((pod) => !pod.available && pod.node && this.isBad(pod.node, set.tier));
     const quota = spec.quota[set.tier];
     const over = quota === undefined || there.length < quota ? 0 : Math.max(0, set.desired - there.length);
     const count = refused.length + bad.length + over;
@@ -283,12 +189,6 @@ export class PlacementSimulation {
     if (refused.length > 0)
       return { pods: count, reason: 'Unschedulable', message: `pod of ${set.name}: no node has room` };
     return { pods: count, reason: 'QuotaExceeded', message: `the quota allows ${quota} pods on ${set.tier}` };
-  }
-
-  /** The device of a pod is gone or does not work. */
-  #isBad(node: SimulatedNode, tier: string): boolean {
-    const used = this.pods.filter((pod) => pod.node?.name === node.name && pod.tier === tier).length;
-    return node.broken.has(tier) || used > (node.devices[tier] ?? 0);
   }
 
   /** One run of the controller for a deployment. Answers whether anything changed. */
@@ -322,7 +222,9 @@ export class PlacementSimulation {
         .map(viewOf),
       tiers: new Map(states.map((state) => [state.name, { room: state.room, going: state.goingPods }])),
     });
-    this.#checkPlan(deployment, states, placement, rollout.sizes, bounds);
+    const sets = this.sets.filter((set) => set.owner === name);
+    const wrong = faultOf({ deployment, sets, states, placement, sizes: rollout.sizes, bounds });
+    if (wrong !== undefined) throw this.broken(`${name}: ${wrong}`);
 
     for (const { name: set, to } of rollout.sizes) this.#resize(deployment, set, to);
     for (const gone of rollout.remove) {
@@ -369,50 +271,6 @@ export class PlacementSimulation {
     this.sets.push({ ...base, desired: to, current: 0, available: 0 });
   }
 
-  /** What no plan may ask for. */
-  #checkPlan(
-    deployment: SimulatedDeployment,
-    states: readonly TierState[],
-    placement: PlacementPlan,
-    sizes: readonly { readonly name: string; readonly from: number; readonly to: number }[],
-    bounds: { readonly maxUnavailable: number; readonly mayYield: boolean },
-  ): void {
-    const { name, spec } = deployment;
-    const total = [...placement.targets.values()].reduce((sum, target) => sum + target, 0);
-    if (total + placement.waiting !== spec.replicas && !(total <= spec.replicas && placement.waiting >= 0)) {
-      throw this.broken(`${name}: targets ${total} and ${placement.waiting} waiting are not ${spec.replicas}`);
-    }
-    if ([...placement.targets.values()].some((target) => target < 0)) throw this.broken(`${name}: a negative target`);
-    for (const [index, tiers] of spec.line.entries()) {
-      if (spec.policy === 'Never' && index > 0 && tiers.some((tier) => (placement.targets.get(tier) ?? 0) > 0)) {
-        throw this.broken(`${name} leaves preferred hardware although its policy is Never`);
-      }
-    }
-    for (const state of states) {
-      const grown = sizes
-        .filter((size) => size.to > size.from && size.name === nameOf(name, spec.revision, state.name))
-        .reduce((sum, size) => sum + size.to - size.from, 0);
-      if (state.room !== undefined && grown > state.room) {
-        throw this.broken(`${name}: ${grown} pods more on ${state.name}, which has room for ${state.room}`);
-      }
-    }
-    if (spec.replicas === 0) return;
-    const mine = this.sets.filter((set) => set.owner === name);
-    const sizeOf = (set: SimulatedSet) => sizes.find((size) => size.name === set.name)?.to ?? set.desired;
-    const before = mine.reduce((sum, set) => sum + Math.min(set.desired, set.available), 0);
-    const after = mine.reduce((sum, set) => sum + Math.min(sizeOf(set), set.available), 0);
-    const placeable = bounds.mayYield ? total : spec.replicas;
-    const allowed = Math.min(spec.replicas - bounds.maxUnavailable, placeable - (bounds.mayYield ? 1 : 0));
-    if (after < before && after < allowed) throw this.broken(`${name}: ${after} pods serve, ${allowed} must`);
-    const desired = mine.reduce((sum, set) => sum + set.desired, 0);
-    const isAlone = mine.every((set) => set.revision === spec.revision || (set.desired === 0 && set.current === 0));
-    const inLine = mine.every((set) => set.desired === 0 || spec.line.flat().includes(set.tier));
-    if (after < before && isAlone && inLine && desired <= spec.replicas && spec.promoteBack === 'Never') {
-      const stuck = states.reduce((sum, state) => sum + (state.stuck?.pods ?? 0), 0);
-      if (before - after > stuck) throw this.broken(`${name}: moves a running pod although promoteBack is Never`);
-    }
-  }
-
   /** Pods that a deployment has or is about to have, and what it may have. */
   check(): void {
     for (const deployment of this.deployments) {
@@ -427,54 +285,6 @@ export class PlacementSimulation {
       if (deployment.capped && total > most) throw this.broken(`${name}: ${total} pods exist, ${most} may`);
       if (total <= most) deployment.capped = true;
     }
-  }
-
-  // ---- what the cluster does
-
-  /** What the cluster could do next. */
-  moves(): (() => unknown)[] {
-    const moves: (() => unknown)[] = [];
-    for (const set of this.sets) {
-      const pods = this.pods.filter((pod) => pod.set === set.name && !pod.going);
-      const available = pods.filter((pod) => pod.available).length;
-      const quota = this.get(set.owner).spec.quota[set.tier] ?? Infinity;
-      if (pods.length < set.desired && pods.length < quota) moves.push(() => this.#start(set));
-      if (pods.length > set.desired) moves.push(() => this.#stop(set, pods));
-      const isBehind = set.current !== pods.length || set.available !== available;
-      if (isBehind && !this.stale) Object.assign(set, { current: pods.length, available });
-      else if (isBehind) moves.push(() => Object.assign(set, { current: pods.length, available }));
-    }
-    for (const pod of this.pods) {
-      if (pod.going) moves.push(() => this.pods.splice(this.pods.indexOf(pod), 1));
-      else if (pod.node === undefined) {
-        const node = this.nodes.find((candidate) => this.#takes(candidate, pod.tier));
-        if (node !== undefined || !pod.refused)
-          moves.push(() => Object.assign(pod, { node, refused: node === undefined }));
-      } else if (!pod.available && !this.#isBad(pod.node, pod.tier)) {
-        moves.push(() => Object.assign(pod, { available: true, idle: true }));
-      }
-    }
-    if (this.stale) {
-      if (!this.#fresh) moves.push(() => this.look());
-    }
-    return moves;
-  }
-
-  #takes(node: SimulatedNode, tier: string): boolean {
-    return !node.closed && !node.grudge && this.free(node, tier) > 0;
-  }
-
-  #start(set: SimulatedSet): void {
-    const base = { owner: set.owner, set: set.name, tier: set.tier, node: undefined, refused: false };
-    this.pods.push({ ...base, available: false, idle: false, going: false });
-  }
-
-  /** As the ReplicaSet controller does: those without a node go first, then those that do not serve, then the idle. */
-  #stop(_set: SimulatedSet, pods: readonly SimulatedPod[]): void {
-    const cost = (pod: SimulatedPod) => (pod.node === undefined ? 0 : !pod.available ? 1 : pod.idle ? 2 : 3);
-    const pod = found(pods.toSorted((a, b) => cost(a) - cost(b))[0]);
-    if (pod.node === undefined) this.pods.splice(this.pods.indexOf(pod), 1);
-    else Object.assign(pod, { going: true, available: false });
   }
 
   /** Brings the stores up to date. */
@@ -561,10 +371,6 @@ export class PlacementSimulation {
   }
 }
 
-function nameOf(deployment: string, revision: string, tier: string): string {
-  return `${deployment}-${revision}-${tier}`;
-}
-
 function viewOf({ name, number, revision, tier, desired, current, available }: SimulatedSet): RevisionSize {
   return { name, number, revision, tier, desired, current, available };
 }
@@ -575,23 +381,4 @@ function copyOf(node: SimulatedNode): SimulatedNode {
 
 function text(value: unknown): string {
   return JSON.stringify(value, (_, part: unknown) => (part instanceof Map || part instanceof Set ? [...part] : part));
-}
-
-function found<T>(value: T | undefined): T {
-  if (value === undefined) throw new Error('no such thing in the simulation');
-  return value;
-}
-
-/** The same order every time: the cluster first, in turn, the controller when nothing else moves. */
-export const inOrder: Choose = () => 0;
-
-/** Choices that look random and come again with the same seed (mulberry32). */
-export function seeded(seed: number): Choose {
-  let state = seed >>> 0;
-  return (count) => {
-    state = (state + 0x6d2b79f5) >>> 0;
-    let mixed = Math.imul(state ^ (state >>> 15), 1 | state);
-    mixed = (mixed + Math.imul(mixed ^ (mixed >>> 7), 61 | mixed)) ^ mixed;
-    return ((mixed ^ (mixed >>> 14)) >>> 0) % count;
-  };
 }
