@@ -20,7 +20,7 @@ import { allPods, isManaged } from '../hardware/all-pods.ts';
 import { keyOf, Node, type ObjectOf, Pod, ReplicaSet } from '../kube/resource.ts';
 import { makeApplier } from '../runtime/apply.ts';
 import { type Clock, systemClock } from '../runtime/clock.ts';
-import { type Controller, defineController, watches } from '../runtime/controller.ts';
+import { type Controller, defineController, makeChannel, watches } from '../runtime/controller.ts';
 import type { EventRecorder } from '../runtime/events.ts';
 import type { Manager } from '../runtime/manager.ts';
 import type { StoreEvent } from '../runtime/store.ts';
@@ -44,6 +44,11 @@ export interface NodeCacheControllerOptions {
   readonly clock?: Clock | undefined;
 }
 
+/** Keys are names of nodes, and with this before them models whose demand is to be worked out anew. No node's name has a colon. */
+const MODEL = 'model:';
+/** Deployments and ReplicaSets come and change many at a time; the demand of their model is worked out once for all of them. */
+const GATHER_MS = 100;
+
 export function makeNodeCacheController(options: NodeCacheControllerOptions): Controller {
   const { manager, recorder, minFreePercent, hardware, clock = systemClock } = options;
   const { client } = manager;
@@ -61,6 +66,7 @@ export function makeNodeCacheController(options: NodeCacheControllerOptions): Co
     choice,
   });
   const rests = makeRests(clock);
+  const woken = makeChannel('demands');
   let kinds = '';
 
   const gather = (name: string): { readonly node: NodeObject; readonly input: WantedInput } | undefined => {
@@ -94,18 +100,24 @@ export function makeNodeCacheController(options: NodeCacheControllerOptions): Co
       // Kubelets write their Node's status all the time; only what decides over placement may wake anything.
       watches(Node, (node) => nodesToWake(keyOf(node)), { predicate: nodeMatters }),
       watches(SLMNodeCache, (cache) => nodesToWake(keyOf(cache)), { predicate: cacheMatters }),
-      watches(SLMModel, (model) => demands.changed(keyOf(model)), { predicate: modelMatters }),
-      watches(SLMDeployment, (deployment) => demands.changed(modelOfDeployment(deployment)), {
+      woken,
+      watches(SLMModel, (model) => modelWork(keyOf(model)), { predicate: modelMatters }),
+      watches(SLMDeployment, (deployment) => modelWork(modelOfDeployment(deployment)), {
         predicate: deploymentMatters,
+        delayMs: GATHER_MS,
       }),
-      watches(
-        ReplicaSet,
-        nodesOfSet((model) => demands.changed(model)),
-        { labelSelector: managedSelector, predicate: setMatters },
-      ),
+      watches(ReplicaSet, workOfSet, {
+        labelSelector: managedSelector,
+        predicate: setMatters,
+        delayMs: GATHER_MS,
+      }),
       watches(Pod, podNode, { ...allPods, predicate: podMatters }),
     ],
     async reconcile(name, { signal }) {
+      if (name.startsWith(MODEL)) {
+        for (const node of demands.changed(name.slice(MODEL.length))) woken.push(node);
+        return done;
+      }
       const left = rests.left(name);
       if (left > 0 && nodes.get(name) !== undefined) {
         return waiting('Progressing', 'the list of a moment ago is written already', left);
@@ -133,11 +145,13 @@ export function makeNodeCacheController(options: NodeCacheControllerOptions): Co
   });
 }
 
-function nodesOfSet(changed: (model: string) => string[]) {
-  return (set: ObjectOf<typeof ReplicaSet>): string[] => {
-    const model = modelOfSet(set);
-    return model === undefined ? [] : changed(model);
-  };
+function modelWork(model: string): string {
+  return `${MODEL}${model}`;
+}
+
+function workOfSet(set: ObjectOf<typeof ReplicaSet>): string | undefined {
+  const model = modelOfSet(set);
+  return model === undefined ? undefined : modelWork(model);
 }
 
 /** The object of one node. Pure. */

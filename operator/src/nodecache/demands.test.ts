@@ -133,6 +133,13 @@ describe('a change wakes', () => {
     expect(demands.changed('demo/a')).toEqual(['plain']);
   });
 
+  test('the others, too, when one of them has looked by itself meanwhile', () => {
+    put(world.models, modelOf('c'));
+    put(world.deployments, deploymentOf('chat', 'c', 'cpu'));
+    demands.all();
+    expect(demands.changed('demo/c').sort()).toEqual(['gpu-1', 'gpu-2', 'plain']);
+  });
+
   test('nobody for a ReplicaSet like those that there are', () => {
     for (const name of ['chat', 'talk']) put(world.sets, setOf(name, 'a', half));
     demands.changed('demo/a');

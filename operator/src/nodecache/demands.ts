@@ -74,6 +74,8 @@ export function makeDemands(options: DemandsOptions): Demands {
   models.addIndex(BY_DIGEST, digestsOfModel);
   caches.addIndex(BY_LISTED, modelsListed);
   const known = new Map<string, Demand>();
+  /** As nodes were last woken for it: a node that looks on its own may work a demand out before the others are told. */
+  const told = new Map<string, Demand>();
 
   const compute = (key: string): Demand | undefined => {
     const model = models.get(key);
@@ -93,8 +95,10 @@ export function makeDemands(options: DemandsOptions): Demands {
         return known.get(key) ?? compute(key) ?? [];
       }),
     changed(key) {
-      const before = known.get(key);
+      const before = told.get(key);
       const after = compute(key);
+      if (after === undefined) told.delete(key);
+      else told.set(key, after);
       if (before?.signature === after?.signature) return [];
       // What is listed may have other ways now, or be wanted by nobody any more.
       const names = new Set(caches.byIndex(BY_LISTED, key).map(({ metadata }) => metadata.name));
@@ -103,7 +107,10 @@ export function makeDemands(options: DemandsOptions): Demands {
       }
       return [...names];
     },
-    clear: () => known.clear(),
+    clear() {
+      known.clear();
+      told.clear();
+    },
     isKnown: (namespace, digest) => models.byIndex(BY_DIGEST, `${namespace} ${digest}`).length > 0,
     isUsed: (namespace, digest) => sets.byIndex(BY_DIGEST, `${namespace} ${digest}`).length > 0,
   };

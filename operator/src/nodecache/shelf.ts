@@ -83,21 +83,8 @@ export function kindsOf(nodes: readonly NodeStock[]): KindsOfNodes {
   const kinds = new Map<string, NodeStock>();
   const ownLabels = new Set<string>();
   for (const node of nodes) {
-    const common: Record<string, string> = {};
-    for (const [key, value] of Object.entries(node.labels)) {
-      // A label that holds the node's own name tells it from all others.
-      if (value.includes(node.name)) ownLabels.add(key);
-      else common[key] = value;
-    }
-    const { taints, deleted, allocatable, capacity, devices } = node;
-    const kind = stableJson([
-      common,
-      taints,
-      deleted,
-      devicesIn(allocatable),
-      devicesIn(capacity),
-      devices.map((device) => [device.class, device.vendor, device.memoryBytes]),
-    ]);
+    const { kind, own } = kindOf(node);
+    for (const key of own) ownLabels.add(key);
     if (!kinds.has(kind)) kinds.set(kind, node);
   }
   const hash = createHash('sha256');
@@ -107,6 +94,36 @@ export function kindsOf(nodes: readonly NodeStock[]): KindsOfNodes {
     version: hash.digest('hex'),
     for: (nodeSelector) => (Object.keys(nodeSelector ?? {}).some((key) => ownLabels.has(key)) ? nodes : one),
   };
+}
+
+interface KindOfNode {
+  readonly kind: string;
+  /** Labels that tell it from all others. */
+  readonly own: readonly string[];
+}
+
+const kindsKnown = new WeakMap<NodeStock, KindOfNode>();
+
+function kindOf(node: NodeStock): KindOfNode {
+  let known = kindsKnown.get(node);
+  if (known === undefined) {
+    // A label that holds the node's own name tells it from all others.
+    const labels = Object.entries(node.labels);
+    const own = labels.filter(([, value]) => value.includes(node.name)).map(([key]) => key);
+    const common = Object.fromEntries(labels.filter(([key]) => !own.includes(key)));
+    const { taints, deleted, allocatable, capacity, devices } = node;
+    const kind = stableJson([
+      common,
+      taints,
+      deleted,
+      devicesIn(allocatable),
+      devicesIn(capacity),
+      devices.map((device) => [device.class, device.vendor, device.memoryBytes]),
+    ]);
+    known = { kind, own };
+    kindsKnown.set(node, known);
+  }
+  return known;
 }
 
 /** Extended resources, and whether there are any. How many there are is no difference in kind. */
