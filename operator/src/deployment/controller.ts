@@ -106,7 +106,7 @@ export function makeDeploymentController(options: DeploymentControllerOptions): 
       freed,
       reports.source,
     ],
-    async reconcile(key, { signal, log }): Promise<Outcome> {
+    async reconcile(key, { signal, log, backlog }): Promise<Outcome> {
       const stored = stores.deployments.get(key);
       if (stored === undefined || stored.metadata.deletionTimestamp !== undefined) {
         // Its children carry its owner reference: the garbage collector takes them along.
@@ -131,7 +131,7 @@ export function makeDeploymentController(options: DeploymentControllerOptions): 
         inventory.interest(key, plan.expected.interest);
       }
 
-      const paced = pace.status(key, stored, plan, look.hold);
+      const paced = pace.status(key, stored, plan, { hold: look.hold, backlog });
       const executed = await executePlan({
         client,
         recorder,

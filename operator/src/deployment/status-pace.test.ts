@@ -2,7 +2,13 @@ import type { SLMDeploymentStatus } from '@slm-operator/crds';
 import { beforeEach, describe, expect, it } from 'vitest';
 import { done, type Plan } from '../execution/plan.ts';
 import { type ManualClock, makeManualClock } from '../runtime/testing/clocks.ts';
-import { FIRST_STATUS_MS, makePace, PROGRESS_INTERVAL_MS, type StatusPace } from './status-pace.ts';
+import {
+  FIRST_STATUS_MS,
+  makePace,
+  type PaceCircumstances,
+  PROGRESS_INTERVAL_MS,
+  type StatusPace,
+} from './status-pace.ts';
 import { deployment } from './testing/objects.ts';
 
 type Status = SLMDeploymentStatus;
@@ -37,12 +43,12 @@ function plan(status: Status): Plan<Status> {
 }
 
 /** A controller that wants this status; answers when it is to come back. */
-function want(status: Status, hold?: number): number | undefined {
+function want(status: Status, circumstances?: PaceCircumstances): number | undefined {
   const { metadata } = deployment();
   const object = { metadata, ...(stored === undefined ? {} : { status: stored }) } as Parameters<
     StatusPace['status']
   >[1];
-  const { plan: paced, again } = pace.status('demo/chat', object, plan(status), hold);
+  const { plan: paced, again } = pace.status('demo/chat', object, plan(status), circumstances);
   if (paced.status !== undefined && paced.status !== stored) {
     stored = paced.status;
     writes.push(`${(clock.monotonic() - zero) / 1000} s: ${paced.status.statusText}`);
@@ -97,6 +103,15 @@ describe('a first rollout', () => {
     expect(told).toEqual(['of a child', 'with made', 'with pods are starting']);
   });
 
+  it('waits longer while many others wait to be worked on, and its end does not', () => {
+    expect(want(moving('made'), { backlog: 100 })).toBe(3 * FIRST_STATUS_MS);
+    expect(want(moving('made'), { backlog: 5000 })).toBe(10 * FIRST_STATUS_MS);
+    clock.advance(900);
+    expect(want(moving('made'))).toBe(100);
+    want(complete(), { backlog: 5000 });
+    expect(writes).toEqual(['0.9 s: serving chat']);
+  });
+
   it('tells of trouble at once', () => {
     const blockedBy = [{ reason: 'Unschedulable', message: 'x', since: '2026-11-23T12:00:00Z' }];
     want(moving('no node has room', { blockedBy }));
@@ -138,7 +153,7 @@ describe('afterwards', () => {
   });
 
   it('pods that just got ready are told together with what they compute on', () => {
-    expect(want(complete({ readyReplicas: 2 }), 300)).toBe(300);
+    expect(want(complete({ readyReplicas: 2 }), { hold: 300 })).toBe(300);
     clock.advance(300);
     want(complete({ readyReplicas: 2 }));
     expect(writes).toEqual(['0.3 s: serving chat']);

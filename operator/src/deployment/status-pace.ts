@@ -39,18 +39,24 @@ export interface Paced<P> {
   readonly again: number | undefined;
 }
 
+export interface PaceCircumstances {
+  /** Milliseconds for which more about pods that just got ready is awaited. Default: nothing is. */
+  readonly hold?: number | undefined;
+  /** Deployments that wait to be worked on. Making their children comes before telling of progress. Default 0. */
+  readonly backlog?: number | undefined;
+}
+
 export interface StatusPace {
   forget(key: string): void;
   /**
    * The plan, without its status while that is not due; events that come with the status wait with it.
    * @param deployment as stored
-   * @param hold milliseconds for which more about pods that just got ready is awaited; undefined: nothing is
    */
   status<P extends Plan<Status>>(
     key: string,
     deployment: Pick<Deployment, 'status' | 'metadata'>,
     plan: P,
-    hold: number | undefined,
+    circumstances?: PaceCircumstances,
   ): Paced<P>;
 }
 
@@ -65,7 +71,7 @@ export function makePace(clock: Clock): StatusPace {
       written.delete(key);
       held.delete(key);
     },
-    status(key, { status: stored, metadata }, plan, hold) {
+    status(key, { status: stored, metadata }, plan, { hold, backlog = 0 } = {}) {
       const { status } = plan;
       if (status === undefined || stableJson(status) === stableJson(stored)) {
         held.delete(key);
@@ -75,7 +81,9 @@ export function makePace(clock: Clock): StatusPace {
       const { since, events: before } = held.get(key) ?? { since: now, events: [] };
       // What pods compute on is here in a moment: one write tells both that they are ready and on what.
       const awaited = hold !== undefined && (status.readyReplicas ?? 0) > (stored?.readyReplicas ?? 0) ? hold : 0;
-      const rest = isNews(stored, status) ? 0 : restOf(now, since, written.get(key), stored, metadata);
+      const rest = isNews(stored, status)
+        ? 0
+        : restOf(now, since, written.get(key), stored, metadata, slowness(backlog));
       const wait = Math.max(awaited, rest);
       const events = merge(before, plan.events.filter(isOfStatus));
       const ofChildren = plan.events.filter((event) => !isOfStatus(event));
@@ -106,6 +114,11 @@ function merge(before: readonly EventIntent[], more: readonly EventIntent[]): Ev
   return [...before, ...more.filter(({ reason, note }) => !known.has(`${reason} ${note}`))];
 }
 
+/** How many times as long progress waits: twice with 50 others in line, ten times at most. */
+function slowness(backlog: number): number {
+  return Math.min(10, 1 + backlog / 50);
+}
+
 /** Milliseconds until progress may be told. */
 function restOf(
   now: number,
@@ -113,10 +126,11 @@ function restOf(
   last: number | undefined,
   stored: Status | undefined,
   { generation }: Deployment['metadata'],
+  factor: number,
 ): number {
   const begins = stored?.rollout?.phase === 'Idle' || stored?.observedGeneration !== generation;
-  const first = begins ? since + FIRST_STATUS_MS : now;
-  return Math.max(first, (last ?? Number.NEGATIVE_INFINITY) + PROGRESS_INTERVAL_MS) - now;
+  const first = begins ? since + FIRST_STATUS_MS * factor : now;
+  return Math.max(first, (last ?? Number.NEGATIVE_INFINITY) + PROGRESS_INTERVAL_MS * factor) - now;
 }
 
 /** What somebody may be waiting for or has to act on: the end of a rollout, trouble, and whether it serves. */

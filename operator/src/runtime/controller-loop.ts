@@ -90,7 +90,8 @@ class Loop implements ControllerLoop {
     let result: ReconcileResult = 'error';
     try {
       // A run that outlives its signal is waited for: starting another beside it would be two workers on one key.
-      const outcome = (await controller.reconcile(key, { signal: run.signal, log, attempt })) ?? done;
+      const outcome =
+        (await controller.reconcile(key, { signal: run.signal, log, attempt, backlog: queue.depth })) ?? done;
       result = this.#settle(key, outcome);
       notify(() => controller.onOutcome(key, outcome), log);
     } catch (thrown) {

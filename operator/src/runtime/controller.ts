@@ -16,6 +16,8 @@ export interface ReconcileContext {
   readonly log: Logger;
   /** How often this key failed in a row before now; 0 at the first try. */
   readonly attempt: number;
+  /** Keys of this controller that wait for a worker: with many, what can wait should. Absent in tests: none. */
+  readonly backlog?: number | undefined;
 }
 
 /** Keys to wake for an object. Called for the old and for the new object of an update. */
