@@ -13,7 +13,7 @@ import type {
   TokenSampler,
 } from '../scheduling/decoder.ts';
 import { BatchedEngine } from './batched-engine.ts';
-import { type Capabilities, type Engine, PromptTooLongError } from './engine.ts';
+import { type Capabilities, type Engine, type EngineInfo, PromptTooLongError } from './engine.ts';
 
 /** Bytes are tokens; these come after them. */
 const END = 256;
@@ -205,6 +205,9 @@ export interface FakeEngineOptions {
   /** Default: one that has a template. */
   readonly chatTemplate?: string | null;
   readonly beforeDecode?: FakeDecoderOptions['beforeDecode'];
+  /** Default: the processor. */
+  readonly device?: EngineInfo['device'];
+  readonly memory?: EngineInfo['memory'];
 }
 
 /** @returns an engine that answers at once. */
@@ -223,7 +226,8 @@ export function createFakeEngine(options: FakeEngineOptions = {}): Engine {
   return new BatchedEngine({
     info: {
       engine: 'fake',
-      device: { class: 'cpu', backend: 'CPU', name: 'fake' },
+      device: options.device ?? { class: 'cpu', backend: 'CPU', name: 'fake' },
+      ...(options.memory === undefined ? {} : { memory: options.memory }),
       backend: 'fake 1',
       threads: 1,
       contextLength,

@@ -14,20 +14,15 @@ export const FIXED_PARAMETERS: readonly FixedParameter[] = [
   ['tfs_z', [1], 'tail-free sampling is not supported'],
   ['mirostat', [0], 'mirostat is not supported'],
   ['penalize_newline', [true], 'newlines are penalised like every token'],
-  // Below zero: as many layers as fit, which is none.
-  ['num_gpu', [0, -1], 'this server computes on the CPU'],
-  ['main_gpu', [0], 'this server computes on the CPU'],
+  ['main_gpu', [0], 'all GPUs that the server has are used'],
   ['numa', [false], 'it is not supported'],
-  ['low_vram', [false], 'this server computes on the CPU'],
+  ['low_vram', [false], 'it is not supported'],
   ['f16_kv', [true], 'the KV cache has a setting of its own'],
   ['logits_all', [false], 'it is not supported'],
   ['vocab_only', [false], 'it is not supported'],
   ['use_mmap', [true], 'the model is always mapped'],
   ['use_mlock', [false], 'it is not supported'],
 ];
-
-/** Layers for a GPU are a wish: `num_gpu` of a model is said in the log where there is none, of a request refused. */
-const WISHES: readonly string[] = ['num_gpu'];
 
 /**
  * Checks parameters that are to hold for every request.
@@ -40,7 +35,7 @@ export function checkParameters(given: Readonly<Record<string, unknown>>): Optio
   const options = checkBody(Options, given);
   for (const [name, harmless, why] of FIXED_PARAMETERS) {
     const value = options[name];
-    if (value !== undefined && !harmless.includes(value) && !WISHES.includes(name))
+    if (value !== undefined && !harmless.includes(value))
       throw new ApiError(400, `${name} cannot be ${String(value)}: ${why}; leave it out`, { param: name });
   }
   if (options.num_predict === 0)

@@ -138,6 +138,7 @@ function refuse(options: Options, info: EngineInfo): void {
     ...FIXED_PARAMETERS,
     ['num_batch', [info.batchSize], 'the SLMDeployment sets it (spec.engine.batchSize)'],
     ['num_thread', [0, info.threads], 'the SLMDeployment sets it (spec.engine.threads)'],
+    layersOnGpu(options, info.device),
   ];
   for (const [name, harmless, why] of fixed) {
     const value = options[name];
@@ -146,6 +147,15 @@ function refuse(options: Options, info: EngineInfo): void {
         param: `options.${name}`,
       });
   }
+}
+
+/** Where the layers are computed was decided when the model was loaded. */
+function layersOnGpu({ num_gpu: wanted }: Options, device: EngineInfo['device']): FixedParameter {
+  // Below zero: as many as fit.
+  if (device.class === 'cpu') return ['num_gpu', [0, -1], 'this server computes on the CPU'];
+  const { layers, layersOffloaded = layers } = device;
+  const all = layersOffloaded === layers && wanted !== undefined && wanted >= (layers ?? 1);
+  return ['num_gpu', [-1, all ? wanted : layersOffloaded], 'the SLMDeployment sets it (spec.engine.gpuLayers)'];
 }
 
 /** Errors name an option as the client wrote it. */

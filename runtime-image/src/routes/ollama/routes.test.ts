@@ -234,6 +234,47 @@ describe('bad requests', () => {
     expect((await chat({ options, think: false, stream: false, format: '' })).status).toBe(200);
   });
 
+  test('layers on a GPU are as they were loaded, or as many as there are', async () => {
+    const device = { class: 'gpu', backend: 'CUDA', name: 'NVIDIA L4', layers: 31 } as const;
+    const asked = async (layersOffloaded: number, num_gpu: number) => {
+      const { app } = makeTestServer({ device: { ...device, layersOffloaded } });
+      const answer = await call(app, 'POST', '/api/generate', {
+        model: 'chat',
+        prompt: 'a',
+        stream: false,
+        options: { num_gpu },
+      });
+      await app.close();
+      return answer.status === 200 || (answer.body as { error: string }).error;
+    };
+    expect([await asked(31, -1), await asked(31, 99), await asked(31, 31), await asked(10, 10)]).toEqual([
+      true,
+      true,
+      true,
+      true,
+    ]);
+    expect([await asked(31, 0), await asked(10, 99)]).toEqual([
+      'options.num_gpu cannot be 0: the SLMDeployment sets it (spec.engine.gpuLayers); leave it out',
+      'options.num_gpu cannot be 99: the SLMDeployment sets it (spec.engine.gpuLayers); leave it out',
+    ]);
+  });
+
+  test('how much of a model is on the GPU, as Ollama’s clients work it out', async () => {
+    const device = { class: 'gpu', backend: 'CUDA', name: 'NVIDIA L4', layers: 31 } as const;
+    const sizes = async (layersOffloaded: number) => {
+      const memory = { total: 1000, device: 900 };
+      const { app } = makeTestServer({ device: { ...device, layersOffloaded }, memory });
+      const { models } = (await call(app, 'GET', '/api/ps')).body as { models: Record<string, number>[] };
+      await app.close();
+      return [models[0]?.['size'], models[0]?.['size_vram']];
+    };
+    // The table of tokens stays in the computer's memory, and `ollama ps` is to say 100 % GPU.
+    expect([await sizes(31), await sizes(20)]).toEqual([
+      [1000, 1000],
+      [1000, 900],
+    ]);
+  });
+
   test('generate refuses what it cannot do', async () => {
     const answers = await Promise.all(
       [
