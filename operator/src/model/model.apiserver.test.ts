@@ -56,6 +56,8 @@ it('a repository becomes a revision, is wanted on the nodes of a deployment, and
   const done = await world.until('tiny', 'Ready=True Ready', 'Verified=True Verified', 'Cached=True Cached');
   expect(done.status?.cache).toMatchObject({ nodes: '2/2', progress: '100%', percent: 100 });
   expect(done.status?.observedGeneration).toBe(done.metadata.generation);
+  // Events are told after the status is written.
+  await expect.poll(() => world.events.at(-1)?.reason).toBe('PullComplete');
   const told = world.events.map(({ reason, note }) => `${reason} ${/\d+%/.exec(note)?.[0] ?? ''}`.trim());
   // Quarters that pass between two looks are not told; none is told twice.
   expect([told.at(0), told.at(-1)]).toEqual(['RevisionResolved', 'PullComplete']);
