@@ -116,7 +116,7 @@ describe('manager', () => {
     setup.server.put(ConfigMap, makeMap('a'));
     await eventually(() => runs.length === 1);
     for (const value of ['1', '2', '3']) setup.server.put(ConfigMap, makeMap('a', value));
-    await eventually(() => (maps.get('ns/a') as { data?: { value?: string } } | undefined)?.data?.value === '3');
+    await eventually(() => maps.get('ns/a')?.data?.['value'] === '3');
     expect(runs).toHaveLength(1);
     await eventually(() => runs.length === 2);
     setup.server.put(ConfigMap, makeMap('b'));
