@@ -159,6 +159,14 @@ describe.runIf(hasSoftwareGpu)('ONNX by WebGPU', () => {
     180_000,
   );
 
+  test('a model that the device cannot compute ends with why', async () => {
+    const env = { ...SMALL, ...gpu, SLM_CONTEXT_LENGTH: '64', SLM_DEVICE: 'webgpu' };
+    // Half the precision is twice the speed, on devices that can.
+    await expect(startServer({ model: await tinyModel({ floats: 'float16' }), env })).rejects.toThrow(
+      /UnsupportedFormat","msg":"WebGPU \(GPU\) cannot compute this model: .*requires f16.*; use a variant of the model/,
+    );
+  });
+
   test('where WebGPU sees no device, the server says so and ends', async () => {
     const folder = await tinyModel({});
     const env = { ...SMALL, SLM_CONTEXT_LENGTH: '64', SLM_DEVICE: 'webgpu', VK_DRIVER_FILES: '/nowhere.json' };

@@ -2,9 +2,10 @@
  * From a spec to a model that has answered once. Owns the order: engine, warm-up, template.
  */
 import type { Config } from '../config.ts';
-import type { LoadObserver } from '../engines/engine.ts';
+import type { EngineInfo, LoadObserver } from '../engines/engine.ts';
 import { RevivingEngine } from '../engines/reviving-engine.ts';
 import { loadEngine } from '../engines/select.ts';
+import { StartupError } from '../failures.ts';
 import { warmUp } from '../warm-up.ts';
 import { type Loaded, makeLoadedModel } from './loaded-model.ts';
 import type { ModelSpec } from './model-spec.ts';
@@ -31,8 +32,26 @@ export async function loadModel(spec: ModelSpec, config: Config, observer: LoadO
     });
   } catch (error) {
     await engine.close();
-    throw error;
+    throw explained(error, device);
   }
+}
+
+/** A device may take a model and then be unable to compute it. */
+function explained(error: unknown, { class: kind, backend, name }: EngineInfo['device']): unknown {
+  if (error instanceof StartupError || kind === 'cpu') return error;
+  const [said = ''] = (error instanceof Error ? error.message : String(error)).split('\n');
+  const cause = { cause: error };
+  if (/out of (?:device )?memory|OutOfDeviceMemory|failed to allocate/i.test(said))
+    return new StartupError(
+      'InsufficientDeviceMemory',
+      `the device (${name}) has not enough memory to compute with: lower engine.contextLength, engine.parallelRequests or engine.gpuLayers, or use a smaller variant of the model.`,
+      cause,
+    );
+  return new StartupError(
+    'UnsupportedFormat',
+    `${backend} (${name}) cannot compute this model: ${said.replace(/\.$/, '')}; use a variant of the model that is made for this hardware, or other hardware.`,
+    cause,
+  );
 }
 
 /** The server's settings, with the model's own over them. */
