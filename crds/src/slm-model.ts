@@ -189,7 +189,7 @@ export const SLMModelSpec = object(
           policy: optional(
             word(['OnDemand', 'Nodes', 'None'], {
               description:
-                'OnDemand (default): to the nodes where a deployment of this model may run. Nodes: to every node that matches, used or not. None: to a node when the first pod mounts it there.',
+                'OnDemand (default): to the nodes where a deployment of this model may run. Nodes: to every node that matches, used or not. None: to a node when the first pod mounts it there. Of a model with variants each node gets the files that its hardware computes.',
             }),
           ),
           nodeSelector: optional(
