@@ -62,7 +62,7 @@ describe.runIf(possible)('a pod on a device that only Vulkan reaches', () => {
       class: 'gpu',
       profile: 'software',
       degraded: false,
-      summary: 'gpu',
+      summary: 'software',
       backend: 'Vulkan',
       device: expect.stringMatching(/^llvmpipe/) as unknown,
       layersOffloaded: 31,
