@@ -110,7 +110,10 @@ export async function writeChildren(
   );
 }
 
-/** Makes the new ReplicaSets, and empties the old one of each deployment as soon as the new one's pods are ready. */
+/**
+ * Makes the new ReplicaSets, and empties the old ones of each deployment right after: it has no promise to keep about how many serve
+ * meanwhile. Resolves when all ReplicaSets have the pods that they want.
+ */
 export async function replaceSets(
   client: KubeClient,
   watched: Watched,
@@ -118,33 +121,22 @@ export async function replaceSets(
   added: Recording,
   lanes: number,
 ): Promise<void> {
-  const waiting = new Set<string>();
-  const making = inLanes(added, lanes, async ([key, children]) => {
-    for (const { type, object } of children) await client.create(type, object);
-    waiting.add(key);
+  const known = watched.replicaSets.size;
+  let made = 0;
+  await inLanes(added, lanes, async ([key, children]) => {
+    for (const { type, object } of children) {
+      await client.create(type, object);
+      if (type === ReplicaSet) made++;
+    }
+    for (const { type, object } of before.get(key) ?? []) {
+      if (type !== ReplicaSet) continue;
+      const { name, namespace } = object.metadata;
+      await client.patch(ReplicaSet, { name, namespace }, 'merge', { spec: { replicas: 0 } });
+    }
   });
-  const setsOf = (recording: Recording, key: string) =>
-    (recording.get(key) ?? []).filter(({ type }) => type === ReplicaSet).map(({ object }) => object.metadata);
-  let left = added.size;
-  const emptying = until(
-    async () => {
-      const ready = [...waiting].filter((key) =>
-        setsOf(added, key).every(({ name, namespace }) => {
-          const set = watched.replicaSets.get(`${namespace}/${name}`);
-          return set !== undefined && isSettled(set);
-        }),
-      );
-      for (const key of ready) waiting.delete(key);
-      await inLanes(ready, lanes, async (key) => {
-        for (const { name, namespace } of setsOf(before, key))
-          await client.patch(ReplicaSet, { name, namespace }, 'merge', { spec: { replicas: 0 } });
-        left--;
-      });
-      return left === 0 && watched.replicaSets.list().every(isSettled);
-    },
+  await until(
+    () => watched.replicaSets.size >= known + made && watched.replicaSets.list().every(isSettled),
     'the new pods of the bare client',
     600_000,
-    50,
   );
-  await Promise.all([making, emptying]);
 }
