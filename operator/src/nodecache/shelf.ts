@@ -107,9 +107,10 @@ const kindsKnown = new WeakMap<NodeStock, KindOfNode>();
 function kindOf(node: NodeStock): KindOfNode {
   let known = kindsKnown.get(node);
   if (known === undefined) {
-    // A label that holds the node's own name tells it from all others.
+    // A label with the node's own name tells it from all others; of a short name a part of a value says nothing.
     const labels = Object.entries(node.labels);
-    const own = labels.filter(([, value]) => value.includes(node.name)).map(([key]) => key);
+    const isOwn = (value: string) => value === node.name || (node.name.length >= 6 && value.includes(node.name));
+    const own = labels.filter(([, value]) => isOwn(value)).map(([key]) => key);
     const common = Object.fromEntries(labels.filter(([key]) => !own.includes(key)));
     const { taints, deleted, allocatable, capacity, devices } = node;
     const kind = stableJson([
