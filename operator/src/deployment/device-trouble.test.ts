@@ -32,6 +32,12 @@ function container(state: object, lastState: object = {}, restartCount = 0) {
   return [{ name: 'server', image: '', imageID: '', ready: false, restartCount, state, lastState }];
 }
 
+/** A pod on a kind of hardware whose server ended with these words. */
+function onTier(tier: string, message: string): PodObject {
+  const made = pod('chat-x', { containerStatuses: container({ terminated: { exitCode: 3, message } }) });
+  return { ...made, metadata: { ...made.metadata, labels: { ...made.metadata?.labels, 'slm.dev/tier': tier } } };
+}
+
 const refused = (name: string, seconds: number): PodObject => {
   const made = pod(name, {
     phase: 'Failed',
@@ -109,6 +115,11 @@ describe('pods are kept back by the hardware', () => {
       '1 InsufficientDeviceMemory: pod chat-x, node n1: lower gpuLayers.',
     ],
     [
+      'when it loads the model and cannot compute it',
+      { pods: [onTier('nvidia', 'UnsupportedFormat: WebGPU cannot compute this model: it requires f16.')] },
+      '1 NoVariant: pod chat-x, node n1: WebGPU cannot compute this model: it requires f16.',
+    ],
+    [
       'when the image for it cannot be had',
       {
         ownImage: true,
@@ -140,6 +151,10 @@ describe('pods are not kept back by the hardware', () => {
     [
       'when the image cannot be had that other hardware needs too',
       { pods: [pod('chat-x', { containerStatuses: container({ waiting: { reason: 'ImagePullBackOff' } }) })] },
+    ],
+    [
+      'when processors cannot compute the model',
+      { resource: undefined, pods: [onTier('cpu', 'UnsupportedFormat: the file has no tokenizer.')] },
     ],
     ['when they are starting', { pods: [pod('chat-x', {})] }],
     ['when too little memory is left', { pods: [unscheduled('0/2 nodes are available: 2 Insufficient memory.')] }],

@@ -34,6 +34,7 @@ const aboutHardware: ReadonlySet<Reason> = new Set<Reason>([
   'DeviceNotFound',
   'DeviceLost',
   'InsufficientDeviceMemory',
+  'NoVariant',
   'TooSlow',
 ]);
 

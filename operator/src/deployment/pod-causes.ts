@@ -3,9 +3,10 @@
  * the words for it. Pure.
  */
 import type { ReadyReport, Reason } from '@slm-operator/crds';
-import { pod as podContract } from '@slm-operator/crds';
+import { labels, pod as podContract } from '@slm-operator/crds';
 import { quotaSentence } from '../execution/refusal.ts';
 import type { ObjectOf, Pod, ReplicaSet } from '../kube/resource.ts';
+import { CPU_TIER } from './names.ts';
 import { shorten } from './text.ts';
 
 type PodObject = ObjectOf<typeof Pod>;
@@ -25,6 +26,7 @@ export interface Cause {
     | 'DeviceNotFound'
     | 'DeviceLost'
     | 'InsufficientDeviceMemory'
+    | 'NoVariant'
     | 'TooSlow'
   >;
   readonly message: string;
@@ -125,8 +127,15 @@ interface Terminated {
   readonly message?: string | undefined;
 }
 
-/** What a server says last when it cannot have its device. */
-const lastWords = /^(DeviceNotFound|InsufficientDeviceMemory): (.*)$/ms;
+/** What a server says last when it cannot have its device, or the device cannot compute the model. */
+const lastWords = /^(DeviceNotFound|InsufficientDeviceMemory|UnsupportedFormat): (.*)$/ms;
+
+/** Reasons by the server's words for them. */
+const deviceReasons: Readonly<Record<string, Cause['reason']>> = {
+  DeviceNotFound: 'DeviceNotFound',
+  InsufficientDeviceMemory: 'InsufficientDeviceMemory',
+  UnsupportedFormat: 'NoVariant',
+};
 
 function endOf(name: string, ended: Terminated, restarts: number, pod: PodObject): Cause {
   const times = restarts > 0 ? `, restarted ${restarts} ${restarts === 1 ? 'time' : 'times'}` : '';
@@ -139,11 +148,14 @@ function endOf(name: string, ended: Terminated, restarts: number, pod: PodObject
   }
   const words = (ended.message ?? '').trim();
   const aboutDevice = lastWords.exec(words);
-  if (aboutDevice !== null) {
-    const [, word, sentence = ''] = aboutDevice;
+  const reason = deviceReasons[aboutDevice?.[1] ?? ''];
+  // What processors cannot compute no other file is made for.
+  const onDevice = (pod.metadata?.labels?.[labels.tier] ?? CPU_TIER) !== CPU_TIER;
+  if (reason !== undefined && (reason !== 'NoVariant' || onDevice)) {
+    const sentence = aboutDevice?.[2] ?? '';
     const node = pod.spec?.nodeName ?? '';
     return {
-      reason: word === 'DeviceNotFound' ? 'DeviceNotFound' : 'InsufficientDeviceMemory',
+      reason,
       message: `pod ${name}, node ${node}${times}: ${shorten(sentence.replaceAll('\n', ' '), MAX_LAST_WORDS)}`,
     };
   }
