@@ -6,6 +6,7 @@ import {
   FIRST_STATUS_MS,
   makePace,
   type PaceCircumstances,
+  PODS_INTERVAL_MS,
   PROGRESS_INTERVAL_MS,
   type StatusPace,
 } from './status-pace.ts';
@@ -127,14 +128,25 @@ describe('afterwards', () => {
     writes = [];
   });
 
-  it('progress is told every two seconds, and then the newest', () => {
-    const available = { conditions: [condition('Available', 'True')] };
+  it('a pull is told of every two seconds, and then the newest', () => {
+    const blockedBy = [{ reason: 'WaitingForBytes', message: 'x', since: '2026-11-23T12:00:00Z' }];
+    const pulling = { conditions: [condition('Available', 'True')], blockedBy };
     for (let percent = 1; percent <= 60; percent++) {
-      want(moving(`${percent} %`, available));
+      want(moving(`${percent} %`, pulling));
       clock.advance(100);
     }
     expect(writes).toEqual(['1 s: 11 %', '3 s: 31 %', '5 s: 51 %']);
-    expect(want(moving('61 %', available))).toBe(PROGRESS_INTERVAL_MS - 1000);
+    expect(want(moving('61 %', pulling))).toBe(PROGRESS_INTERVAL_MS - 1000);
+  });
+
+  it('pods that come and go are told of every five seconds', () => {
+    const available = { conditions: [condition('Available', 'True')] };
+    for (let step = 1; step <= 70; step++) {
+      want(moving(`step ${step}`, available));
+      clock.advance(100);
+    }
+    expect(writes).toEqual(['1 s: step 11', '6 s: step 61']);
+    expect(want(moving('step 71', available))).toBe(PODS_INTERVAL_MS - 1000);
   });
 
   it('the loss of the last serving pod is told at once', () => {

@@ -9,10 +9,13 @@ import type { Clock } from '../runtime/clock.ts';
 import { stableJson } from './revision.ts';
 
 /**
- * Milliseconds between two status writes that tell of nothing but progress: fast enough to watch, and a pull of an hour
+ * Milliseconds between two status writes that tell of nothing but how far a pull is: fast enough to watch, and a pull of an hour
  * costs 1800 writes at most.
  */
 export const PROGRESS_INTERVAL_MS = 2000;
+
+/** The same where pods come and go: there are fewer steps to watch, and of many deployments that roll at once each is one. */
+export const PODS_INTERVAL_MS = 5000;
 
 /**
  * Milliseconds for which the first status of a rollout waits: a person takes longer to ask for it, and what a controller does
@@ -83,7 +86,7 @@ export function makePace(clock: Clock): StatusPace {
       const awaited = hold !== undefined && (status.readyReplicas ?? 0) > (stored?.readyReplicas ?? 0) ? hold : 0;
       const rest = isNews(stored, status)
         ? 0
-        : restOf(now, since, written.get(key), stored, metadata, slowness(backlog));
+        : restOf(now, since, written.get(key), stored, metadata, slowness(backlog), intervalOf(status));
       const wait = Math.max(awaited, rest);
       const events = merge(before, plan.events.filter(isOfStatus));
       const ofChildren = plan.events.filter((event) => !isOfStatus(event));
@@ -114,6 +117,13 @@ function merge(before: readonly EventIntent[], more: readonly EventIntent[]): Ev
   return [...before, ...more.filter(({ reason, note }) => !known.has(`${reason} ${note}`))];
 }
 
+function intervalOf({ blockedBy }: Status): number {
+  const pulling = blockedBy?.some(({ reason }) => pulls.has(reason)) ?? false;
+  return pulling ? PROGRESS_INTERVAL_MS : PODS_INTERVAL_MS;
+}
+
+const pulls: ReadonlySet<string> = new Set<Reason>(['ModelNotReady', 'WaitingForBytes', 'MountPending']);
+
 /** How many times as long progress waits: twice with 50 others in line, ten times at most. */
 function slowness(backlog: number): number {
   return Math.min(10, 1 + backlog / 50);
@@ -127,10 +137,11 @@ function restOf(
   stored: Status | undefined,
   { generation }: Deployment['metadata'],
   factor: number,
+  interval: number,
 ): number {
   const begins = stored?.rollout?.phase === 'Idle' || stored?.observedGeneration !== generation;
   const first = begins ? since + FIRST_STATUS_MS * factor : now;
-  return Math.max(first, (last ?? Number.NEGATIVE_INFINITY) + PROGRESS_INTERVAL_MS * factor) - now;
+  return Math.max(first, (last ?? Number.NEGATIVE_INFINITY) + interval * factor) - now;
 }
 
 /** What somebody may be waiting for or has to act on: the end of a rollout, trouble, and whether it serves. */
