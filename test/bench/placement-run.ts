@@ -70,9 +70,9 @@ const WAVE_TIMEOUT_MS = 600_000;
 
 /** Both sides, one after the other. */
 export async function runOnce(options: RunOptions): Promise<{ readonly ours: OurSide; readonly peer: Side }> {
-  const { ours, before, added } = await runOurs(options);
+  const { ours, recorded } = await runOurs(options);
   tell(ours, options);
-  return { ours, peer: await runPeer(options, before, added, ours.lanes) };
+  return { ours, peer: await runPeer(options, recorded, ours.lanes) };
 }
 
 /** What is in no row: which writes there were. */
@@ -81,6 +81,15 @@ function tell({ create, change, idle, restart }: OurSide, { deployments, progres
   if (change) progress.note(`for its change: ${describeWrites(change.writes, deployments)}`);
   if (idle) progress.note(`while idle: ${describeWrites(idle.writes, 1) || 'none'}`);
   if (restart) progress.note(`after the restart: ${describeWrites(restart.writes, 1) || 'none'}`);
+}
+
+/** The children that the operator made. */
+interface Recorded {
+  readonly before: Recording;
+  /** Of the deployments that came one at a time. */
+  readonly singles: Recording;
+  /** In the change of all. */
+  readonly added: Recording;
 }
 
 async function runOurs(options: RunOptions) {
@@ -152,6 +161,7 @@ async function runOurs(options: RunOptions) {
     }
     latencies.push(...latenciesOf(await audit.read(), OPERATOR_USER));
   }
+  const singles = addedSince(before, await recordChildren(admin));
   const idle = parts.has('idle')
     ? await watchIdle(world, operator, options.idleSeconds, (detail) => step.update(detail))
     : undefined;
@@ -202,10 +212,11 @@ async function runOurs(options: RunOptions) {
     ...(restart && { restart }),
     ...(restartedRss === undefined ? {} : { restartedRss }),
   };
-  return { ours, before, added };
+  return { ours, recorded: { before, singles, added } };
 }
 
-async function runPeer(options: RunOptions, before: Recording, added: Recording, lanes: number): Promise<Side> {
+async function runPeer(options: RunOptions, recorded: Recorded, lanes: number): Promise<Side> {
+  const { before, singles, added } = recorded;
   const { deployments, progress } = options;
   const namespaces = namespacesFor(deployments + SINGLES);
   await using world = await startWorld({ nodes: options.nodes, namespaces, progress });
@@ -233,12 +244,7 @@ async function runPeer(options: RunOptions, before: Recording, added: Recording,
     for (let index = 0; index < SINGLES; index++) {
       const spec = makeDeployment(deployments + index, `single-${index + 1}`);
       await world.admin.create(SLMDeployment, spec);
-      const [example = []] = before.values();
-      const namespace = spec.metadata.namespace ?? '';
-      for (const { type, object } of example) {
-        const name = object.metadata.name.replace(/^chat-\d+/, spec.metadata.name ?? '');
-        await client.create(type, { ...object, metadata: { ...object.metadata, name, namespace } });
-      }
+      for (const { type, object } of singles.get(keyOf(spec)) ?? []) await client.create(type, object);
       await sleep(500);
     }
     latencies.push(...latenciesOf(await world.audit.read(), PEER_USER));
