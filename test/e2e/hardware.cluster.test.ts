@@ -5,7 +5,7 @@
 import type { SLMDeployment } from '@slm-operator/crds';
 import { afterAll, beforeAll, describe, expect, inject, it } from 'vitest';
 import type { Cluster } from '../cluster/cluster.ts';
-import { dressNode, NFD_LABELS, type OfferedDevices, offerDevices } from '../cluster/devices/devices.ts';
+import { dressNode, NFD_LABELS, type OfferedDevices, offerDevices, undressNodes } from '../cluster/devices/devices.ts';
 import { cluster, lab, makeDeployment, makeModel, nodes, openHub, type TestHub } from './context.ts';
 import { devices } from './hardware.ts';
 import { condition, holds, type TestNamespace, until } from './harness.ts';
@@ -29,6 +29,8 @@ const [first = '', second = '', third = ''] = nodes;
 beforeAll(async () => {
   if (!inject('devices')) return;
   running = await cluster();
+  const labels = { ...NFD_LABELS.nvidia(), ...NFD_LABELS.intelNpu() };
+  await undressNodes(running, [...Object.keys(labels), devices.nvidia, 'maintenance']);
   hub = await openHub();
   space = await lab.namespace('hardware');
   const { sha256 } = await hub.addModel('lm.gguf');
@@ -120,7 +122,9 @@ describe.runIf(inject('devices'))('one node with two GPUs beside two without', (
     expect(settled?.status?.hardware).toMatchObject({ degraded: true, summary: '2 gpu, 3 cpu (fallback)' });
     expect(condition(settled, 'HardwareDegraded')).toMatchObject({ status: 'True', reason: 'FellBack' });
     expect(await line('split')).toMatch(/5\/5 +2 gpu, 3 cpu \(fallback\)/);
-    await expect.poll(() => events('split', 'FellBack')).toEqual([expect.stringMatching(/needs 1 nvidia\.com\/gpu/)]);
+    await expect
+      .poll(() => events('split', 'FellBack'), { timeout: 10_000 })
+      .toEqual([expect.stringMatching(/needs 1 nvidia\.com\/gpu/)]);
   });
 
   it('a plugin that ends takes nothing from pods that serve; a pod that goes comes back on a processor', async () => {
@@ -156,7 +160,7 @@ describe.runIf(inject('devices'))('one node with two GPUs beside two without', (
     const result = await load.stop();
     expect(result.failures).toEqual([]);
     expect(result.sent).toBeGreaterThan(5);
-    await expect.poll(() => events('split', 'PromotedBack')).not.toEqual([]);
+    await expect.poll(() => events('split', 'PromotedBack'), { timeout: 10_000 }).not.toEqual([]);
     await lab.remove('slmd', 'split', space.name);
   });
 });

@@ -84,6 +84,13 @@ export async function dressNode(
   };
 }
 
+/** Takes labels and taints of these keys off all nodes: what a run left that was killed. */
+export async function undressNodes(cluster: Cluster, keys: readonly string[]): Promise<void> {
+  const taken = keys.map((key) => `${key}-`);
+  await cluster.kubectl(['label', 'nodes', '--all', ...taken], { allowFailure: true });
+  for (const one of taken) await cluster.kubectl(['taint', 'nodes', '--all', one], { allowFailure: true });
+}
+
 /** Labels by which node feature discovery and the vendors' own say what a node has. */
 export const NFD_LABELS = {
   nvidia: (product = 'NVIDIA-H200', memoryMiB = 143_771) => ({
