@@ -149,6 +149,11 @@ describe('afterwards', () => {
     expect(want(moving('step 71', available))).toBe(PODS_INTERVAL_MS - 1000);
   });
 
+  it('a new spec is told of at once: nobody takes the Ready of before for its own', () => {
+    want(moving('moving to revision 2', { observedGeneration: 2, conditions: [condition('Available', 'True')] }));
+    expect(writes).toEqual(['0 s: moving to revision 2']);
+  });
+
   it('the loss of the last serving pod is told at once', () => {
     want(moving('0 of 1 pods serve', { conditions: [condition('Available', 'False')] }));
     expect(writes).toEqual(['0 s: 0 of 1 pods serve']);

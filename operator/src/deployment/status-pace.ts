@@ -57,7 +57,7 @@ export interface StatusPace {
    */
   status<P extends Plan<Status>>(
     key: string,
-    deployment: Pick<Deployment, 'status' | 'metadata'>,
+    deployment: Pick<Deployment, 'status'>,
     plan: P,
     circumstances?: PaceCircumstances,
   ): Paced<P>;
@@ -74,7 +74,7 @@ export function makePace(clock: Clock): StatusPace {
       written.delete(key);
       held.delete(key);
     },
-    status(key, { status: stored, metadata }, plan, { hold, backlog = 0 } = {}) {
+    status(key, { status: stored }, plan, { hold, backlog = 0 } = {}) {
       const { status } = plan;
       if (status === undefined || stableJson(status) === stableJson(stored)) {
         held.delete(key);
@@ -86,7 +86,7 @@ export function makePace(clock: Clock): StatusPace {
       const awaited = hold !== undefined && (status.readyReplicas ?? 0) > (stored?.readyReplicas ?? 0) ? hold : 0;
       const rest = isNews(stored, status)
         ? 0
-        : restOf(now, since, written.get(key), stored, metadata, slowness(backlog), intervalOf(status));
+        : restOf(now, since, written.get(key), stored, slowness(backlog), intervalOf(status));
       const wait = Math.max(awaited, rest);
       const events = merge(before, plan.events.filter(isOfStatus));
       const ofChildren = plan.events.filter((event) => !isOfStatus(event));
@@ -135,18 +135,19 @@ function restOf(
   since: number,
   last: number | undefined,
   stored: Status | undefined,
-  { generation }: Deployment['metadata'],
   factor: number,
   interval: number,
 ): number {
-  const begins = stored?.rollout?.phase === 'Idle' || stored?.observedGeneration !== generation;
+  const begins = stored === undefined || stored.rollout?.phase === 'Idle';
   const first = begins ? since + FIRST_STATUS_MS * factor : now;
   return Math.max(first, (last ?? Number.NEGATIVE_INFINITY) + interval * factor) - now;
 }
 
-/** What somebody may be waiting for or has to act on: the end of a rollout, trouble, and whether it serves. */
+/** What somebody may be waiting for or has to act on: a new spec was seen, the end of a rollout, trouble, and whether it serves. */
 function isNews(before: Status | undefined, after: Status): boolean {
   const phase = after.rollout?.phase;
+  // Whoever changed the spec and waits for Ready must not see the one of before.
+  if (before !== undefined && before.observedGeneration !== after.observedGeneration) return true;
   if (phase === 'Idle' || (phase !== before?.rollout?.phase && (phase === 'Stalled' || phase === 'Paused')))
     return true;
   if (conditionOf(after, 'Stalled') !== conditionOf(before, 'Stalled')) return true;
