@@ -52,6 +52,12 @@ class Bench {
   }
 
   reconcile() {
+    // ReplicaSets that were made are in the store by the next look; until then there would be none.
+    const sets = this.stores.get('ReplicaSet');
+    for (const [id, object] of this.api.objects) {
+      const { namespace, name } = object.metadata ?? {};
+      if (id.startsWith('ReplicaSet') && sets?.get(`${namespace}/${name}`) === undefined) sets?.put(object);
+    }
     const context = { signal: new AbortController().signal, log: silentLogger, attempt: 0 };
     return this.controller.reconcile('demo/chat', context);
   }

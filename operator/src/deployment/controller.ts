@@ -46,6 +46,7 @@ import {
   scheduledAt,
 } from './observe.ts';
 import type { Observed } from './observed.ts';
+import { makeOwnWrites } from './own-writes.ts';
 import { type DeploymentConfig, planDeployment } from './plan.ts';
 import { isMounting } from './pod-causes.ts';
 import { makePodReports, type PodReports } from './pod-reports.ts';
@@ -84,6 +85,7 @@ export function makeDeploymentController(options: DeploymentControllerOptions): 
   // Statuses that the store does not show (yet): held back, or on their way through the watch. The next plan is made from them,
   // because sizes were changed by what they say, such as since when a device is waited for.
   const ahead = new Map<string, PlannedStatus>();
+  const own = makeOwnWrites(clock);
   const inventory = makeInventory({ nodes: stores.nodes, pods: stores.pods, caches: stores.caches, clock });
   const reports = options.reports ?? makePodReports({ clock });
   const freed = makeChannel('Inventory');
@@ -113,6 +115,7 @@ export function makeDeploymentController(options: DeploymentControllerOptions): 
         pace.forget(key);
         secrets.forget(key);
         ahead.delete(key);
+        own.forget(key);
         inventory.forget(key);
         reports.forget(key);
         return done;
@@ -123,6 +126,9 @@ export function makeDeploymentController(options: DeploymentControllerOptions): 
         deployment,
         signal,
       );
+      const behind = own.behind(key, observed.replicaSets);
+      // Their watch event comes within a moment and is the reason to look again.
+      if (behind !== undefined) return sooner(done, behind);
       const plan = planDeployment(observed, { now: clock.now(), config });
       if (plan.notes.length > 0) log.debug({ notes: plan.notes }, 'rollout decisions');
       if (plan.expected !== undefined) {
@@ -139,6 +145,9 @@ export function makeDeploymentController(options: DeploymentControllerOptions): 
         owner: stored,
         plan: paced.plan,
         live: (ref) => liveChild(stores, ref),
+        onWrite: ({ kind, name }, { metadata }) => {
+          if (kind === 'ReplicaSet') own.note(key, name, metadata?.resourceVersion);
+        },
         refusedStatus: (refusal) =>
           refusedStatus(plan.status as SLMDeploymentStatus, deployment.status, refusal, clock.now()),
         signal,

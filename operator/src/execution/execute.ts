@@ -7,7 +7,7 @@ import { annotations } from '@slm-operator/crds';
 import type { KubeClient } from '../kube/client.ts';
 import { isAlreadyExists, isConflict, isNotFound } from '../kube/errors.ts';
 import { type KubeObject as AnyObject, controllerOf, type ResourceType } from '../kube/resource.ts';
-import { type Applier, makeApplier } from '../runtime/apply.ts';
+import { type Applier, type ApplyResult, makeApplier } from '../runtime/apply.ts';
 import type { EventRecorder } from '../runtime/events.ts';
 import { resourceTypeOf } from './kinds.ts';
 import { done, type KubeObject, type ObjectRef, type Outcome, type Plan, refTo, waiting } from './plan.ts';
@@ -42,6 +42,8 @@ export interface ExecuteOptions<T extends AnyObject & { readonly status?: unknow
    * and retried.
    */
   readonly refusedStatus?: ((refusal: Refusal) => NonNullable<T['status']>) | undefined;
+  /** Told of each applied or patched child, as the API server answered it. */
+  readonly onWrite?: ((ref: ObjectRef, object: AnyObject) => void) | undefined;
   readonly signal?: AbortSignal | undefined;
 }
 
@@ -76,7 +78,7 @@ export async function executePlan<T extends AnyObject & { readonly status?: unkn
   const { client, recorder, type, owner, plan, signal } = options;
   const applier = options.applier ?? applierFor(client);
   const live = options.live ?? (() => 'unknown');
-  const run: Run = { client, applier, live, signal, writes: 0, written: new Set() };
+  const run: Run = { client, applier, live, signal, onWrite: options.onWrite, writes: 0, written: new Set() };
 
   let refusal: Refusal | undefined;
   try {
@@ -109,6 +111,7 @@ interface Run {
   readonly applier: Applier;
   readonly live: NonNullable<ExecuteOptions<AnyObject>['live']>;
   readonly signal: AbortSignal | undefined;
+  readonly onWrite: ExecuteOptions<AnyObject>['onWrite'];
   writes: number;
   /** Children that were written, by {@link idOf}. */
   readonly written: Set<string>;
@@ -157,11 +160,12 @@ async function applyOwned(run: Run, object: KubeObject): Promise<void> {
     if (!result.written) return;
     run.writes++;
     run.written.add(idOf(ref));
+    run.onWrite?.(ref, result.object);
   });
 }
 
 /** Makes an object that should not be there yet. */
-async function applyNew(run: Run, type: ResourceType, object: KubeObject): Promise<{ readonly written: boolean }> {
+async function applyNew(run: Run, type: ResourceType, object: KubeObject): Promise<ApplyResult<AnyObject>> {
   try {
     return await run.applier.apply(type, object, undefined, { mustBeNew: true, signal: run.signal });
   } catch (error) {
@@ -191,11 +195,12 @@ async function patch(run: Run, intent: NonNullable<Plan['patch']>[number]): Prom
   const body = { ...intent.patch, metadata: { ...(intent.patch['metadata'] as object | undefined), ...metadata } };
   await lifting(target, async () => {
     run.writes++;
-    await run.client.patch(resourceTypeOf(target), placeOf(target), 'merge', body, {
+    const object = await run.client.patch(resourceTypeOf(target), placeOf(target), 'merge', body, {
       fieldManager: FIELD_MANAGER,
       signal: run.signal,
     });
     run.written.add(idOf(target));
+    run.onWrite?.(target, object);
   });
 }
 

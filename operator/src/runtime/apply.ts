@@ -238,7 +238,7 @@ function applyId(type: ResourceType, object: KubeObject): string {
 }
 
 /** Resource versions are decimal numbers that grow (guaranteed since Kubernetes 1.35, and true before). */
-function isOlder(left: string | undefined, right: string | undefined): boolean {
+export function isOlder(left: string | undefined, right: string | undefined): boolean {
   if (left === undefined || right === undefined) return false;
   return left.length === right.length ? left < right : left.length < right.length;
 }
