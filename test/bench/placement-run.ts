@@ -66,6 +66,8 @@ const USERS = 16;
 const SINGLES = 24;
 /** So long without a write is quiet. */
 const QUIET_MS = 3000;
+/** Who uses a model is written to its status so late, at most; before that nothing is idle. */
+const LATE_MS = 62_000;
 const WAVE_TIMEOUT_MS = 600_000;
 
 /** Both sides, one after the other. */
@@ -261,9 +263,9 @@ async function runPeer(options: RunOptions, recorded: Recorded, lanes: number): 
 }
 
 /** Waits until a user has written nothing but leases for a while; answers all writes since the last look. */
-async function quiet({ audit }: PlacementWorld, user: string): Promise<Write[]> {
+async function quiet({ audit }: PlacementWorld, user: string, quietMs = QUIET_MS): Promise<Write[]> {
   const seen: Write[] = [];
-  for (let since = performance.now(); performance.now() - since < QUIET_MS; ) {
+  for (let since = performance.now(); performance.now() - since < quietMs; ) {
     await sleep(250);
     const writes = await audit.read();
     seen.push(...writes);
@@ -273,13 +275,15 @@ async function quiet({ audit }: PlacementWorld, user: string): Promise<Write[]> 
 }
 
 async function watchIdle(
-  { audit }: PlacementWorld,
+  world: PlacementWorld,
   operator: OperatorProcess,
   seconds: number,
   tell: (detail: string) => void,
 ) {
+  const { audit } = world;
+  tell('waiting for what is written late');
+  await quiet(world, OPERATOR_USER, LATE_MS);
   tell(`${seconds} s of nothing`);
-  await audit.read();
   const before = await operator.usage();
   await sleep(seconds * 1000);
   const writes = (await audit.read()).filter(({ user }) => user === OPERATOR_USER);
