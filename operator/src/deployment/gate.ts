@@ -4,7 +4,7 @@
  * A node counts when the pods may run there, it is ready and not cordoned, its agent has reported, and it has not failed for
  * good. So one broken node holds up nobody, and one that is only slow is waited for.
  */
-import type { Reason, SLMDeployment, SLMModel, SLMNodeCache } from '@slm-operator/crds';
+import type { CacheEntry, Reason, SLMDeployment, SLMModel, SLMNodeCache } from '@slm-operator/crds';
 import { isEligible, type NodeView } from './node-match.ts';
 import { formatBytes, formatDuration, listOf } from './text.ts';
 
@@ -16,8 +16,11 @@ export interface GateInput {
   readonly nodes: readonly NodeView[];
   /** Names of those where such pods may run at all. Default: as labels and taints say. */
   readonly eligible?: readonly string[] | undefined;
-  readonly caches: ReadonlyMap<string, SLMNodeCache>;
+  readonly caches: CachesByNode;
 }
+
+/** Each node's cache by the node's name: a map, or the store itself. */
+export type CachesByNode = Pick<ReadonlyMap<string, SLMNodeCache>, 'get'>;
 
 export type Gate =
   | { readonly open: true }
@@ -75,6 +78,7 @@ export function gateOf(input: GateInput): Gate {
     );
   }
 
+  if (reported.every((node) => entryOf(caches.get(node.name), bytes.digest)?.state === 'Ready')) return open;
   const states = reported.map((node) => stateOn(node.name, caches.get(node.name), bytes.digest));
   const counting = states.filter((state) => !state.failedForGood);
   const name = model.metadata.name;
@@ -110,7 +114,7 @@ interface NodeState {
 }
 
 function stateOn(node: string, cache: SLMNodeCache | undefined, digest: string): NodeState {
-  const entry = cache?.status?.entries?.find((candidate) => candidate.digest === digest);
+  const entry = entryOf(cache, digest);
   return {
     node,
     ready: entry?.state === 'Ready',
@@ -120,6 +124,19 @@ function stateOn(node: string, cache: SLMNodeCache | undefined, digest: string):
     bytesPerSecond: entry?.bytesPerSecond ?? 0,
     error: entry?.error?.message,
   };
+}
+
+/** Objects of stores never change, and each is asked for the digests of many deployments. */
+const entriesByDigest = new WeakMap<SLMNodeCache, ReadonlyMap<string, CacheEntry>>();
+
+function entryOf(cache: SLMNodeCache | undefined, digest: string): CacheEntry | undefined {
+  if (cache === undefined) return undefined;
+  let entries = entriesByDigest.get(cache);
+  if (entries === undefined) {
+    entries = new Map(cache.status?.entries?.map((entry) => [entry.digest, entry]));
+    entriesByDigest.set(cache, entries);
+  }
+  return entries.get(digest);
 }
 
 /** Failures that the node's next try will hardly mend: something else has to change. */

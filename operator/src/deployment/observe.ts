@@ -157,7 +157,7 @@ export async function observe(
     replicaSets: stores.replicaSets.byIndex(BY_DEPLOYMENT, key).filter(mine),
     pods,
     nodes: inventory.nodes(key),
-    caches: new Map(stores.caches.list().map((cache) => [cache.metadata.name, cache])),
+    caches: stores.caches,
     disruptionBudget: budget !== undefined && mine(budget) ? budget : undefined,
     reports: said,
   };

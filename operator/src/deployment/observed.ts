@@ -1,7 +1,8 @@
 /** What a plan is made of: everything known of one SLMDeployment, as plain data. Types and small readers; pure. */
-import { annotations, labels, type SLMDeployment, type SLMModel, type SLMNodeCache } from '@slm-operator/crds';
+import { annotations, labels, type SLMDeployment, type SLMModel } from '@slm-operator/crds';
 import type { NodeStock } from '../hardware/node-hardware.ts';
 import type { NetworkPolicy, ObjectOf, Pod, PodDisruptionBudget, ReplicaSet, Service } from '../kube/resource.ts';
+import type { CachesByNode } from './gate.ts';
 import { CPU_TIER } from './names.ts';
 import type { PodReport } from './pod-reports.ts';
 import type { KeyPair } from './resources/api-keys.ts';
@@ -54,7 +55,7 @@ export interface Observed {
   /** With what is free on them; what was promised to this deployment is not taken off. */
   readonly nodes: readonly NodeStock[];
   /** By node. */
-  readonly caches: ReadonlyMap<string, SLMNodeCache>;
+  readonly caches: CachesByNode;
   readonly disruptionBudget: DisruptionBudgetObject | undefined;
   readonly apiKeys: ApiKeys;
   readonly tls: TlsSecret;
