@@ -133,6 +133,20 @@ describe('a change wakes', () => {
     expect(demands.changed('demo/a')).toEqual(['plain']);
   });
 
+  test('the nodes that list a model that goes after all was forgotten, and those of a ReplicaSet that outlives its model', () => {
+    const wanted = [{ digest: own, size: 1, files: [], sources: [], models: ['demo/a'], namespaces: ['demo'] }];
+    put(world.caches, {
+      apiVersion: 'slm.dev/v1alpha1',
+      kind: 'SLMNodeCache',
+      metadata: meta('plain'),
+      spec: { wanted },
+    });
+    demands.clear();
+    world.models.remove(world.models.get('demo/a') as SLMModel);
+    expect(demands.changed('demo/a')).toEqual(['plain']);
+    expect(demands.changed('demo/a')).toEqual(['plain']);
+  });
+
   test('the others, too, when one of them has looked by itself meanwhile', () => {
     put(world.models, modelOf('c'));
     put(world.deployments, deploymentOf('chat', 'c', 'cpu'));

@@ -99,7 +99,8 @@ export function makeDemands(options: DemandsOptions): Demands {
       const after = compute(key);
       if (after === undefined) told.delete(key);
       else told.set(key, after);
-      if (before?.signature === after?.signature) return [];
+      // Without a before, nobody knows what nodes were last woken for: what they list is looked at, even when nothing is wanted now.
+      if (before !== undefined && before.signature === after?.signature) return [];
       // What is listed may have other ways now, or be wanted by nobody any more.
       const names = new Set(caches.byIndex(BY_LISTED, key).map(({ metadata }) => metadata.name));
       for (const node of shelf.list()) {
