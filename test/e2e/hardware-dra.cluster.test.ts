@@ -41,7 +41,13 @@ beforeAll(async () => {
 });
 afterAll(async () => {
   if (!inject('devices')) return;
-  await space?.[Symbol.asyncDispose]();
+  if (space !== undefined) {
+    // A kubelet gives a claim back through its driver: without it the pod, and its model on every node, would stay for ever.
+    await lab.kubectl('-n', space.name, 'delete', 'slmd', '--all');
+    const pods = () => lab.list<Pod>('pods', '-n', space.name);
+    await until('the pods have given their claims back', pods, (left) => left.length === 0);
+    await space[Symbol.asyncDispose]();
+  }
   await hub?.[Symbol.asyncDispose]();
   await driver?.[Symbol.asyncDispose]();
   await lab.kubectl('delete', 'deviceclasses', ...DRA_CLASSES);
