@@ -138,7 +138,8 @@ async function usageOf(pid: number): Promise<Usage> {
   };
 }
 
-async function freePort(): Promise<number> {
+/** A port of this machine that nobody listens on at the moment. */
+export async function freePort(): Promise<number> {
   const server = createServer();
   await new Promise<void>((resolve, reject) => {
     server.once('error', reject);
@@ -146,5 +147,6 @@ async function freePort(): Promise<number> {
   });
   const address = server.address();
   await new Promise<void>((resolve) => server.close(() => resolve()));
-  return typeof address === 'object' && address !== null ? address.port : 0;
+  if (typeof address !== 'object' || address === null) throw new Error('no port is free');
+  return address.port;
 }

@@ -5,7 +5,6 @@
 import { type ChildProcess, fork, spawn } from 'node:child_process';
 import { existsSync } from 'node:fs';
 import { open, readdir, readFile, rm, stat } from 'node:fs/promises';
-import { createServer } from 'node:net';
 import path from 'node:path';
 import { serverEnv } from '@slm-operator/crds/contract';
 import { estimateMemory } from '@slm-operator/operator/deployment/memory';
@@ -14,6 +13,7 @@ import { cacheDir } from '../cache.ts';
 import { lastLines } from '../cluster/errors.ts';
 import { layOut } from '../images/entries.ts';
 import { makeRecipe } from '../images/recipe.ts';
+import { freePort } from './operator-process.ts';
 import { childrenOf } from './other-load.ts';
 import type { Answer, Reply, Target, Task } from './serving-load.ts';
 
@@ -276,17 +276,4 @@ async function memoryFiles(pid: number): Promise<number> {
       sum += (await stat(path.join(MEMORY_FILES, folder, name))).size;
   }
   return sum;
-}
-
-function freePort(): Promise<number> {
-  return new Promise((resolve, reject) => {
-    const listener = createServer();
-    listener.once('error', reject);
-    listener.listen(0, '127.0.0.1', () => {
-      const address = listener.address();
-      listener.close(() =>
-        typeof address === 'object' && address ? resolve(address.port) : reject(new Error('no port is free')),
-      );
-    });
-  });
 }

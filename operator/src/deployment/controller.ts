@@ -32,13 +32,13 @@ import type { Manager } from '../runtime/manager.ts';
 import { done, type Outcome } from '../runtime/outcome.ts';
 import type { StoreEvent } from '../runtime/store.ts';
 import { type BrokerPlace, makeSeenSecrets } from './access-state.ts';
+import { modelKeyOf } from './names.ts';
 import {
   deploymentKeyOf,
   deploymentsOf,
   liveChild,
   MOUNT_PATIENCE_MS,
   managed,
-  modelKeyOf,
   nodeView,
   observe,
   openStores,

@@ -3,6 +3,7 @@
  * the upgrade contract. Pure.
  */
 import { labels, MANAGED_BY, type SLMDeployment } from '@slm-operator/crds';
+import { makeKey } from '../kube/resource.ts';
 
 /** Every child that is watched carries this, so that the caches hold nothing else. */
 export const managedSelector = `${labels.managedBy}=${MANAGED_BY}`;
@@ -61,6 +62,11 @@ export function tlsSecretName({ spec }: SLMDeployment): string | undefined {
 /** The SLMModel that is served: the one named, or the one made for an inline source. */
 export function modelNameOf({ metadata, spec }: SLMDeployment): string {
   return spec.modelRef?.name ?? metadata.name;
+}
+
+/** Key of the SLMModel that a deployment serves. */
+export function modelKeyOf(deployment: SLMDeployment): string {
+  return makeKey(deployment.metadata.namespace, modelNameOf(deployment));
 }
 
 /** Names that clients use in `model`, the canonical one first. */

@@ -29,7 +29,7 @@ import type { Manager } from '../runtime/manager.ts';
 import type { Store } from '../runtime/store.ts';
 import { type BrokerPlace, lookForBroker, lookForKeys, lookForTls, type SeenSecrets } from './access-state.ts';
 import { digestOf } from './causes.ts';
-import { disruptionBudgetName, managedSelector, modelNameOf } from './names.ts';
+import { disruptionBudgetName, managedSelector, modelKeyOf } from './names.ts';
 import type { NodeView } from './node-match.ts';
 import type { Observed, PodObject } from './observed.ts';
 import { isMounting } from './pod-causes.ts';
@@ -63,11 +63,6 @@ export interface Stores {
 export function deploymentKeyOf(object: KubeObject): string | undefined {
   const name = object.metadata?.labels?.[labels.deployment];
   return name === undefined ? undefined : makeKey(object.metadata?.namespace, name);
-}
-
-/** Key of the model that a deployment serves. */
-export function modelKeyOf(deployment: Deployment): string {
-  return makeKey(deployment.metadata.namespace, modelNameOf(deployment));
 }
 
 /** The manager's stores with the indexes that are needed here. */

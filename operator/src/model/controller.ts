@@ -9,13 +9,13 @@ import type {
   SLMNodeCache as NodeCache,
   SLMModelStatus,
 } from '@slm-operator/crds';
-import { managedSelector } from '../deployment/names.ts';
+import { managedSelector, modelKeyOf } from '../deployment/names.ts';
 import { executePlan, FIELD_MANAGER } from '../execution/execute.ts';
 import { SLMDeployment, SLMModel, SLMNodeCache } from '../execution/kinds.ts';
 import { done } from '../execution/plan.ts';
 import { Node, type ObjectOf, ReplicaSet } from '../kube/resource.ts';
 import { demandOf, usesModel } from '../nodecache/demand.ts';
-import { modelOfDeployment, modelOfSet } from '../nodecache/demands.ts';
+import { modelOfSet } from '../nodecache/demands.ts';
 import type { HardwareOptions } from '../nodecache/file-choice.ts';
 import { prePullFor } from '../nodecache/pre-pull.ts';
 import { nodeView, revisionUse } from '../nodecache/views.ts';
@@ -66,7 +66,7 @@ export function makeModelController(options: ModelControllerOptions): Controller
   const { client } = manager;
   const applier = makeApplier({ client, fieldManager: FIELD_MANAGER });
   const models = manager.store(SLMModel);
-  const deployments = manager.store(SLMDeployment, { indexes: { [BY_MODEL]: modelOfDeployment } });
+  const deployments = manager.store(SLMDeployment, { indexes: { [BY_MODEL]: modelKeyOf } });
   const caches = manager.store(SLMNodeCache);
   const sets = manager.store(ReplicaSet, { labelSelector: managedSelector, indexes: { [BY_MODEL]: modelOfSet } });
   const { shelf, choice } = prePullFor(manager, options.hardware);
@@ -121,7 +121,7 @@ export function makeModelController(options: ModelControllerOptions): Controller
       answers,
       watches(SLMModel),
       touchedModels(),
-      watches(SLMDeployment, modelOfDeployment, { predicate: placementChanged, delayMs: USERS_DELAY_MS }),
+      watches(SLMDeployment, modelKeyOf, { predicate: placementChanged, delayMs: USERS_DELAY_MS }),
       watches(ReplicaSet, modelOfSet, {
         labelSelector: managedSelector,
         predicate: useChanged,

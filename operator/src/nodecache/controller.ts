@@ -12,7 +12,7 @@ import {
   type SLMNodeCacheSpec,
   type WantedModel,
 } from '@slm-operator/crds';
-import { managedSelector } from '../deployment/names.ts';
+import { managedSelector, modelKeyOf } from '../deployment/names.ts';
 import { executePlan, FIELD_MANAGER } from '../execution/execute.ts';
 import { SLMDeployment, SLMModel, SLMNodeCache } from '../execution/kinds.ts';
 import { done, type KubeObject, type Plan, waiting } from '../execution/plan.ts';
@@ -24,7 +24,7 @@ import { type Controller, defineController, makeChannel, watches } from '../runt
 import type { EventRecorder } from '../runtime/events.ts';
 import type { Manager } from '../runtime/manager.ts';
 import type { StoreEvent } from '../runtime/store.ts';
-import { makeDemands, modelOfDeployment, modelOfSet } from './demands.ts';
+import { makeDemands, modelOfSet } from './demands.ts';
 import type { HardwareOptions } from './file-choice.ts';
 import { prePullFor } from './pre-pull.ts';
 import { makeRests } from './rests.ts';
@@ -102,7 +102,7 @@ export function makeNodeCacheController(options: NodeCacheControllerOptions): Co
       watches(SLMNodeCache, (cache) => nodesToWake(keyOf(cache)), { predicate: cacheMatters }),
       woken,
       watches(SLMModel, (model) => modelWork(keyOf(model)), { predicate: modelMatters }),
-      watches(SLMDeployment, (deployment) => modelWork(modelOfDeployment(deployment)), {
+      watches(SLMDeployment, (deployment) => modelWork(modelKeyOf(deployment)), {
         predicate: deploymentMatters,
         delayMs: GATHER_MS,
       }),

@@ -1,10 +1,11 @@
 import type { ModelRevision, SLMDeployment, SLMModel, SLMNodeCache } from '@slm-operator/crds';
 import { annotations, labels } from '@slm-operator/crds';
 import { beforeEach, describe, expect, test } from 'vitest';
+import { modelKeyOf } from '../deployment/names.ts';
 import { builtInProfiles, defaultOrder } from '../hardware/profiles.ts';
 import { keyOf, type Node, type ObjectOf, type ReplicaSet } from '../kube/resource.ts';
 import { makeStore, type WritableStore } from '../runtime/store.ts';
-import { type Demands, makeDemands, modelOfDeployment } from './demands.ts';
+import { type Demands, makeDemands } from './demands.ts';
 import { makeFileChoice } from './file-choice.ts';
 import { makeNodeShelf } from './shelf.ts';
 
@@ -66,6 +67,11 @@ function nodeOf(name: string, gpus?: number): NodeObject {
   };
 }
 
+function cacheThatLists(node: string, model: string): SLMNodeCache {
+  const wanted = [{ digest: own, size: 1, files: [], sources: [], models: [model], namespaces: ['demo'] }];
+  return { apiVersion: 'slm.dev/v1alpha1', kind: 'SLMNodeCache', metadata: meta(node), spec: { wanted } };
+}
+
 /** As the controller wires them: each event computes its model anew. */
 function setUp() {
   const fail = (error: unknown) => {
@@ -90,7 +96,7 @@ function put<T extends { readonly metadata?: object }>(store: WritableStore<T>, 
   store.put(object);
   return object;
 }
-const wakes = (deployment: SLMDeployment) => demands.changed(modelOfDeployment(deployment)).sort();
+const wakes = (deployment: SLMDeployment) => demands.changed(modelKeyOf(deployment)).sort();
 
 beforeEach(() => {
   world = setUp();
@@ -122,25 +128,13 @@ describe('a change wakes', () => {
   });
 
   test('the nodes that list the model, whatever it is about', () => {
-    const wanted = [{ digest: own, size: 1, files: [], sources: [], models: ['demo/a'], namespaces: ['demo'] }];
-    put(world.caches, {
-      apiVersion: 'slm.dev/v1alpha1',
-      kind: 'SLMNodeCache',
-      metadata: meta('plain'),
-      spec: { wanted },
-    });
+    put(world.caches, cacheThatLists('plain', 'demo/a'));
     put(world.sets, setOf('chat', 'a', half, { nowhere: 'yes' }));
     expect(demands.changed('demo/a')).toEqual(['plain']);
   });
 
   test('the nodes that list a model that goes after all was forgotten, and those of a ReplicaSet that outlives its model', () => {
-    const wanted = [{ digest: own, size: 1, files: [], sources: [], models: ['demo/a'], namespaces: ['demo'] }];
-    put(world.caches, {
-      apiVersion: 'slm.dev/v1alpha1',
-      kind: 'SLMNodeCache',
-      metadata: meta('plain'),
-      spec: { wanted },
-    });
+    put(world.caches, cacheThatLists('plain', 'demo/a'));
     demands.clear();
     world.models.remove(world.models.get('demo/a') as SLMModel);
     expect(demands.changed('demo/a')).toEqual(['plain']);

@@ -4,7 +4,7 @@
  */
 import type { SLMDeployment as Deployment, SLMModel as Model, SLMNodeCache as NodeCache } from '@slm-operator/crds';
 import { labels } from '@slm-operator/crds';
-import { modelNameOf } from '../deployment/names.ts';
+import { modelKeyOf } from '../deployment/names.ts';
 import type { NodeStock } from '../hardware/node-hardware.ts';
 import { keyOf, makeKey, type ObjectOf, type ReplicaSet } from '../kube/resource.ts';
 import type { Store } from '../runtime/store.ts';
@@ -40,11 +40,6 @@ const BY_MODEL = 'nodecache.model';
 const BY_DIGEST = 'nodecache.digest';
 const BY_LISTED = 'nodecache.listed';
 
-/** Key of the model that a deployment serves. */
-export function modelOfDeployment(deployment: Deployment): string {
-  return makeKey(deployment.metadata.namespace, modelNameOf(deployment));
-}
-
 /** Key of the model that a ReplicaSet's pods mount. */
 export function modelOfSet(set: SetObject): string | undefined {
   const model = set.metadata?.labels?.[labels.model];
@@ -68,7 +63,7 @@ function modelsListed({ spec }: NodeCache): string[] {
 
 export function makeDemands(options: DemandsOptions): Demands {
   const { models, deployments, sets, caches, shelf, choice } = options;
-  deployments.addIndex(BY_MODEL, modelOfDeployment);
+  deployments.addIndex(BY_MODEL, modelKeyOf);
   sets.addIndex(BY_MODEL, modelOfSet);
   sets.addIndex(BY_DIGEST, digestOfSet);
   models.addIndex(BY_DIGEST, digestsOfModel);
