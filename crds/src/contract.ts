@@ -32,6 +32,12 @@ export const annotations = {
   revisionNumber: 'slm.dev/revision-number',
   /** On a ReplicaSet: JSON of the server images of its revision, by image variant, for tiers that get pods later. */
   serverImages: 'slm.dev/server-images',
+  /** On an SLMDeployment, by people: REVISION or REVISION:STEP, as spec.strategy.approvedRevision. */
+  approvedRevision: 'slm.dev/approved-revision',
+  /** On an SLMDeployment, by people: REVISION, as spec.rollbackTo. */
+  rollbackTo: 'slm.dev/rollback-to',
+  /** On an SLMDeployment, by people: any new value tries a revision again that was taken back. */
+  retry: 'slm.dev/retry',
 } as const;
 export const MANAGED_BY = 'slm-operator';
 

@@ -2,6 +2,7 @@
 export * from './common.ts';
 export * from './contract.ts';
 export * from './deployment-hardware.ts';
+export * from './deployment-strategy.ts';
 export * from './digest.ts';
 export * from './kinds.ts';
 export * from './model-defaults.ts';
@@ -10,3 +11,4 @@ export * from './slm-deployment.ts';
 export * from './slm-deployment-status.ts';
 export * from './slm-model.ts';
 export * from './slm-node-cache.ts';
+export * from './slm-rollout.ts';

@@ -6,6 +6,7 @@ import { SLMDeploymentSpec } from './slm-deployment.ts';
 import { SLMDeploymentStatus } from './slm-deployment-status.ts';
 import { SLMModelSpec, SLMModelStatus } from './slm-model.ts';
 import { SLMNodeCacheSpec, SLMNodeCacheStatus } from './slm-node-cache.ts';
+import { SLMRolloutSpec, SLMRolloutStatus } from './slm-rollout.ts';
 
 interface Column {
   readonly name: string;
@@ -127,8 +128,28 @@ export const slmNodeCacheKind: Kind = {
   ],
 };
 
+export const slmRolloutKind: Kind = {
+  kind: 'SLMRollout',
+  plural: 'slmrollouts',
+  singular: 'slmrollout',
+  shortName: 'slmr',
+  namespaced: false,
+  description: 'In which order the deployments of a cluster take over new revisions.',
+  spec: SLMRolloutSpec,
+  specRequired: true,
+  status: SLMRolloutStatus,
+  rules: [],
+  columns: [
+    { name: 'Ready', type: 'string', jsonPath: condition('Ready') },
+    { name: 'Wave', type: 'string', jsonPath: '.status.wave' },
+    { name: 'Updated', type: 'string', jsonPath: '.status.progressText' },
+    { name: 'Status', type: 'string', jsonPath: '.status.statusText' },
+    age,
+  ],
+};
+
 /** Every kind, in the order in which they are installed. */
-export const kinds: readonly Kind[] = [slmModelKind, slmDeploymentKind, slmNodeCacheKind];
+export const kinds: readonly Kind[] = [slmModelKind, slmDeploymentKind, slmRolloutKind, slmNodeCacheKind];
 
 /** The CustomResourceDefinition of a kind. */
 export function makeCrd(kind: Kind): Record<string, unknown> {

@@ -14,6 +14,18 @@ export const BlockedBy = object(
 );
 export type BlockedBy = Static<typeof BlockedBy>;
 
+export const GateResult = object(
+  {
+    name: text({ max: 80, description: 'errorRate, ttftP95, tokensPerSecond, or smoke/NAME.' }),
+    result: word(['Passed', 'Failed', 'Waiting'], { description: 'What it says.' }),
+    value: optional(text({ max: 64, description: 'Measured, with its unit.' })),
+    baseline: optional(text({ max: 64, description: 'The same of the revision before.' })),
+    message: optional(text({ max: 512, description: 'Why.' })),
+  },
+  { description: 'What a gate says.' },
+);
+export type GateResult = Static<typeof GateResult>;
+
 export const SLMDeploymentStatus = object(
   {
     observedGeneration: optional(integer({ minimum: 0, description: 'The spec that this status speaks of.' })),
@@ -47,15 +59,63 @@ export const SLMDeploymentStatus = object(
     rollout: optional(
       object(
         {
-          phase: word(['Idle', 'WaitingForModel', 'WaitingForDevice', 'Progressing', 'Paused', 'Stalled'], {
-            description: 'Where the rollout is.',
-          }),
+          phase: word(
+            [
+              'Idle',
+              'WaitingForModel',
+              'WaitingForDevice',
+              'WaitingForWave',
+              'WaitingForApproval',
+              'Progressing',
+              'Analyzing',
+              'Paused',
+              'Stalled',
+            ],
+            { description: 'Where the rollout is.' },
+          ),
           message: optional(text({ max: 1024, description: 'What it does now.' })),
           lastProgressTime: optional(
             time({ description: 'When a pod last came or went as planned; the deadline counts from here.' }),
           ),
+          revision: optional(text({ max: 63, description: 'Revision that the steps below bring.' })),
+          stableRevision: optional(
+            text({ max: 63, description: 'Revision that it is measured against and goes back to.' }),
+          ),
+          step: optional(integer({ minimum: 1, maximum: 64, description: 'Step that it is in, from 1.' })),
+          steps: optional(integer({ minimum: 1, maximum: 64, description: 'Steps that there are.' })),
+          stepStartedAt: optional(time({ description: 'Since when the step is in effect.' })),
+          weight: optional(
+            integer({ minimum: 0, maximum: 100, description: 'Percent of the requests that the new revision gets.' }),
+          ),
+          analysis: optional(
+            list(GateResult, { max: 24, keys: ['name'], description: 'What the gates of the step say.' }),
+          ),
         },
         { description: 'The rollout.' },
+      ),
+    ),
+    lastRollback: optional(
+      object(
+        {
+          revision: text({ max: 63, description: 'Revision that was taken back.' }),
+          to: optional(text({ max: 63, description: 'Revision that serves instead.' })),
+          reason: text({ max: 128, description: 'One word.' }),
+          message: text({ max: 1024, description: 'Why, with the numbers.' }),
+          time: time({ description: 'When.' }),
+          strategyHash: optional(
+            text({
+              max: 64,
+              description: 'Hash of spec.strategy at that time; with another one the revision is tried again.',
+            }),
+          ),
+          retry: optional(
+            text({
+              max: 256,
+              description: 'Annotation slm.dev/retry at that time; with another value it is tried again.',
+            }),
+          ),
+        },
+        { description: 'The last revision that was taken back.' },
       ),
     ),
   },

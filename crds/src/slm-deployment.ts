@@ -3,6 +3,7 @@ import type { Static } from 'typebox';
 import { digest, type ObjectMeta, secretRef, tolerations } from './common.ts';
 import { accessFields } from './deployment-access.ts';
 import { Hardware } from './deployment-hardware.ts';
+import { Strategy } from './deployment-strategy.ts';
 import { boolean, integer, intOrPercent, list, mapOf, object, optional, passThrough, text, word } from './schema.ts';
 import type { SLMDeploymentStatus } from './slm-deployment-status.ts';
 import { SLMModelSpec } from './slm-model.ts';
@@ -161,7 +162,26 @@ export const SLMDeploymentSpec = object(
         },
       ),
     ),
-    replicas: optional(integer({ minimum: 0, maximum: 10000, description: 'Number of pods. Default 1.' })),
+    replicas: optional(
+      integer({
+        minimum: 0,
+        maximum: 10000,
+        description: 'Number of pods. Default 1; not with placement.mode: PerNode.',
+      }),
+    ),
+    placement: optional(
+      object(
+        {
+          mode: optional(
+            word(['Replicas', 'PerNode'], {
+              description:
+                'Replicas: as many pods as spec.replicas says. PerNode: one pod on each node that podTemplate.spec lets it run on, and clients are served by the pod of their own node. Default Replicas.',
+            }),
+          ),
+        },
+        { description: 'How many pods there are, and where.' },
+      ),
+    ),
     hardware: optional(Hardware),
     engine: optional(Engine),
     resources: optional(
@@ -201,45 +221,20 @@ export const SLMDeploymentSpec = object(
         { description: 'What the network lets through, where the cluster enforces NetworkPolicy.' },
       ),
     ),
-    strategy: optional(
+    strategy: optional(Strategy),
+    rollbackTo: optional(
       object(
         {
-          type: optional(word(['Rolling'], { description: 'Default Rolling; the only one in this release.' })),
-          maxSurge: optional(
-            intOrPercent({ description: 'Pods above replicas while rolling, rounded up. Default 1.' }),
-          ),
-          maxUnavailable: optional(
-            intOrPercent({ description: 'Pods below replicas while rolling, rounded down. Default 0.' }),
-          ),
-          progressDeadlineSeconds: optional(
-            integer({
-              minimum: 10,
-              maximum: 86400,
-              description:
-                'Without progress for so long a rollout is Stalled; the clock stands still while bytes download. Default 600.',
-            }),
-          ),
-          drainTimeoutSeconds: optional(
-            integer({
-              minimum: 0,
-              maximum: 3600,
-              description: 'Time that running requests get when a pod ends. Default 60.',
-            }),
-          ),
+          revision: text({
+            max: 10,
+            min: 10,
+            pattern: '^[a-f0-9]{10}$',
+            description: 'One of the revisions that ReplicaSets of this deployment are named by.',
+          }),
         },
         {
-          description: 'How a new revision comes.',
-          rules: [
-            {
-              rule: "!(has(self.maxSurge) && has(self.maxUnavailable)) || !((type(self.maxSurge) == int ? self.maxSurge == 0 : self.maxSurge == '0%') && (type(self.maxUnavailable) == int ? self.maxUnavailable == 0 : self.maxUnavailable == '0%'))",
-              message: 'maxSurge and maxUnavailable are both 0, so no pod could ever be replaced: raise one',
-            },
-            {
-              rule: "!(has(self.maxSurge) && !has(self.maxUnavailable)) || !(type(self.maxSurge) == int ? self.maxSurge == 0 : self.maxSurge == '0%')",
-              message:
-                'maxSurge is 0 and maxUnavailable (default 0) too, so no pod could ever be replaced: set maxUnavailable to 1 or more',
-            },
-          ],
+          description:
+            'Serve a revision of the history, whatever the rest of the spec asks for, until this is removed. By kubectl: the annotation slm.dev/rollback-to=REVISION.',
         },
       ),
     ),
@@ -324,6 +319,15 @@ export const SLMDeploymentSpec = object(
       {
         rule: '!has(self.api) || !has(self.api.management) || !self.api.management || !has(self.replicas) || self.replicas <= 1',
         message: 'api.management keeps models in one pod: set replicas to 1',
+      },
+      {
+        rule: "!has(self.placement) || !has(self.placement.mode) || self.placement.mode != 'PerNode' || !has(self.replicas)",
+        message:
+          'placement.mode PerNode runs one pod on each node: leave out replicas, and choose nodes with podTemplate.spec.nodeSelector',
+      },
+      {
+        rule: "!has(self.placement) || !has(self.placement.mode) || self.placement.mode != 'PerNode' || !has(self.strategy) || !has(self.strategy.type) || self.strategy.type == 'Rolling' || self.strategy.type == 'Recreate'",
+        message: 'placement.mode PerNode moves node by node: use strategy.type Rolling or Recreate',
       },
       {
         rule: '!has(self.tracing) || (has(self.isolation) && has(self.isolation.denyEgress) && !self.isolation.denyEgress)',
