@@ -1,6 +1,7 @@
 /** What the real API server says to good and bad objects: the sentences that a user reads after `kubectl apply`. */
 import { installCrds, type RawApi, rawApi } from '@slm-operator/test/envtest/crds';
 import { afterAll, beforeAll, describe, expect, inject, it } from 'vitest';
+import { verdictOf } from './testing/verdict.ts';
 
 const digest = `sha256:${'a'.repeat(64)}`;
 let api: RawApi;
@@ -11,19 +12,7 @@ beforeAll(async () => {
 });
 afterAll(() => api[Symbol.asyncDispose]());
 
-/** The verdict on an object: 'accepted', or the causes that the API server gives. */
-async function verdict(kind: 'SLMModel' | 'SLMDeployment', spec: unknown, name = 'x'): Promise<string> {
-  const { status, body } = await api.call(
-    'POST',
-    `/apis/slm.dev/v1alpha1/namespaces/default/${kind.toLowerCase()}s?dryRun=All&fieldValidation=Strict`,
-    { apiVersion: 'slm.dev/v1alpha1', kind, metadata: { name }, spec },
-  );
-  if (status < 300) return 'accepted';
-  const causes = (body['details'] as { causes?: { field: string; message: string }[] } | undefined)?.causes;
-  return causes
-    ? causes.map((cause) => `${cause.field}: ${cause.message.replace(/^Invalid value: /, '')}`).join('; ')
-    : String(body['message']);
-}
+const verdict = (kind: 'SLMModel' | 'SLMDeployment', spec: unknown, name?: string) => verdictOf(api, kind, spec, name);
 
 const hf = { uri: 'hf://org/repo/model.gguf' };
 
@@ -282,7 +271,11 @@ describe('an SLMDeployment', () => {
     ['with an audit log with content', { modelRef, audit: { enabled: true, content: true } }, 'accepted'],
     ['with content of no audit log', { modelRef, audit: { content: true } }, /audit.content needs audit.enabled: true/],
     ['with fewer than no replicas', { modelRef, replicas: -1 }, /greater than or equal to 0/],
-    ['with a field of a later release', { modelRef, placement: { mode: 'PerNode' } }, /unknown field "spec.placement"/],
+    [
+      'with a field of a later release',
+      { modelRef, autoscaling: { maxReplicas: 3 } },
+      /unknown field "spec.autoscaling"/,
+    ],
     ['with a name that is too long', { modelRef }, /46 characters at most/, 'x'.repeat(47)],
     ['with a name that no Service can have', { modelRef }, /must begin with a letter/, '1chat'],
   ])('%s', async (_sentence, spec, expected, name) => {

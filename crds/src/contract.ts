@@ -16,6 +16,8 @@ export const labels = {
   model: 'slm.dev/model',
   /** Kind of hardware that a ReplicaSet's pods run on: the name of a tier. */
   tier: 'slm.dev/tier',
+  /** On pods and in the templates of ReplicaSets, never in their selectors: whether the Service leads there; see `trafficStates`. */
+  traffic: 'slm.dev/traffic',
   name: 'app.kubernetes.io/name',
   instance: 'app.kubernetes.io/instance',
   component: 'app.kubernetes.io/component',
@@ -32,6 +34,8 @@ export const annotations = {
   revisionNumber: 'slm.dev/revision-number',
   /** On a ReplicaSet: JSON of the server images of its revision, by image variant, for tiers that get pods later. */
   serverImages: 'slm.dev/server-images',
+  /** On pods that can read it, and in the templates they came from: JSON of {@link TrafficSetting}; `{}` passes nothing on. */
+  traffic: 'slm.dev/traffic',
   /** On an SLMDeployment, by people: REVISION or REVISION:STEP, as spec.strategy.approvedRevision. */
   approvedRevision: 'slm.dev/approved-revision',
   /** On an SLMDeployment, by people: REVISION, as spec.rollbackTo. */
@@ -40,6 +44,9 @@ export const annotations = {
   retry: 'slm.dev/retry',
 } as const;
 export const MANAGED_BY = 'slm-operator';
+
+/** Values of the label `traffic`. Pods made before there was this label get requests too, until some are to get none. */
+export const trafficStates = { open: 'open', closed: 'closed' } as const;
 
 /** CSI: the node agent is this driver; inline ephemeral volumes only. */
 export const csi = {
@@ -61,6 +68,9 @@ export const pod = {
   /** What a server needs to have tokens reviewed: see `brokerFiles`. */
   brokerVolume: 'broker',
   brokerPath: '/etc/slm/broker',
+  /** What the operator tells a pod while it runs: see `podFiles`. */
+  infoVolume: 'pod-info',
+  infoPath: '/etc/slm/pod',
   /** Models that clients make through the API; gone with the pod. */
   modelsVolume: 'models',
   modelsPath: '/models',
@@ -74,6 +84,14 @@ export const pod = {
 /** Ports of the inference server: both serve every API; 11434 as Ollama has it, 8080 as Foundry Local has it. */
 export const ports = { ollama: 11434, openai: 8080 } as const;
 
+/** Headers of the inference server. */
+export const serverHeaders = {
+  /** On every answer of a pod: revision that answered. */
+  revision: 'x-slm-revision',
+  /** On a request that one serving pod passes on to another: revision of the one that passed it on. It is not passed on again. */
+  forwarded: 'x-slm-forwarded',
+} as const;
+
 /** HTTP paths of the inference server that the operator and the kubelet rely on. */
 export const serverPaths = { healthz: '/healthz', readyz: '/readyz', metrics: '/metrics' } as const;
 
@@ -86,6 +104,11 @@ export const serverEnv = {
   modelPath: 'SLM_MODEL_PATH',
   /** Digest of the revision, shown in /api/tags and /readyz. */
   modelDigest: 'SLM_MODEL_DIGEST',
+  /**
+   * Folder with the files that `podFiles` names; read again when they change. Default: `pod.infoPath`, where it is there. The
+   * operator leaves it at that, so that its pods can run images from before this setting.
+   */
+  podDir: 'SLM_POD_DIR',
   /** JSON array of names that clients may use in `model`; the first is the canonical one. */
   servedNames: 'SLM_SERVED_NAMES',
   /** Tokens of context for each parallel request. Default: min(model's own, 4096). */
@@ -228,6 +251,28 @@ export interface ReadyReport {
   /** Why it is not ready: loading, draining, too-slow. */
   readonly reason?: string;
   readonly message?: string;
+  /** What it passes on to other pods; absent when it cannot. */
+  readonly traffic?: TrafficReport;
+}
+
+/** What a serving pod passes on: the JSON in the annotation `traffic`. */
+export interface TrafficSetting {
+  /** Of a hundred requests, those passed on. */
+  readonly weight: number;
+  /** `IP:PORT` of the Service of the candidate. */
+  readonly address: string;
+  /** Of the pods behind that address. */
+  readonly revision: string;
+}
+
+/** What a serving pod says of that. */
+export interface TrafficReport {
+  /** What it passes on now; absent: nothing. */
+  readonly weight?: number;
+  /** To the pods of this revision. */
+  readonly revision?: string;
+  /** Why the last requests that were to be passed on were answered here. */
+  readonly problem?: string;
 }
 
 /**
@@ -246,6 +291,14 @@ export const broker = {
   podLabels: { 'app.kubernetes.io/name': 'slm-operator', 'app.kubernetes.io/component': 'operator' },
   /** ConfigMap beside the operator with the broker's CA under `ca.crt`. */
   caConfigMap: 'slm-operator-ca',
+} as const;
+
+/** Files in a serving pod's `infoPath`. */
+export const podFiles = {
+  /** JSON of {@link TrafficSetting}, or empty. */
+  traffic: 'traffic',
+  /** The deployment revision that the pod is of. */
+  revision: 'revision',
 } as const;
 
 /** Files in a serving pod's `brokerPath`. */

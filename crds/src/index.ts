@@ -5,6 +5,7 @@ export * from './deployment-hardware.ts';
 export * from './deployment-strategy.ts';
 export * from './digest.ts';
 export * from './kinds.ts';
+export * from './label-selector.ts';
 export * from './model-defaults.ts';
 export * from './reasons.ts';
 export * from './slm-deployment.ts';

@@ -116,8 +116,26 @@ export const SLMDeploymentSpec = object(
           name: text({
             max: 63,
             min: 1,
-            description: 'Name of an SLMModel in the same namespace. It may be created later.',
+            description: 'Name of an SLMModel. It may be created later.',
           }),
+          namespace: optional(
+            text({
+              max: 63,
+              min: 1,
+              pattern: '^[a-z0-9]([-a-z0-9]*[a-z0-9])?$',
+              description:
+                'Namespace of the SLMModel, whose spec.allowedNamespaces must let this one in. Default: the same.',
+            }),
+          ),
+          revision: optional(
+            text({
+              max: 10,
+              min: 10,
+              pattern: '^[a-f0-9]{10}$',
+              description:
+                'Name of a revision in status.revisions of the SLMModel, which is served whatever comes later. Default: the latest.',
+            }),
+          ),
         },
         { description: 'The model to serve.' },
       ),

@@ -1,6 +1,7 @@
 /** SLMModel: what the bytes are, how they are checked and where they are pulled ahead of use. */
 import type { Static } from 'typebox';
 import { conditions, digest, ModelFile, ModelSource, type ObjectMeta, secretRef, tolerations } from './common.ts';
+import { labelSelector } from './label-selector.ts';
 import { modelDefaultsFields } from './model-defaults.ts';
 import { boolean, integer, list, mapOf, object, optional, text, time, word } from './schema.ts';
 
@@ -218,6 +219,31 @@ export const SLMModelSpec = object(
       ),
     ),
     ...modelDefaultsFields,
+    allowedNamespaces: optional(
+      object(
+        {
+          from: optional(
+            word(['Same', 'All', 'Selector'], {
+              description:
+                'Same: this namespace alone. All: every namespace. Selector: this one, and those with the labels of selector. Default Same.',
+            }),
+          ),
+          selector: optional(
+            labelSelector('Labels of the namespaces, for from: Selector. An empty one matches every namespace.'),
+          ),
+        },
+        {
+          description:
+            'Namespaces whose SLMDeployments may serve this model, by modelRef.namespace. They get its bytes, read-only, and nothing of its Secrets.',
+          rules: [
+            {
+              rule: "has(self.selector) == (has(self.from) && self.from == 'Selector')",
+              message: 'allowedNamespaces.selector and from: Selector go together; from Same and All have no selector',
+            },
+          ],
+        },
+      ),
+    ),
     suspend: optional(boolean({ description: 'Stop resolving and pulling; what is cached stays. Default false.' })),
   },
   {
@@ -318,10 +344,10 @@ export const ModelRevision = object(
       list(ModelVariant, { max: 16, keys: ['name'], description: 'The other files, for other hardware.' }),
     ),
     usedBy: optional(
-      list(text({ max: 253, description: 'Name of an SLMDeployment.' }), {
+      list(text({ max: 317, description: 'Name of an SLMDeployment; NAMESPACE/NAME of one in another namespace.' }), {
         max: 64,
         atomic: true,
-        description: 'Deployments in this namespace that serve it.',
+        description: 'Deployments that serve it.',
       }),
     ),
   },
@@ -353,7 +379,8 @@ export const SLMModelStatus = object(
       list(ModelRevision, {
         max: 10,
         keys: ['name'],
-        description: 'The latest revision and older ones still of use, newest first.',
+        description:
+          'The latest revision and older ones still of use: served, pinned by modelRef.revision, or in the history of a deployment. Newest first.',
       }),
     ),
     metadata: optional(ModelMetadata),

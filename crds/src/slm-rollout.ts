@@ -1,49 +1,11 @@
 /** SLMRollout: in which order the deployments of a cluster take over new revisions. */
 import type { Static } from 'typebox';
 import { conditions, type ObjectMeta } from './common.ts';
-import { boolean, integer, list, mapOf, object, optional, text, time, word } from './schema.ts';
+import { labelSelector } from './label-selector.ts';
+import { boolean, integer, list, object, optional, text, time, word } from './schema.ts';
 
 const duration = (description: string) =>
   text({ max: 16, min: 2, pattern: '^([0-9]+h)?([0-9]+m)?([0-9]+s)?$', description });
-
-/** As metav1.LabelSelector. */
-const labelSelector = (description: string) =>
-  object(
-    {
-      matchLabels: optional(
-        mapOf(text({ max: 63, description: 'Value of the label.' }), { max: 32, description: 'All must be there.' }),
-      ),
-      matchExpressions: optional(
-        list(
-          object(
-            {
-              key: text({ max: 317, min: 1, description: 'Key of the label.' }),
-              operator: word(['In', 'NotIn', 'Exists', 'DoesNotExist'], { description: 'How values are compared.' }),
-              values: optional(
-                list(text({ max: 63, description: 'A value.' }), {
-                  max: 64,
-                  atomic: true,
-                  description: 'For In and NotIn.',
-                }),
-              ),
-            },
-            {
-              description: 'A requirement.',
-              rules: [
-                {
-                  rule: "self.operator in ['In', 'NotIn'] ? (has(self.values) && size(self.values) > 0) : !has(self.values)",
-                  message: 'In and NotIn need values; Exists and DoesNotExist have none',
-                },
-              ],
-            },
-          ),
-          { max: 16, atomic: true, description: 'All must hold.' },
-        ),
-      ),
-    },
-    { description },
-  );
-export type LabelSelector = Static<ReturnType<typeof labelSelector>>;
 
 export const Wave = object(
   {
