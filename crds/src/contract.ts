@@ -28,6 +28,8 @@ export const annotations = {
   applied: 'slm.dev/applied',
   /** On a ReplicaSet: digest of the model revision that its pods mount. */
   modelDigest: 'slm.dev/model-digest',
+  /** On a ReplicaSet: name of the revision of the SLMModel that its revision was made from. */
+  modelRevision: 'slm.dev/model-revision',
   /** On a ReplicaSet: hash of everything but the image, so that a new default image alone is no new revision. */
   settingsHash: 'slm.dev/settings-hash',
   /** On a ReplicaSet: monotonically growing number, as `kubectl rollout history` counts. */
@@ -105,8 +107,8 @@ export const serverEnv = {
   /** Digest of the revision, shown in /api/tags and /readyz. */
   modelDigest: 'SLM_MODEL_DIGEST',
   /**
-   * Folder with the files that `podFiles` names; read again when they change. Default: `pod.infoPath`, where it is there. The
-   * operator leaves it at that, so that its pods can run images from before this setting.
+   * Folder with what the operator tells a running pod: its revision, and what part of its requests goes to another. Read again when
+   * it changes. Default /etc/slm/pod, where it is there.
    */
   podDir: 'SLM_POD_DIR',
   /** JSON array of names that clients may use in `model`; the first is the canonical one. */

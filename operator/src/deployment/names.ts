@@ -20,6 +20,11 @@ export function serviceName(deployment: string): string {
   return deployment;
 }
 
+/** The Service that leads to the candidate's pods alone, while requests are passed on to them. */
+export function candidateServiceName(deployment: string): string {
+  return `${deployment}-candidate`;
+}
+
 export function disruptionBudgetName(deployment: string): string {
   return deployment;
 }
