@@ -2,7 +2,7 @@
 import type { Static } from 'typebox';
 import { conditions, type ObjectMeta } from './common.ts';
 import { labelSelector } from './label-selector.ts';
-import { boolean, integer, list, object, optional, text, time, word } from './schema.ts';
+import { boolean, integer, list, mapOf, object, optional, text, time, word } from './schema.ts';
 
 const duration = (description: string) =>
   text({ max: 16, min: 2, pattern: '^([0-9]+h)?([0-9]+m)?([0-9]+s)?$', description });
@@ -14,9 +14,21 @@ export const Wave = object(
       min: 1,
       pattern: '^[a-z0-9]([-a-z0-9]*[a-z0-9])?$',
       description: 'Name of the wave, such as staging.',
+      rules: [
+        {
+          rule: "self != 'others'",
+          message: 'the wave of what no other wave matches is called others: take another name',
+        },
+      ],
     }),
     selector: optional(labelSelector('Labels of the deployments of this wave. Default: any.')),
     namespaceSelector: optional(labelSelector('Labels of their namespaces. Default: any.')),
+    nodeSelector: optional(
+      mapOf(text({ max: 63, description: 'Value of the label.' }), {
+        max: 32,
+        description: 'Labels that podTemplate.spec.nodeSelector of the deployments asks for. Default: any.',
+      }),
+    ),
     maxParallel: optional(
       integer({ minimum: 1, maximum: 10000, description: 'Deployments that move at the same time. Default: all.' }),
     ),
@@ -82,9 +94,9 @@ export const SLMRolloutSpec = object(
     approvedRevisions: optional(
       list(
         text({
-          max: 63,
+          max: 512,
           min: 1,
-          description: 'Revision of an SLMModel, as status.latestRevision.name, or of an image.',
+          description: 'Revision of an SLMModel, as status.latestRevision.name, or a server image.',
         }),
         {
           max: 64,
@@ -102,10 +114,29 @@ export type SLMRolloutSpec = Static<typeof SLMRolloutSpec>;
 const deploymentKey = text({ max: 320, description: 'NAMESPACE/NAME of an SLMDeployment.' });
 const count = (description: string) => integer({ minimum: 0, description });
 
+export const waveStates = [
+  'Waiting',
+  'WaitingForApproval',
+  'WaitingForWindow',
+  'Paused',
+  'Running',
+  'Soaking',
+  'Done',
+  'Failed',
+  'RolledBack',
+] as const;
+export type WaveState = (typeof waveStates)[number];
+
+const failureMessage = optional(
+  text({ max: 256, description: 'Why it failed with that revision; absent: it did not.' }),
+);
+const before = optional(text({ max: 63, description: 'Revision that it had before.' }));
+
 export const SLMRolloutStatus = object(
   {
     observedGeneration: optional(integer({ minimum: 0, description: 'The spec that this status speaks of.' })),
     conditions: optional(conditions),
+    retry: optional(text({ max: 256, description: 'Annotation slm.dev/retry when failures were last forgotten.' })),
     wave: optional(text({ max: 63, description: 'Wave that is under way or waits.' })),
     progressText: optional(text({ max: 64, description: 'UPDATED/TOTAL for the UPDATED column.' })),
     statusText: optional(text({ max: 256, description: 'For the STATUS column.' })),
@@ -114,9 +145,7 @@ export const SLMRolloutStatus = object(
         object(
           {
             name: text({ max: 63, description: 'Name of the wave.' }),
-            state: word(['Waiting', 'WaitingForApproval', 'Running', 'Soaking', 'Done', 'Failed', 'RolledBack'], {
-              description: 'Where it is.',
-            }),
+            state: word(waveStates, { description: 'Where it is.' }),
             total: count('Deployments of the wave.'),
             updated: count('Those that have what they are to have, and are Ready.'),
             failed: count('Those that failed.'),
@@ -134,6 +163,8 @@ export const SLMRolloutStatus = object(
           {
             deployment: deploymentKey,
             revision: text({ max: 63, description: 'Revision of the deployment that it may take over.' }),
+            from: before,
+            failure: failureMessage,
           },
           { description: 'A deployment that may move.' },
         ),
@@ -146,6 +177,8 @@ export const SLMRolloutStatus = object(
           {
             deployment: deploymentKey,
             revision: text({ max: 63, description: 'Revision of the deployment that it must leave.' }),
+            to: before,
+            failure: failureMessage,
           },
           { description: 'A deployment that goes back.' },
         ),
