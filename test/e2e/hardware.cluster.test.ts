@@ -149,7 +149,6 @@ describe.runIf(inject('devices'))('one node with two GPUs beside two without', (
       namespace: space.name,
       deployment: 'split',
       image: await lab.serverImage(),
-      workers: 1,
     });
     await gpus.start();
     await says(
