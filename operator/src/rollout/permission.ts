@@ -19,8 +19,8 @@ export interface Makings {
   readonly model?: string | undefined;
   /** Of the bytes that pods of the revision mount or may mount. */
   readonly digests: readonly string[];
-  /** Server image for processors, when it is the operator's and not the spec's. */
-  readonly image?: string | undefined;
+  /** Server images by variant, when they are the operator's and not the spec's. */
+  readonly images?: Readonly<Record<string, string>> | undefined;
 }
 
 /** From what to what a deployment would move. */
@@ -97,8 +97,12 @@ export function bringsOtherModel(wanted: Makings, current: Makings): boolean {
   return current.digests.some((digest) => !wanted.digests.includes(digest));
 }
 
+/** A variant that only one of them has is no other image: pods of the revision have none of it. */
 export function bringsOtherImage(wanted: Makings, current: Makings): boolean {
-  return wanted.image !== undefined && current.image !== undefined && wanted.image !== current.image;
+  return Object.entries(current.images ?? {}).some(([variant, image]) => {
+    const next = wanted.images?.[variant];
+    return next !== undefined && next !== image;
+  });
 }
 
 /** Tells of the wave alone, never of how far it is: a thousand deployments that wait must not be written for each that moves. */
