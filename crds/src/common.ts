@@ -32,6 +32,18 @@ export function digest(description: string) {
   return text({ max: 71, pattern: digestPattern, description });
 }
 
+/**
+ * The generation that an object speaks of before the operator has looked at it. Tools that follow kstatus take an object without
+ * status for one that is as it should be; with a generation that is none they wait.
+ */
+export const UNSEEN_GENERATION = -1;
+
+/** `status.observedGeneration` of the kinds that people write. */
+export const observedGeneration = integer({
+  minimum: UNSEEN_GENERATION,
+  description: 'The spec that this status speaks of; -1 before the operator has seen any.',
+});
+
 export const Condition = object(
   {
     type: text({ max: 316, description: 'Name of the condition in CamelCase.' }),

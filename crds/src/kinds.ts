@@ -1,5 +1,6 @@
 /** The kinds as CustomResourceDefinitions. Owns names, columns and subresources; the fields are in the kinds' own files. */
 import type { TSchema } from 'typebox';
+import { UNSEEN_GENERATION } from './common.ts';
 import { GROUP, VERSION } from './contract.ts';
 import { type CelRule, toStructural } from './schema.ts';
 import { SLMDeploymentSpec } from './slm-deployment.ts';
@@ -28,6 +29,8 @@ export interface Kind {
   readonly spec: TSchema;
   readonly specRequired: boolean;
   readonly status: TSchema;
+  /** People and their tools write it, and wait for its status. */
+  readonly awaited: boolean;
   readonly rules: readonly CelRule[];
   readonly columns: readonly Column[];
   readonly scale?: { specReplicasPath: string; statusReplicasPath: string; labelSelectorPath: string };
@@ -47,6 +50,7 @@ export const slmModelKind: Kind = {
   spec: SLMModelSpec,
   specRequired: true,
   status: SLMModelStatus,
+  awaited: true,
   rules: [
     {
       rule: 'size(self.metadata.name) <= 63',
@@ -77,6 +81,7 @@ export const slmDeploymentKind: Kind = {
   spec: SLMDeploymentSpec,
   specRequired: true,
   status: SLMDeploymentStatus,
+  awaited: true,
   rules: [
     {
       // A pod's name is NAME-<10>-<5> and must stay within 63; its Service's name must begin with a letter.
@@ -117,6 +122,7 @@ export const slmNodeCacheKind: Kind = {
   spec: SLMNodeCacheSpec,
   specRequired: false,
   status: SLMNodeCacheStatus,
+  awaited: false,
   rules: [],
   columns: [
     { name: 'Ready', type: 'string', jsonPath: condition('Ready') },
@@ -138,6 +144,7 @@ export const slmRolloutKind: Kind = {
   spec: SLMRolloutSpec,
   specRequired: true,
   status: SLMRolloutStatus,
+  awaited: true,
   rules: [],
   columns: [
     { name: 'Ready', type: 'string', jsonPath: condition('Ready') },
@@ -185,7 +192,10 @@ export function makeCrd(kind: Kind): Record<string, unknown> {
                 kind: { type: 'string' },
                 metadata: { type: 'object' },
                 spec: toStructural(kind.spec),
-                status: toStructural(kind.status),
+                status: {
+                  ...toStructural(kind.status),
+                  ...(kind.awaited ? { default: { observedGeneration: UNSEEN_GENERATION } } : {}),
+                },
               },
               ...(kind.rules.length > 0 ? { 'x-kubernetes-validations': kind.rules } : {}),
             },

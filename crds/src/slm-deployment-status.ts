@@ -1,6 +1,6 @@
 /** What an SLMDeployment's status tells: what is, and what it waits for. */
 import type { Static } from 'typebox';
-import { conditions } from './common.ts';
+import { conditions, observedGeneration } from './common.ts';
 import { HardwareStatus } from './deployment-hardware.ts';
 import { integer, list, object, optional, text, time, word } from './schema.ts';
 
@@ -28,7 +28,7 @@ export type GateResult = Static<typeof GateResult>;
 
 export const SLMDeploymentStatus = object(
   {
-    observedGeneration: optional(integer({ minimum: 0, description: 'The spec that this status speaks of.' })),
+    observedGeneration: optional(observedGeneration),
     conditions: optional(conditions),
     replicas: optional(integer({ minimum: 0, description: 'Pods that exist.' })),
     updatedReplicas: optional(integer({ minimum: 0, description: 'Pods of the update revision.' })),

@@ -1,6 +1,15 @@
 /** SLMModel: what the bytes are, how they are checked and where they are pulled ahead of use. */
 import type { Static } from 'typebox';
-import { conditions, digest, ModelFile, ModelSource, type ObjectMeta, secretRef, tolerations } from './common.ts';
+import {
+  conditions,
+  digest,
+  ModelFile,
+  ModelSource,
+  type ObjectMeta,
+  observedGeneration,
+  secretRef,
+  tolerations,
+} from './common.ts';
 import { labelSelector } from './label-selector.ts';
 import { modelDefaultsFields } from './model-defaults.ts';
 import { boolean, integer, list, mapOf, object, optional, text, time, word } from './schema.ts';
@@ -369,7 +378,7 @@ export type ModelFailure = Static<typeof ModelFailure>;
 
 export const SLMModelStatus = object(
   {
-    observedGeneration: optional(integer({ minimum: 0, description: 'The spec that this status speaks of.' })),
+    observedGeneration: optional(observedGeneration),
     conditions: optional(conditions),
     resolvedSource: optional(
       text({ max: 64, description: 'Hash of the source fields that latestRevision was resolved from.' }),

@@ -1,6 +1,6 @@
 /** SLMRollout: in which order the deployments of a cluster take over new revisions. */
 import type { Static } from 'typebox';
-import { conditions, type ObjectMeta } from './common.ts';
+import { conditions, type ObjectMeta, observedGeneration } from './common.ts';
 import { labelSelector } from './label-selector.ts';
 import { boolean, integer, list, mapOf, object, optional, text, time, word } from './schema.ts';
 
@@ -134,7 +134,7 @@ const before = optional(text({ max: 63, description: 'Revision that it had befor
 
 export const SLMRolloutStatus = object(
   {
-    observedGeneration: optional(integer({ minimum: 0, description: 'The spec that this status speaks of.' })),
+    observedGeneration: optional(observedGeneration),
     conditions: optional(conditions),
     retry: optional(text({ max: 256, description: 'Annotation slm.dev/retry when failures were last forgotten.' })),
     wave: optional(text({ max: 63, description: 'Wave that is under way or waits.' })),

@@ -9,9 +9,11 @@ import {
   type Kind,
   type SLMModel as Model,
   type SLMNodeCache as NodeCache,
+  type SLMRollout as Rollout,
   slmDeploymentKind,
   slmModelKind,
   slmNodeCacheKind,
+  slmRolloutKind,
   VERSION,
 } from '@slm-operator/crds';
 import {
@@ -42,12 +44,14 @@ function custom<T extends KubeObject>(kind: Kind): ResourceType<T> {
 export const SLMModel = custom<Model>(slmModelKind);
 export const SLMDeployment = custom<Deployment>(slmDeploymentKind);
 export const SLMNodeCache = custom<NodeCache>(slmNodeCacheKind);
+export const SLMRollout = custom<Rollout>(slmRolloutKind);
 
 const known = new Map<string, ResourceType>(
   [
     SLMModel,
     SLMDeployment,
     SLMNodeCache,
+    SLMRollout,
     ReplicaSet,
     Pod,
     Service,

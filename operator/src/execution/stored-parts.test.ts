@@ -90,6 +90,14 @@ it('what kubectl remembers beside a spec is left out, and nothing else', () => {
   expect(cut(plain)).toBe(plain);
 });
 
+it('an object that nobody has looked at has no status, whatever the API server shows', () => {
+  const cut = storedParts.get(SLMDeployment) as unknown as (object: object) => object;
+  const metadata = { name: 'chat', generation: 1 };
+  expect(cut({ metadata, status: { observedGeneration: -1 } })).toEqual({ metadata });
+  const seen = { metadata, status: { observedGeneration: 1, readyText: '0/1' } };
+  expect(cut(seen)).toBe(seen);
+});
+
 it('every kind that is cut is cut in all stores', () => {
   expect([...storedParts.keys()]).toEqual(expect.arrayContaining([Node, ReplicaSet]));
 });

@@ -3,7 +3,7 @@
  * Owns the cuts, so that a reader of more finds in one place what to put back; decides nothing. Objects read from the API server
  * itself are whole.
  */
-import { csi } from '@slm-operator/crds';
+import { csi, UNSEEN_GENERATION } from '@slm-operator/crds';
 import { type KubeObject, Node, type ObjectOf, type Pod, ReplicaSet, type ResourceType } from '../kube/resource.ts';
 import type { Transforms } from '../runtime/store.ts';
 import { SLMDeployment, SLMModel } from './kinds.ts';
@@ -18,6 +18,18 @@ function withoutLastApplied<T extends KubeObject>(object: T): T {
   if (annotations?.[LAST_APPLIED] === undefined) return object;
   const { [LAST_APPLIED]: _, ...rest } = annotations;
   return { ...object, metadata: { ...object.metadata, annotations: rest } };
+}
+
+interface Awaited {
+  readonly status?: { readonly observedGeneration?: number };
+}
+
+/** Without kubectl's copy, and without the status that the API server shows before there is one. */
+function cutAwaited<T extends KubeObject & Awaited>(object: T): T {
+  const cut = withoutLastApplied(object);
+  if (cut.status?.observedGeneration !== UNSEEN_GENERATION) return cut;
+  const { status: _, ...rest } = cut;
+  return rest as T;
 }
 
 /** Without the names of images, addresses and volumes, which are most of a Node. */
@@ -61,6 +73,6 @@ export function cutReplicaSet(set: ObjectOf<typeof ReplicaSet>): ObjectOf<typeof
 export const storedParts: Transforms = new Map<ResourceType, (object: never) => KubeObject>([
   [Node, cutNode],
   [ReplicaSet, cutReplicaSet],
-  [SLMDeployment, withoutLastApplied],
-  [SLMModel, withoutLastApplied],
+  [SLMDeployment, cutAwaited],
+  [SLMModel, cutAwaited],
 ]);
