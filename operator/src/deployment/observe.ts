@@ -4,7 +4,7 @@
  */
 import { randomBytes } from 'node:crypto';
 import { type SLMDeployment as Deployment, labels, type SLMModel as Model } from '@slm-operator/crds';
-import { SLMDeployment, SLMModel, SLMNodeCache } from '../execution/kinds.ts';
+import { SLMDeployment, SLMModel, SLMNodeCache, SLMRollout } from '../execution/kinds.ts';
 import type { ObjectRef } from '../execution/plan.ts';
 import { allPods } from '../hardware/all-pods.ts';
 import type { Inventory } from '../hardware/inventory.ts';
@@ -16,6 +16,7 @@ import {
   type KubeObject,
   keyOf,
   makeKey,
+  Namespace,
   NetworkPolicy,
   Node,
   type ObjectOf,
@@ -57,6 +58,8 @@ export interface Stores {
   readonly services: Store<ObjectOf<typeof Service>>;
   readonly disruptionBudgets: Store<ObjectOf<typeof PodDisruptionBudget>>;
   readonly networkPolicies: Store<ObjectOf<typeof NetworkPolicy>>;
+  readonly rollouts: Store<ObjectOf<typeof SLMRollout>>;
+  readonly namespaces: Store<ObjectOf<typeof Namespace>>;
 }
 
 /** Key of the deployment that a labelled child belongs to. */
@@ -77,6 +80,8 @@ export function openStores(manager: Pick<Manager, 'store'>): Stores {
     services: manager.store(Service, managed),
     disruptionBudgets: manager.store(PodDisruptionBudget, managed),
     networkPolicies: manager.store(NetworkPolicy, managed),
+    rollouts: manager.store(SLMRollout),
+    namespaces: manager.store(Namespace),
   };
 }
 
@@ -155,6 +160,10 @@ export async function observe(
     caches: stores.caches,
     disruptionBudget: budget !== undefined && mine(budget) ? budget : undefined,
     reports: said,
+    fleet: {
+      rollouts: stores.rollouts.list(),
+      namespaceLabels: stores.namespaces.get(namespace ?? '')?.metadata?.labels,
+    },
   };
   return { observed, look };
 }

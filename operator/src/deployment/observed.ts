@@ -2,6 +2,7 @@
 import { annotations, labels, type SLMDeployment, type SLMModel } from '@slm-operator/crds';
 import type { NodeStock } from '../hardware/node-hardware.ts';
 import type { NetworkPolicy, ObjectOf, Pod, PodDisruptionBudget, ReplicaSet, Service } from '../kube/resource.ts';
+import type { Fleet } from '../rollout/permission.ts';
 import type { CachesByNode } from './gate.ts';
 import { CPU_TIER } from './names.ts';
 import type { PodReport } from './pod-reports.ts';
@@ -64,6 +65,8 @@ export interface Observed {
   readonly mountEvents: ReadonlyMap<string, string>;
   /** By uid of the pod: what its server says of itself, as far as it was asked. */
   readonly reports: ReadonlyMap<string, PodReport>;
+  /** What there is of SLMRollouts. Absent: nobody looked, and there is none. */
+  readonly fleet?: Fleet | undefined;
 }
 
 /** The revision in a ReplicaSet's label. */

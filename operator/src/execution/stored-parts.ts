@@ -4,9 +4,17 @@
  * itself are whole.
  */
 import { csi, UNSEEN_GENERATION } from '@slm-operator/crds';
-import { type KubeObject, Node, type ObjectOf, type Pod, ReplicaSet, type ResourceType } from '../kube/resource.ts';
+import {
+  type KubeObject,
+  Namespace,
+  Node,
+  type ObjectOf,
+  type Pod,
+  ReplicaSet,
+  type ResourceType,
+} from '../kube/resource.ts';
 import type { Transforms } from '../runtime/store.ts';
-import { SLMDeployment, SLMModel } from './kinds.ts';
+import { SLMDeployment, SLMModel, SLMRollout } from './kinds.ts';
 
 type PodSpec = NonNullable<ObjectOf<typeof Pod>['spec']>;
 
@@ -69,10 +77,18 @@ export function cutReplicaSet(set: ObjectOf<typeof ReplicaSet>): ObjectOf<typeof
   return { ...set, spec: { ...set.spec, template: { ...set.spec.template, spec: cutPodSpec(spec) } } };
 }
 
+/** Name and labels; annotations of some platforms are long. */
+export function cutNamespace({ apiVersion, kind, metadata }: ObjectOf<typeof Namespace>): ObjectOf<typeof Namespace> {
+  const { annotations: _, ...rest } = metadata ?? {};
+  return { apiVersion, kind, metadata: rest } as ObjectOf<typeof Namespace>;
+}
+
 /** For the manager: every store of these kinds keeps no more. */
 export const storedParts: Transforms = new Map<ResourceType, (object: never) => KubeObject>([
   [Node, cutNode],
   [ReplicaSet, cutReplicaSet],
   [SLMDeployment, cutAwaited],
   [SLMModel, cutAwaited],
+  [SLMRollout, cutAwaited],
+  [Namespace, cutNamespace],
 ]);
