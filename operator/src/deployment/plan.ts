@@ -6,6 +6,7 @@
 import { annotations, modelDefaultsOf, type Reason, type SLMDeploymentStatus } from '@slm-operator/crds';
 import { type EventIntent, type KubeObject, type PatchIntent, type Plan, refTo } from '../execution/plan.ts';
 import type { Expectation, Interest } from '../hardware/inventory.ts';
+import { adoptsImages } from '../rollout/permission.ts';
 import { accessGate } from './access-gate.ts';
 import type { DeploymentGate } from './gate.ts';
 import { modelStateOf } from './model-state.ts';
@@ -73,6 +74,7 @@ export function planDeployment(observed: Observed, { now, config }: PlanContext)
         known: replicaSets.map(knownRevision),
         images: config.serverImages,
         defaults: modelDefaultsOf(model.model.spec),
+        adoptImages: adoptsImages(observed.fleet, deployment),
       })
     : undefined;
   const placement =

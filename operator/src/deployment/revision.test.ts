@@ -172,6 +172,40 @@ describe('server images of a revision', () => {
   });
 });
 
+describe('where an SLMRollout brings server images', () => {
+  const images = { cpu: 'server:1', cuda: 'server-cuda:1' };
+  const first = want({}, '', { images });
+  const known = [knownRevision(replicaSetOf(first))];
+  const adopt = (newer: Record<string, string>, change: Partial<RevisionInput> = {}) =>
+    want({}, '', { images: newer, known, adoptImages: true, ...change });
+
+  it('a newer operator makes a new revision with its images', () => {
+    const next = adopt({ cpu: 'server:2', cuda: 'server-cuda:2' });
+    expect(next).toMatchObject({ image: 'server:2', images: { cuda: 'server-cuda:2' } });
+    expect(next.revision).toBe(want({}, 'server:2').revision);
+  });
+  it('an image for other hardware alone makes one, too', () => {
+    const next = adopt({ cpu: 'server:1', cuda: 'server-cuda:2' });
+    expect(next.revision).not.toBe(first.revision);
+    // Once its ReplicaSet is there, it is found again.
+    const both = [...known, { ...knownRevision(replicaSetOf(next)), number: 2 }];
+    expect(adopt({ cpu: 'server:1', cuda: 'server-cuda:2' }, { known: both }).revision).toBe(next.revision);
+  });
+  it('the same images make none, nor does a variant that is new', () => {
+    expect(adopt(images).revision).toBe(first.revision);
+    expect(adopt({ ...images, vulkan: 'server-vulkan:1' }).revision).toBe(first.revision);
+  });
+  it('an operator that goes back finds what ran before', () => {
+    const next = adopt({ cpu: 'server:2', cuda: 'server-cuda:2' });
+    const both = [...known, { ...knownRevision(replicaSetOf(next)), number: 2 }];
+    expect(adopt(images, { known: both }).revision).toBe(first.revision);
+  });
+  it('spec.image stays what a person chose', () => {
+    const own = { deployment: deployment({ image: 'mine:1' }), known: [] };
+    expect(adopt({ cpu: 'server:2' }, own).image).toBe('mine:1');
+  });
+});
+
 it('writes JSON whatever the order of keys', () => {
   expect(stableJson({ b: 1, a: { d: [{ z: 1, y: undefined }], c: {} } })).toBe('{"a":{"d":[{"z":1}]},"b":1}');
 });

@@ -6,7 +6,7 @@
 import { createHash } from 'node:crypto';
 import type { ModelDefaults, ModelRevision, ModelVariant, SLMDeployment } from '@slm-operator/crds';
 import { isImageReference } from '../hardware/profiles.ts';
-import { apiKeySecretName, modelNameOf, servedNamesOf } from './names.ts';
+import { apiKeySecretName, foreignNamespaceOf, modelNameOf, servedNamesOf } from './names.ts';
 
 /** Server images by image variant: `cpu`, `cuda`, `vulkan` and so on. */
 export type ServerImages = Readonly<Record<string, string>>;
@@ -48,6 +48,8 @@ export interface RevisionInput {
   readonly images: ServerImages;
   /** What the model says of requests. */
   readonly defaults?: ModelDefaults | undefined;
+  /** Whether settings that exist move to other server images of the operator: only where an SLMRollout brings them in waves. */
+  readonly adoptImages?: boolean | undefined;
 }
 
 /**
@@ -55,12 +57,20 @@ export interface RevisionInput {
  * when the spec names none: the newest such one. So an operator that comes with other default images restarts nothing,
  * and going back to old settings brings back exactly what ran with them.
  */
-export function wantedRevision({ deployment, model, known, images, defaults }: RevisionInput): WantedRevision {
+export function wantedRevision(input: RevisionInput): WantedRevision {
+  const { deployment, model, known, images, defaults, adoptImages = false } = input;
   const settings = { ...settingsOf(deployment, model), defaults };
   const settingsHash = shortHash(settings);
   const own = deployment.spec.image;
-  const existing = known
-    .filter((candidate) => candidate.settingsHash === settingsHash)
+  const alike = known.filter((candidate) => candidate.settingsHash === settingsHash);
+  if (adoptImages && own === undefined && alike.length > 0 && !alike.some((old) => hasImages(old, images))) {
+    const image = images[BASE_IMAGE] ?? '';
+    // Where only the image for other hardware is new, the name must still be another one.
+    const same = alike.some((old) => old.image === image);
+    return { revision: shortHash({ settings, image: same ? images : image }), settingsHash, image, images };
+  }
+  const existing = alike
+    .filter((old) => !adoptImages || own !== undefined || hasImages(old, images))
     .reduce<KnownRevision | undefined>((a, b) => (a === undefined || b.number > a.number ? b : a), undefined);
   const image = existing?.image ?? own ?? images[BASE_IMAGE] ?? '';
   return {
@@ -71,6 +81,14 @@ export function wantedRevision({ deployment, model, known, images, defaults }: R
     // Variants that came later are the operator's of today.
     ...(own === undefined ? { images: { ...images, ...existing?.images, [BASE_IMAGE]: image } } : {}),
   };
+}
+
+/** Whether the images that the revision was made with are those, as far as both have them. */
+function hasImages({ image, images = {} }: KnownRevision, others: ServerImages): boolean {
+  return (
+    image === others[BASE_IMAGE] &&
+    Object.entries(images).every(([variant, own]) => others[variant] === undefined || others[variant] === own)
+  );
 }
 
 /**
@@ -94,6 +112,7 @@ function settingsOf(deployment: SLMDeployment, { digest: modelDigest, variants }
     // The rest of it says where pods go, not what they are.
     hardware: { count: count === 1 ? undefined : count, minTokensPerSecond },
     model: modelNameOf(deployment),
+    modelNamespace: foreignNamespaceOf(deployment),
     servedNames: servedNamesOf(deployment),
     engine: spec.engine,
     resources: spec.resources,
