@@ -27,6 +27,8 @@ export interface Usage {
   /** Bytes now, and at most since it started. */
   readonly rss: number;
   readonly peakRss: number;
+  /** Bytes of its own now: what a container's limit counts and cannot take back, without the files of the program. */
+  readonly anonymous: number;
 }
 
 export interface OperatorProcess {
@@ -135,6 +137,7 @@ async function usageOf(pid: number): Promise<Usage> {
     cpuSeconds: (Number(fields[11]) + Number(fields[12])) / TICKS,
     rss: kilobytes('VmRSS') * 1024,
     peakRss: kilobytes('VmHWM') * 1024,
+    anonymous: kilobytes('RssAnon') * 1024,
   };
 }
 

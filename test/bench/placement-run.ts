@@ -55,6 +55,8 @@ export interface OurSide extends Side {
   readonly restart?: { readonly seconds: number; readonly writes: readonly Write[]; readonly cpuSeconds: number };
   readonly rss: number;
   readonly peakRss: number;
+  /** Its own pages alone, without the files of the program. */
+  readonly anonymous: number;
   /** Of the second process, that has only read what is there. */
   readonly restartedRss?: number;
   readonly lanes: number;
@@ -184,7 +186,7 @@ async function runOurs(options: RunOptions) {
     added = addedSince(before, await recordChildren(admin));
     for (const key of added.keys()) if (key.includes('/single-')) (added as Map<string, unknown>).delete(key);
   }
-  const { rss, peakRss } = await operator.usage();
+  const { rss, peakRss, anonymous } = await operator.usage();
   const lanes = await operator.metric('controller_runtime_max_concurrent_reconciles', '"deployment"');
   let restart: OurSide['restart'];
   let restartedRss: number | undefined;
@@ -208,6 +210,7 @@ async function runOurs(options: RunOptions) {
     latencies,
     rss,
     peakRss,
+    anonymous,
     lanes,
     ...(idle && { idle }),
     ...(change && { change }),

@@ -99,6 +99,7 @@ function rows(size: number, runs: readonly Run[], idleSeconds: number): Samples[
   );
   const megabytes = (bytes: number | undefined) => bytes && bytes / 1e6;
   add('memory of the operator afterwards', 'MB', ({ ours }) => megabytes(ours.rss), { goal: { max: 150 } });
+  add('of it in pages of its own', 'MB', ({ ours }) => megabytes(ours.anonymous));
   add('memory at most', 'MB', ({ ours }) => megabytes(ours.peakRss), { goal: { max: 150 } });
   add('memory of a restarted one', 'MB', ({ ours }) => megabytes(ours.restartedRss), { goal: { max: 150 } });
   return all;
