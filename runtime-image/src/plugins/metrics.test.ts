@@ -82,6 +82,21 @@ test('what was generated for a client that left is counted too', async () => {
   await listeners.close();
 });
 
+test('a stream that breaks after its first part is counted, for its status said that all is well', async () => {
+  let steps = 0;
+  const { app } = makeTestServer({
+    beforeDecode: async () => {
+      if (++steps > 3) throw new Error('the device is gone');
+    },
+  });
+  const { body } = await call(app, 'POST', '/api/generate', { model: 'chat', prompt: 'abcdefgh', stream: true });
+  expect(String(body)).toContain('"error"');
+  const metrics = String((await call(app, 'GET', '/metrics')).body);
+  expect(metrics).toContain('slm_requests_total{route="/api/generate",code="200"} 1');
+  expect(metrics).toContain('slm_broken_streams_total{route="/api/generate"} 1');
+  await app.close();
+});
+
 test.each([
   ['/api/chat', 'chat'],
   ['/api/generate', 'text_completion'],

@@ -7,6 +7,7 @@ import type { FastifyInstance } from 'fastify';
 import { Counter, collectDefaultMetrics, Gauge, Histogram, Registry } from 'prom-client';
 import type { EndPart } from '../engines/engine.ts';
 import type { Lifecycle } from '../lifecycle.ts';
+import type { ForwardOutcome } from '../traffic/forwarding.ts';
 import { registerModelGauges } from './model-gauges.ts';
 
 /** nginx's number for a client that hung up before the answer. */
@@ -47,6 +48,15 @@ const genAi = ({ model, operation }: AnswerLabels) => ({
   gen_ai_operation_name: operation,
 });
 
+/**
+ * OpenTelemetry's bounds and more between them: the operator compares revisions by percentiles of this, and within a bucket a
+ * percentile is a guess.
+ */
+const FIRST_TOKEN_BUCKETS = [
+  0.001, 0.0025, 0.005, 0.0075, 0.01, 0.015, 0.02, 0.03, 0.04, 0.05, 0.06, 0.08, 0.1, 0.125, 0.15, 0.2, 0.25, 0.3, 0.4,
+  0.5, 0.6, 0.75, 1, 1.25, 1.5, 2, 2.5, 3, 4, 5, 6, 7.5, 10, 12.5, 15, 20, 30, 45, 60, 120,
+];
+
 export class Metrics {
   readonly registry = new Registry();
   readonly #requests = this.#counter(
@@ -61,10 +71,20 @@ export class Metrics {
     [0.01, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300],
   );
   readonly #errors = this.#counter('slm_errors_total', 'Errors that clients were told, by code.', ['kind']);
+  readonly #broken = this.#counter(
+    'slm_broken_streams_total',
+    'Streams that began well, and so count as answered with 200, and ended with an error of the server.',
+    ['route'],
+  );
   readonly #dropped = this.#counter(
     'slm_connections_dropped_total',
     'Connections that were closed because there were too many.',
     [],
+  );
+  readonly #forwarded = this.#counter(
+    'slm_forwarded_requests_total',
+    'Requests that were to be answered by the pods of another revision, by outcome; those that were are in no other number here.',
+    ['outcome'],
   );
   readonly #answered = this.#histogram(
     'gen_ai_server_request_duration_seconds',
@@ -76,7 +96,7 @@ export class Metrics {
     'gen_ai_server_time_to_first_token_seconds',
     'Time from a request to its first generated token, waiting and loading included.',
     GEN_AI,
-    [0.001, 0.005, 0.01, 0.02, 0.04, 0.06, 0.08, 0.1, 0.25, 0.5, 0.75, 1, 2.5, 5, 7.5, 10, 30],
+    FIRST_TOKEN_BUCKETS,
   );
   readonly #perToken = this.#histogram(
     'gen_ai_server_time_per_output_token_seconds',
@@ -177,6 +197,15 @@ export class Metrics {
     this.#errors.inc({ kind });
   }
 
+  forwarded(outcome: ForwardOutcome): void {
+    this.#forwarded.inc({ outcome });
+  }
+
+  /** A stream that had begun ended with an error of ours. */
+  streamBroken(route: string): void {
+    this.#broken.inc({ route });
+  }
+
   connectionDropped(): void {
     this.#dropped.inc();
   }
@@ -201,7 +230,7 @@ declare module 'fastify' {
   }
 }
 
-/** Counts every request. */
+/** Counts every request that this server answers. */
 export function registerMetrics(app: FastifyInstance, metrics: Metrics): void {
   app.addHook('onRequest', async (request, reply) => {
     let ended = false;
@@ -211,6 +240,8 @@ export function registerMetrics(app: FastifyInstance, metrics: Metrics): void {
       const code = reply.raw.writableEnded ? reply.raw.statusCode : CLIENT_GONE;
       // The route's pattern, never the path: a label must not grow with what clients make up.
       const { facts } = request;
+      // Whoever answered has counted it.
+      if (facts.forwardedTo !== undefined) return;
       const route = request.routeOptions.url ?? 'unknown';
       const seconds = (performance.now() - facts.started) / 1000;
       metrics.requestEnded(route, code, seconds);

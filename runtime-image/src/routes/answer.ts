@@ -278,9 +278,14 @@ export async function sendStream<Part>(
       current = await parts.next();
     }
   } catch (error) {
-    reply.server.metrics.error(errorKind(toApiError(error)));
+    const known = toApiError(error);
+    reply.server.metrics.error(errorKind(known));
     if (!(error instanceof ApiError)) request.log.error({ err: error }, 'stream failed');
-    if (!raw.destroyed) raw.write(format.error(error));
+    if (!raw.destroyed) {
+      // Nobody misses the end of a stream that he left.
+      if (known.status >= 500) reply.server.metrics.streamBroken(request.routeOptions.url ?? 'unknown');
+      raw.write(format.error(error));
+    }
   } finally {
     await parts.return?.();
     expectReading(raw, limits, true);
@@ -307,7 +312,7 @@ function goneOf(reply: FastifyReply): AbortController {
 }
 
 /** Waits until a slow client has read, or is gone. */
-async function drained(raw: NodeJS.WritableStream & { destroyed?: boolean }): Promise<void> {
+export async function drained(raw: NodeJS.WritableStream & { destroyed?: boolean }): Promise<void> {
   if (raw.destroyed) return;
   const settled = new AbortController();
   try {

@@ -68,6 +68,11 @@ describe('what came in between two readings', () => {
     expect(grown).toMatchObject({ answers: 9, firstToken: { count: 9 } });
   });
 
+  it('has a failure for each crash, which took its requests along', () => {
+    const grown = growth(reading({ answers: 40, crashes: 1 }), reading({ answers: 2, started: 2, crashes: 3 }));
+    expect(grown).toMatchObject({ answers: 4, failures: 2, firstToken: { count: 2 } });
+  });
+
   it('is all of a counter that went back', () => {
     const grown = growth(reading({ answers: 9 }), reading({ answers: 4 }));
     expect(grown).toMatchObject({ answers: 4 });

@@ -28,12 +28,15 @@ export interface Numbers {
 export interface Reading extends Numbers {
   /** When the server's process began, by its own clock; another value is another process. */
   readonly started: number | undefined;
+  /** Crashes that the server's supervisor counted since the container began. What was running then got no answer to count. */
+  readonly crashes: number;
 }
 
 const REQUESTS = 'slm_requests_total';
 const BROKEN = 'slm_broken_streams_total';
 const FIRST_TOKEN = 'gen_ai_server_time_to_first_token_seconds';
 const SPEED = 'slm_tokens_per_second';
+const CRASHES = 'slm_engine_restarts_total';
 const STARTED = 'process_start_time_seconds';
 const NAMES: ReadonlySet<string> = new Set([
   REQUESTS,
@@ -42,6 +45,7 @@ const NAMES: ReadonlySet<string> = new Set([
   `${FIRST_TOKEN}_count`,
   `${SPEED}_sum`,
   `${SPEED}_count`,
+  CRASHES,
   STARTED,
 ]);
 
@@ -73,6 +77,7 @@ export function readNumbers(text: string): Reading | undefined {
   }
   return {
     started,
+    crashes: sumOf(samples, CRASHES),
     answers,
     failures,
     firstToken: histogramOf(samples, FIRST_TOKEN),
@@ -96,15 +101,24 @@ function histogramOf(samples: readonly MetricSample[], name: string): Histogram 
   return { bounds, counts: bounds.map((bound) => counts.get(bound) ?? 0), count: sumOf(samples, `${name}_count`) };
 }
 
-/** What came in between two readings of one pod. After a restart that is all that the new process has counted. */
+/**
+ * What came in between two readings of one pod. After a restart that is all that the new process has counted. Each crash is an
+ * answer that failed, at least.
+ */
 export function growth(before: Reading, after: Reading): Numbers {
+  const crashes = after.crashes < before.crashes ? after.crashes : after.crashes - before.crashes;
+  const counted = countedBetween(before, after);
+  return { ...counted, answers: counted.answers + crashes, failures: counted.failures + crashes };
+}
+
+function countedBetween(before: Reading, after: Reading): Numbers {
   const restarted =
     before.started !== after.started ||
     after.answers < before.answers ||
     after.failures < before.failures ||
     after.firstToken.count < before.firstToken.count ||
     after.speed.count < before.speed.count;
-  if (restarted) return after;
+  if (restarted) return combine(after, NOTHING, (a) => a);
   return combine(after, before, (a, b) => Math.max(0, a - b));
 }
 

@@ -17,6 +17,7 @@ export interface ReadingOptions {
   /** Tokens a second of each answer. */
   readonly speed?: number;
   readonly started?: number;
+  readonly crashes?: number;
 }
 
 /** What a server has counted since its start. */
@@ -26,10 +27,12 @@ export function reading({
   firstToken = 0.15,
   speed = 40,
   started = 1,
+  crashes = 0,
 }: ReadingOptions): Reading {
   const good = answers - failures;
   return {
     started,
+    crashes,
     answers,
     failures,
     firstToken: firstTokens(good, firstToken),
@@ -38,7 +41,7 @@ export function reading({
 }
 
 /** The same as a server writes it. */
-export function metricsText({ answers, failures, firstToken, speed, started }: Reading): string {
+export function metricsText({ answers, failures, firstToken, speed, started, crashes }: Reading): string {
   const model = '{gen_ai_request_model="chat",gen_ai_operation_name="chat"';
   const name = 'gen_ai_server_time_to_first_token_seconds';
   return [
@@ -51,6 +54,7 @@ export function metricsText({ answers, failures, firstToken, speed, started }: R
     `${name}_count${model}} ${firstToken.count}`,
     `slm_tokens_per_second_sum{model="chat"} ${speed.sum}`,
     `slm_tokens_per_second_count{model="chat"} ${speed.count}`,
+    `slm_engine_restarts_total{signal="SIGSEGV"} ${crashes}`,
     `process_start_time_seconds ${started}`,
     '',
   ].join('\n');
