@@ -1,0 +1,167 @@
+/** What GitOps tools say of an SLMDeployment at every step of what may happen to it. */
+import type { SLMDeploymentSpec } from '@slm-operator/crds';
+import { GPU } from '@slm-operator/operator/deployment/testing/hardware-plans';
+import { type Choose, inOrder, seeded } from '@slm-operator/operator/hardware/testing/choices';
+import { describe, expect, test } from 'vitest';
+import { isInstalled } from '../cluster/command.ts';
+import { judge, type Verdict } from './engines.ts';
+import { type Moment, momentsOf, Recording } from './recorded-deployments.ts';
+
+const MINUTE = 60_000;
+const HOUR = 60 * MINUTE;
+
+/** `kstatus/Argo CD/Flux`, with what cannot be judged spelled out. */
+function textOf({ kstatus, argo, flux }: Verdict): string {
+  return [kstatus, argo, flux].map(({ status, error }) => error ?? status).join('/');
+}
+
+/** Verdicts in their order, each once as long as it lasts. */
+async function storyOf(moments: readonly Moment[]): Promise<string[]> {
+  const said = (await judge(moments.map(({ object }) => object))).map(textOf);
+  return said.filter((text, index) => text !== said[index - 1]);
+}
+
+const moving = 'InProgress/Progressing/InProgress';
+const ready = 'Current/Healthy/Current';
+const failed = 'Failed/Degraded/Failed';
+/** Somebody else ends it, and users are served. */
+const held = 'InProgress/Suspended/Current';
+
+const cpus = () => new Recording().node('n1', { pods: 9 }).node('n2', { pods: 9 });
+
+const stories: Record<string, [play: () => Recording, verdicts: string[]]> = {
+  'a first deployment': [() => cpus().deploy('web', { replicas: 3 }).settle(inOrder), [moving, ready]],
+  'a new revision': [
+    () => {
+      const world = cpus().deploy('web', { replicas: 3 }).settle(inOrder);
+      world.change('web', { engine: { contextLength: 1024 } });
+      return world.settle(inOrder);
+    },
+    [moving, ready, moving, ready],
+  ],
+  'another size': [
+    () => {
+      const world = cpus().deploy('web', { replicas: 1 }).settle(inOrder);
+      world.change('web', { replicas: 4 });
+      world.settle(inOrder);
+      world.change('web', { replicas: 0 });
+      return world.settle(inOrder);
+    },
+    [moving, ready, moving, ready, moving, ready],
+  ],
+  'a pause in the middle of a rollout': [
+    () => {
+      const world = cpus().deploy('web', { replicas: 3 }).settle(inOrder);
+      world.change('web', { paused: true, engine: { contextLength: 1024 } });
+      world.settle(inOrder);
+      world.change('web', { paused: false });
+      return world.settle(inOrder);
+    },
+    [moving, ready, moving, held, moving, ready],
+  ],
+  'a pause when there is nothing to do': [
+    () => {
+      const world = cpus().deploy('web', { replicas: 1 }).settle(inOrder);
+      world.change('web', { paused: true });
+      return world.settle(inOrder);
+    },
+    [moving, ready, moving, 'Current/Suspended/Current'],
+  ],
+  'hardware that never comes, and then does': [
+    () => {
+      const world = cpus()
+        .deploy('web', { replicas: 1, hardware: { preferred: 'gpu', policy: 'Never' } })
+        .settle(inOrder, { until: Date.parse('2026-11-23T12:00:00Z') + 2 * HOUR });
+      world.offer('n1', GPU, 1);
+      return world.settle(inOrder);
+    },
+    [moving, ready],
+  ],
+  'pods that never start, until somebody mends them': [
+    () => {
+      const world = new Recording().node('n1', { pods: 9, [GPU]: 1 });
+      world.broken.add(`n1/${GPU}`);
+      world
+        .deploy('web', { replicas: 1, hardware: { preferred: 'gpu', policy: 'Never' } })
+        .settle(inOrder, { until: world.clock.now() + 2 * HOUR });
+      world.change('web', { hardware: { preferred: 'cpu' } });
+      return world.settle(inOrder);
+    },
+    [moving, failed, moving, ready],
+  ],
+};
+
+describe.skipIf(!(await isInstalled('go')))('an SLMDeployment (needs Go on the PATH)', () => {
+  test.each(Object.entries(stories))(
+    '%s',
+    async (_, [play, verdicts]) => {
+      expect(await storyOf(momentsOf(play(), 'web'))).toEqual(verdicts);
+    },
+    600_000,
+  );
+
+  test('whatever happens, it is never Current before it is, and all tools agree', async () => {
+    const moments = Array.from({ length: 40 }, (_, seed) => live(seeded(seed + 1))).flat();
+    const verdicts = await judge(moments.map(({ object }) => object));
+    expect(moments.length).toBeGreaterThan(1000);
+    const wrong = moments.flatMap(({ object, whole }, index) => {
+      const said = verdicts[index] as Verdict;
+      const problem = problemOf(said, object, whole);
+      return problem === undefined ? [] : [{ problem, said: textOf(said), status: object.status }];
+    });
+    expect(wrong).toEqual([]);
+  }, 600_000);
+});
+
+/** What is wrong with a verdict, if anything is. */
+function problemOf(said: Verdict, { metadata, status, spec }: Moment['object'], whole: boolean): string | undefined {
+  const { kstatus, argo, flux, fluxKstatus } = said;
+  for (const { error } of [kstatus, argo, flux, fluxKstatus]) if (error !== undefined) return error;
+  if (kstatus.status !== fluxKstatus.status) return 'the two kstatus differ';
+  const isSeen = status?.observedGeneration === metadata.generation;
+  if (!isSeen) return textOf(said) === moving ? undefined : 'a spec that nobody has acted on is not moving';
+  if (kstatus.status === 'Current' && !whole) return 'Current too early';
+  const isHeld =
+    spec.paused === true || ['Paused', 'WaitingForApproval', 'WaitingForWave'].includes(status?.rollout?.phase ?? '');
+  if (isHeld && argo.status !== 'Degraded')
+    return argo.status === 'Suspended' ? undefined : 'held, and Argo CD does not say so';
+  const expected = { Current: ready, Failed: failed }[kstatus.status ?? ''] ?? moving;
+  return textOf(said) === expected ? undefined : 'they differ';
+}
+
+const strategies: readonly SLMDeploymentSpec['strategy'][] = [
+  undefined,
+  { maxSurge: 1, maxUnavailable: 1 },
+  { maxSurge: 0, maxUnavailable: 1 },
+];
+
+/** A life of two deployments on a small cluster. */
+function live(choose: Choose): Moment[] {
+  const pick = <T>(values: readonly T[]) => values[choose(values.length)] as T;
+  const world = new Recording().node('n1', { pods: 6, [GPU]: 1 }).node('n2', { pods: 4 });
+  for (const name of ['web', 'chat']) {
+    const strategy = pick(strategies);
+    world.deploy(name, {
+      replicas: choose(4),
+      ...(choose(2) === 0 ? {} : { hardware: { preferred: 'gpu', fallbackAfter: '30s' } }),
+      ...(strategy === undefined ? {} : { strategy }),
+    });
+  }
+  for (let event = 0; event < 8; event++) {
+    for (let step = choose(30); step > 0; step--) {
+      const moves = world.moves();
+      moves[choose(Math.max(1, moves.length))]?.();
+    }
+    const name = pick(['web', 'chat']);
+    pick([
+      () => world.change(name, { replicas: choose(5) }),
+      () => world.change(name, { engine: { contextLength: 512 * (1 + choose(4)) } }),
+      () => world.change(name, { paused: choose(2) === 0 }),
+      () => world.offer('n1', GPU, choose(2)),
+      () => world.loseDevices(),
+      () => world.clock.advance(MINUTE * (1 + choose(10))),
+    ])();
+  }
+  world.settle(choose, { until: world.clock.now() + HOUR });
+  return world.moments;
+}
