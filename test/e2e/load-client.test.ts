@@ -16,10 +16,12 @@ afterEach(() => {
 type Answer = (request: IncomingMessage, response: ServerResponse, body: { stream?: boolean }) => unknown;
 
 async function serve(answer: Answer): Promise<{ server: Server; url: string }> {
-  const server = createServer(async (request, response) => {
+  const server = createServer((request, response) => {
     let text = '';
-    for await (const piece of request) text += String(piece);
-    await answer(request, response, JSON.parse(text) as { stream?: boolean });
+    request.setEncoding('utf8').on('data', (piece: string) => {
+      text += piece;
+    });
+    request.on('end', () => answer(request, response, JSON.parse(text) as { stream?: boolean }));
   });
   servers.push(server);
   server.listen(0, '127.0.0.1');
