@@ -28,6 +28,8 @@ export const annotations = {
   applied: 'slm.dev/applied',
   /** On a ReplicaSet: digest of the model revision that its pods mount. */
   modelDigest: 'slm.dev/model-digest',
+  /** On a ReplicaSet: namespace of its SLMModel, where that is another than its own. */
+  modelNamespace: 'slm.dev/model-namespace',
   /** On a ReplicaSet: name of the revision of the SLMModel that its revision was made from. */
   modelRevision: 'slm.dev/model-revision',
   /** On a ReplicaSet: hash of everything but the image, so that a new default image alone is no new revision. */

@@ -352,6 +352,8 @@ export const ModelRevision = object(
     variants: optional(
       list(ModelVariant, { max: 16, keys: ['name'], description: 'The other files, for other hardware.' }),
     ),
+    metadata: optional(ModelMetadata),
+    estimate: optional(ModelEstimate),
     usedBy: optional(
       list(text({ max: 317, description: 'Name of an SLMDeployment; NAMESPACE/NAME of one in another namespace.' }), {
         max: 64,

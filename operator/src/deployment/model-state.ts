@@ -1,7 +1,9 @@
 /** What a deployment can know of its model: a revision to serve, or why there is none. Pure. */
 import type { ModelRevision, Reason, SLMDeployment, SLMModel } from '@slm-operator/crds';
 import { controllerOf } from '../kube/resource.ts';
-import { modelNameOf } from './names.ts';
+import { modelAt } from '../model/history.ts';
+import { refusalOf, type Sharing } from '../model/sharing.ts';
+import { foreignNamespaceOf, modelNameOf, modelTextOf } from './names.ts';
 
 export type ModelState =
   | {
@@ -13,15 +15,26 @@ export type ModelState =
     }
   | {
       readonly usable: false;
-      readonly reason: Extract<Reason, 'ModelNotFound' | 'ModelNotReady' | 'ModelConflict'>;
+      readonly reason: Extract<
+        Reason,
+        'ModelNotFound' | 'ModelNotReady' | 'ModelConflict' | 'ModelNotAllowed' | 'ModelRevisionNotFound'
+      >;
       readonly message: string;
       /** Only a person can help. */
       readonly stalled: boolean;
     };
 
-/** @param model the SLMModel of the name that the spec gives, if there is one */
-export function modelStateOf(deployment: SLMDeployment, model: SLMModel | undefined): ModelState {
-  const name = modelNameOf(deployment);
+/**
+ * @param model the SLMModel that the spec names, if there is one
+ * @param sharing whether the deployment's namespace may use it; default: it may
+ */
+export function modelStateOf(
+  deployment: SLMDeployment,
+  model: SLMModel | undefined,
+  sharing: Sharing = 'allowed',
+): ModelState {
+  const name = modelTextOf(deployment);
+  const { namespace = '' } = deployment.metadata;
   const inline = deployment.spec.model !== undefined;
   if (model === undefined) {
     return inline
@@ -29,9 +42,16 @@ export function modelStateOf(deployment: SLMDeployment, model: SLMModel | undefi
       : {
           usable: false,
           reason: 'ModelNotFound',
-          message: `there is no SLMModel ${name} in namespace ${deployment.metadata.namespace}; create it, or correct spec.modelRef.name`,
+          message: notFound(deployment),
           stalled: false,
         };
+  }
+  if (sharing === 'refused') {
+    return { usable: false, reason: 'ModelNotAllowed', message: refusalOf(model, namespace), stalled: true };
+  }
+  if (sharing === 'unknown') {
+    const message = `model ${name}: the labels of namespace ${namespace} are being looked up`;
+    return { usable: false, reason: 'ModelNotReady', message, stalled: false };
   }
   if (inline && controllerOf(model)?.uid !== deployment.metadata.uid) {
     return {
@@ -42,8 +62,16 @@ export function modelStateOf(deployment: SLMDeployment, model: SLMModel | undefi
     };
   }
   const { status } = model;
+  const seen = status?.observedGeneration ?? 0;
+  const settling = seen < (model.metadata.generation ?? 0);
   const latest = status?.latestRevision;
-  const revision = status?.revisions?.find((candidate) => candidate.name === latest?.name);
+  const pin = deployment.spec.modelRef?.revision;
+  const revision = status?.revisions?.find((candidate) => candidate.name === (pin ?? latest?.name));
+  if (revision === undefined && pin !== undefined && latest !== undefined && !settling) {
+    const known = status?.revisions?.map((one) => (one.name === latest.name ? `${one.name} (latest)` : one.name)) ?? [];
+    const message = `model ${name} has no revision ${pin} to pin; it has ${known.join(', ')}: correct spec.modelRef.revision, or remove it to follow the latest`;
+    return { usable: false, reason: 'ModelRevisionNotFound', message, stalled: true };
+  }
   if (revision === undefined) {
     const ready = status?.conditions?.find((condition) => condition.type === 'Ready');
     const why = ready === undefined || ready.status === 'True' ? 'its source is being resolved' : ready.message;
@@ -52,6 +80,13 @@ export function modelStateOf(deployment: SLMDeployment, model: SLMModel | undefi
     );
     return { usable: false, reason: 'ModelNotReady', message: `model ${name}: ${why}`, stalled: stalled ?? false };
   }
-  const seen = status?.observedGeneration ?? 0;
-  return { usable: true, model, revision, settling: seen < (model.metadata.generation ?? 0) };
+  // What is pinned stays, whatever the model's source is resolved to.
+  return { usable: true, model: modelAt(model, revision), revision, settling: settling && pin === undefined };
+}
+
+function notFound(deployment: SLMDeployment): string {
+  const elsewhere = foreignNamespaceOf(deployment);
+  const field = elsewhere === undefined ? 'spec.modelRef.name' : 'spec.modelRef';
+  const namespace = elsewhere ?? deployment.metadata.namespace;
+  return `there is no SLMModel ${modelNameOf(deployment)} in namespace ${namespace}; create it, or correct ${field}`;
 }

@@ -2,8 +2,8 @@
  * Names and labels of everything that an SLMDeployment makes. The only place where a child's name is put together; part of
  * the upgrade contract. Pure.
  */
-import { labels, MANAGED_BY, type SLMDeployment } from '@slm-operator/crds';
-import { makeKey } from '../kube/resource.ts';
+import { annotations, labels, MANAGED_BY, type SLMDeployment } from '@slm-operator/crds';
+import { type KubeObject, makeKey } from '../kube/resource.ts';
 
 /** Every child that is watched carries this, so that the caches hold nothing else. */
 export const managedSelector = `${labels.managedBy}=${MANAGED_BY}`;
@@ -69,9 +69,38 @@ export function modelNameOf({ metadata, spec }: SLMDeployment): string {
   return spec.modelRef?.name ?? metadata.name;
 }
 
+/** Namespace of the SLMModel that is served, where it is another than the deployment's own. */
+export function foreignNamespaceOf({ metadata, spec }: SLMDeployment): string | undefined {
+  const namespace = spec.modelRef?.namespace;
+  return namespace === metadata.namespace ? undefined : namespace;
+}
+
 /** Key of the SLMModel that a deployment serves. */
 export function modelKeyOf(deployment: SLMDeployment): string {
-  return makeKey(deployment.metadata.namespace, modelNameOf(deployment));
+  return makeKey(foreignNamespaceOf(deployment) ?? deployment.metadata.namespace, modelNameOf(deployment));
+}
+
+/** The SLMModel as people of the deployment's namespace call it: by its name, or `namespace/name` of one elsewhere. */
+export function modelTextOf(deployment: SLMDeployment): string {
+  const namespace = foreignNamespaceOf(deployment);
+  return namespace === undefined ? modelNameOf(deployment) : `${namespace}/${modelNameOf(deployment)}`;
+}
+
+/** Key of the SLMModel that a ReplicaSet's pods mount; undefined of a ReplicaSet of somebody else. */
+export function modelKeyOfSet({ metadata }: KubeObject): string | undefined {
+  const model = metadata?.labels?.[labels.model];
+  if (model === undefined) return undefined;
+  return makeKey(metadata?.annotations?.[annotations.modelNamespace] ?? metadata?.namespace, model);
+}
+
+/** Namespace of a deployment or ReplicaSet whose model is in another one: what indexes find those by. */
+export function borrowerOf(deployment: SLMDeployment): string | undefined {
+  return foreignNamespaceOf(deployment) === undefined ? undefined : deployment.metadata.namespace;
+}
+
+/** The same of a ReplicaSet. */
+export function borrowerOfSet({ metadata }: KubeObject): string | undefined {
+  return metadata?.annotations?.[annotations.modelNamespace] === undefined ? undefined : metadata.namespace;
 }
 
 /** Names that clients use in `model`, the canonical one first. */

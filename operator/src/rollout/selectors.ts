@@ -3,6 +3,7 @@
  * whoever asks.
  */
 import type { LabelSelector, SLMDeployment, SLMRollout, SLMRolloutSpec } from '@slm-operator/crds';
+import { matchesLabels } from '../kube/label-selector.ts';
 
 type Labels = Readonly<Record<string, string>>;
 
@@ -31,18 +32,7 @@ export function selectableOf({ metadata, spec }: SLMDeployment, namespaceLabels:
 
 /** As the API server reads a label selector; one that asks for nothing, or none at all, matches everything. */
 export function matches(selector: LabelSelector | undefined, labels: Labels): boolean {
-  if (selector === undefined) return true;
-  const { matchLabels = {}, matchExpressions = [] } = selector;
-  return (
-    Object.entries(matchLabels).every(([key, value]) => labels[key] === value) &&
-    matchExpressions.every(({ key, operator, values = [] }) => {
-      const own = labels[key];
-      if (operator === 'Exists') return own !== undefined;
-      if (operator === 'DoesNotExist') return own === undefined;
-      const isIn = own !== undefined && values.includes(own);
-      return operator === 'In' ? isIn : !isIn;
-    })
-  );
+  return selector === undefined || matchesLabels(selector, labels);
 }
 
 /** Whether the rollout orders such a deployment. */

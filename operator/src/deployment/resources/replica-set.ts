@@ -18,6 +18,8 @@ import type { KubeObject } from '../../execution/plan.ts';
 import type { ResolvedEngine, Resources } from '../memory.ts';
 import {
   CPU_TIER,
+  foreignNamespaceOf,
+  modelKeyOf,
   modelNameOf,
   replicaSetName,
   revisionLabels,
@@ -64,6 +66,8 @@ export interface ReplicaSetInput {
   readonly replicas: number;
   /** The bytes that are served on this hardware. */
   readonly model: { readonly digest: string; readonly files: readonly Pick<ModelFile, 'path'>[] };
+  /** Name of the model's revision. */
+  readonly modelRevision?: string | undefined;
   /** What the model says of requests. */
   readonly defaults?: ModelDefaults | undefined;
   readonly engine: ResolvedEngine;
@@ -83,6 +87,7 @@ export function makeReplicaSet(input: ReplicaSetInput): KubeObject {
   const { tier } = input.hardware;
   const { name } = deployment.metadata;
   const labels = revisionLabels(name, wanted.revision, modelNameOf(deployment), tier);
+  const elsewhere = foreignNamespaceOf(deployment);
   return {
     apiVersion: 'apps/v1',
     kind: 'ReplicaSet',
@@ -91,6 +96,8 @@ export function makeReplicaSet(input: ReplicaSetInput): KubeObject {
       labels,
       annotations: {
         [annotations.modelDigest]: model.digest,
+        ...(input.modelRevision === undefined ? {} : { [annotations.modelRevision]: input.modelRevision }),
+        ...(elsewhere === undefined ? {} : { [annotations.modelNamespace]: elsewhere }),
         [annotations.settingsHash]: wanted.settingsHash,
         [annotations.revisionNumber]: String(number),
         ...(wanted.images === undefined ? {} : { [annotations.serverImages]: stableJson(wanted.images) }),
@@ -154,7 +161,7 @@ function makePodTemplate(input: ReplicaSetInput, labels: Record<string, string>)
             readOnly: true,
             volumeAttributes: {
               [csi.attributes.digest]: input.model.digest,
-              [csi.attributes.model]: `${deployment.metadata.namespace}/${modelNameOf(deployment)}`,
+              [csi.attributes.model]: modelKeyOf(deployment),
             },
           },
         },

@@ -57,6 +57,7 @@ export function makeTierObjects({
     number,
     replicas,
     model: bytes,
+    modelRevision: model.revision.name,
     defaults: modelDefaultsOf(model.model.spec),
     engine: tier.engine,
     promptCacheBytes: tier.memory.promptCache,
