@@ -9,7 +9,8 @@ import { commonBounds, type Numbers, quantile, withBounds } from './numbers.ts';
 import { type AnalysisItem, type GateState, NO_GATES } from './types.ts';
 
 const WINDOW_MS = 60_000;
-const MIN_REQUESTS = 20;
+/** Requests that a gate needs, unless `minRequests` says otherwise. */
+export const MIN_REQUESTS = 20;
 
 export interface JudgeInput {
   readonly analysis: Analysis;

@@ -21,6 +21,8 @@ export interface AnalysisItem {
 
 /** What the candidate's requests say. */
 export interface GateState {
+  /** What was measured; a state of another subject says nothing of the present step. Absent with `none`. */
+  readonly subject?: AnalysisSubject | undefined;
   /**
    * - `none`: there are no metric gates
    * - `waiting`: not judged yet: the window is not over, or requests are too few and `onTooFewRequests` is Wait
@@ -35,6 +37,8 @@ export interface GateState {
 
 /** Whether the smoke tests have passed on the candidate. */
 export interface SmokeState {
+  /** The revision that was asked. Absent with `none`. */
+  readonly candidate?: string | undefined;
   /**
    * - `none`: there are no smoke tests
    * - `running`: they are being asked, or wait for a pod of the candidate that can be asked
