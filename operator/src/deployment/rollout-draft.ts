@@ -18,6 +18,20 @@ export interface RevisionSize {
   readonly current: number;
   /** Pods of it that serve. */
   readonly available: number;
+  /** It gets no requests and is to get none: its pods replace nobody, and go at once. */
+  readonly shut?: boolean | undefined;
+}
+
+/** A rollout that stops on its way: the goal has some pods beside those of the revision that serves. */
+export interface Stage {
+  /** Pods of the goal for now. */
+  readonly target: number;
+  /** Revision that serves. */
+  readonly stable: string;
+  /** Pods of it that stay. */
+  readonly keep: number;
+  /** Where no device is free, as few of them may stay. */
+  readonly yieldTo: number;
 }
 
 /** Closed: a set gets no pods, for this reason. */
@@ -64,6 +78,12 @@ export interface RolloutInput {
   readonly old: readonly RevisionSize[];
   /** By name; one that is not here has room for any number. */
   readonly tiers?: ReadonlyMap<string, TierRoom> | undefined;
+  /** Default: on to `replicas` of the goal. */
+  readonly stage?: Stage | undefined;
+  /** All old pods go before the first new one comes. `going`: those told to go that are not gone yet. */
+  readonly recreate?: { readonly going: number } | undefined;
+  /** Revisions whose sets are kept whatever their age. */
+  readonly needed?: ReadonlySet<string> | undefined;
 }
 
 /** A ReplicaSet that gets another size. */
@@ -101,13 +121,17 @@ export class Draft {
   /** Oldest first. */
   readonly old: readonly RevisionSize[];
   readonly notes: string[] = [];
+  /** Pods that the goals are to have in the end. */
+  readonly placeable: number;
   deadlock: string | undefined;
   readonly #sizes = new Map<string, number>();
   readonly #why = new Map<string, string[]>();
 
   constructor(input: RolloutInput) {
     this.input = input;
-    this.goals = (input.goals ?? []).map((goal) => ({
+    const all = input.goals ?? [];
+    this.placeable = sum(all.map(({ target }) => target));
+    this.goals = capped(all, input.stage?.target).map((goal) => ({
       ...(goal.exists ?? { name: goal.name, number: UNMADE, desired: 0, current: 0, available: 0 }),
       ...(goal.tier === undefined ? {} : { tier: goal.tier }),
       goal,
@@ -125,7 +149,26 @@ export class Draft {
 
   /** Pods of a set that serve, were it of its drafted size: those that do not are the first to go. */
   working(set: RevisionSize): number {
-    return Math.min(set.available, this.size(set));
+    return set.shut === true ? 0 : Math.min(set.available, this.size(set));
+  }
+
+  /** Pods of an old set that may go as far as the stage is concerned. */
+  dispensable(set: RevisionSize): number {
+    const { stage } = this.input;
+    const size = this.size(set);
+    if (stage === undefined || (set.revision ?? set.name) !== stage.stable) return size;
+    return Math.max(0, Math.min(size, this.stable() - stage.keep));
+  }
+
+  /** Old sets of the revision that serves, the newest first. */
+  stableSets(): RevisionSize[] {
+    const { stage } = this.input;
+    return this.old.filter((set) => (set.revision ?? set.name) === stage?.stable).toReversed();
+  }
+
+  /** Pods that they are drafted to have. */
+  stable(): number {
+    return sum(this.stableSets().map((set) => this.size(set)));
   }
 
   /** The same of all sets. */
@@ -167,6 +210,17 @@ export class Draft {
         why: (this.#why.get(set.name) ?? []).join('; '),
       }));
   }
+}
+
+/** The best hardware first, until there are enough. */
+function capped(goals: readonly Goal[], target: number | undefined): readonly Goal[] {
+  if (target === undefined) return goals;
+  let rest = target;
+  return goals.map((goal) => {
+    const part = Math.min(goal.target, rest);
+    rest -= part;
+    return { ...goal, target: part };
+  });
 }
 
 export const sum = (values: readonly number[]) => values.reduce((a, b) => a + b, 0);

@@ -4,8 +4,9 @@
  * no Kubernetes object. Where pods belong is the placement planner's, which gives each goal its target.
  *
  * Holds at every step, however stale the sizes are on the low side: never more than `replicas + maxSurge` pods, and no step
- * takes a working pod while fewer than `replicas - maxUnavailable` would be left. The exception: where nobody chose
- * `maxUnavailable` and the only way on is over the device of an old pod, one fewer than have a place.
+ * takes a working pod while fewer than `replicas - maxUnavailable` would be left. The exceptions: where nobody chose
+ * `maxUnavailable` and the only way on is over the device of an old pod, one fewer than have a place; pods that get no requests go
+ * at once; and with `recreate` all old ones go first.
  */
 
 import type { RolloutInput, RolloutPlan } from './rollout-draft.ts';
@@ -20,6 +21,7 @@ import {
   sum,
 } from './rollout-draft.ts';
 import { hold } from './rollout-hold.ts';
+import { dropShut, growStable, recreate } from './rollout-stages.ts';
 
 export type {
   Goal,
@@ -28,6 +30,7 @@ export type {
   RolloutInput,
   RolloutPlan,
   SizeIntent,
+  Stage,
   TierRoom,
 } from './rollout-draft.ts';
 export { isGated, isGoalGated } from './rollout-draft.ts';
@@ -38,12 +41,14 @@ export function planRollout(input: RolloutInput): RolloutPlan {
   if (input.replicas === 0) scaleToZero(draft);
   else if (input.paused) hold(draft, 'paused');
   else if (input.goals === undefined) hold(draft, 'the revision to move to is not known');
+  else if (dropShut(draft) && isGated(input)) draft.notes.push('the rest waits until these are gone');
   else if (isGated(input)) hold(draft, whyGated(input.goals));
-  else {
+  else if (!recreate(draft)) {
     scaleUpGoals(draft);
     scaleDownSurplus(draft);
     cleanUpUnhealthy(draft);
     scaleDownOld(draft);
+    growStable(draft);
     yieldDevice(draft);
   }
   const remove = input.paused ? [] : expired(draft);
@@ -51,21 +56,26 @@ export function planRollout(input: RolloutInput): RolloutPlan {
 }
 
 /**
- * Absolute numbers for `maxSurge` (rounded up) and `maxUnavailable` (rounded down). When rounding makes both 0 no pod could
- * ever be replaced, so one may then be unavailable.
+ * Absolute numbers for `maxSurge` (rounded up) and `maxUnavailable` (rounded down); Auto is 1 and 0. When rounding makes both 0 no
+ * pod could ever be replaced, so one may then be unavailable.
  */
 export function resolveBounds(
   replicas: number,
   maxSurge: number | string | undefined,
   maxUnavailable: number | string | undefined,
 ): { readonly maxSurge: number; readonly maxUnavailable: number; readonly mayYield: boolean } {
-  const surge = resolve(maxSurge ?? 1, replicas, Math.ceil);
-  const unavailable = Math.min(replicas, resolve(maxUnavailable ?? 0, replicas, Math.floor));
+  const surge = resolve(isAuto(maxSurge) ? 1 : maxSurge, replicas, Math.ceil);
+  const unavailable = Math.min(replicas, resolve(isAuto(maxUnavailable) ? 0 : maxUnavailable, replicas, Math.floor));
   return {
     maxSurge: surge,
     maxUnavailable: surge === 0 && unavailable === 0 ? 1 : unavailable,
-    mayYield: maxUnavailable === undefined,
+    mayYield: isAuto(maxUnavailable),
   };
+}
+
+/** Nobody chose a number. */
+export function isAuto(bound: number | string | undefined): bound is 'Auto' | undefined {
+  return bound === undefined || bound === 'Auto';
 }
 
 function resolve(value: number | string, of: number, round: (value: number) => number): number {
@@ -140,7 +150,7 @@ function cleanUpUnhealthy(draft: Draft): void {
   for (const set of inTheWayFirst(draft)) {
     if (spare <= 0) return;
     const size = draft.size(set);
-    const going = Math.min(size - draft.working(set), spare);
+    const going = Math.min(size - draft.working(set), spare, draft.dispensable(set));
     if (going <= 0) continue;
     draft.resize(set, size - going, `${plural(going, 'old pod')} of it ${going === 1 ? 'does' : 'do'} not serve`);
     spare -= going;
@@ -153,14 +163,14 @@ function scaleDownOld(draft: Draft): void {
   const available = draft.available();
   const mustStay = replicas - maxUnavailable;
   let spare = available - mustStay;
-  const left = inTheWayFirst(draft).filter((set) => draft.size(set) > 0);
+  const left = inTheWayFirst(draft).filter((set) => draft.dispensable(set) > 0);
   if (left.length > 0 && spare <= 0) {
     draft.notes.push(`wait with old pods: ${available} serve, and ${mustStay} must stay`);
   }
   for (const set of left) {
     if (spare <= 0) return;
     const size = draft.size(set);
-    const going = Math.min(size, spare);
+    const going = Math.min(draft.dispensable(set), spare);
     draft.resize(set, size - going, `${available} pods serve, and ${mustStay} must stay`);
     spare -= going;
   }
@@ -188,10 +198,13 @@ function yieldDevice(draft: Draft): void {
   const { input } = draft;
   if (draft.intents().length > 0) return;
   // Pods that have no place anywhere will not serve either, whatever waits for them.
-  const placeable = sum(draft.goals.map((set) => set.goal.target));
+  const { placeable } = draft;
+  const floor = input.stage?.yieldTo ?? 0;
+  const mayGo = (set: RevisionSize) =>
+    draft.size(set) > 0 && ((set.revision ?? set.name) !== input.stage?.stable || draft.stable() > floor);
   const underway = draft.goals.some((set) => set.desired - set.available > (set.goal.stuck ?? 0));
   for (const set of crowdedOut(draft)) {
-    const there = draft.old.filter((old) => old.tier === set.tier && draft.size(old) > 0);
+    const there = draft.old.filter((old) => old.tier === set.tier && mayGo(old));
     const [first] = there.toSorted((a, b) => draft.working(a) - draft.size(a) - (draft.working(b) - draft.size(b)));
     const leaving =
       there.some((old) => old.current > old.desired) || (input.tiers?.get(set.tier ?? '')?.going ?? 0) > 0;
@@ -210,7 +223,7 @@ function yieldDevice(draft: Draft): void {
 /** Old ReplicaSets without pods, of revisions beyond the newest `historyLimit`. */
 function expired(draft: Draft): string[] {
   const revisionOf = (set: RevisionSize) => set.revision ?? set.name;
-  const wanted = new Set(draft.goals.map(revisionOf));
+  const wanted = new Set([...draft.goals.map(revisionOf), ...(draft.input.needed ?? [])]);
   const isEmpty = (set: RevisionSize) => set.desired === 0 && set.current === 0 && draft.size(set) === 0;
   const busy = new Set(draft.old.filter((set) => !isEmpty(set)).map(revisionOf));
   const empty = draft.old.filter((set) => isEmpty(set) && !wanted.has(revisionOf(set)));

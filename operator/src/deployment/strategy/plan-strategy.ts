@@ -1,0 +1,75 @@
+/**
+ * What a strategy makes of a rollout: how many pods of which revision there may be now, which of them get requests, whether the new
+ * revision has failed. Pure: where it is stands in status and in the objects, so that a restarted operator goes on from there.
+ * Sizes are the rollout planner's, requests are the traffic planner's.
+ */
+import { planBlueGreen } from './blue-green.ts';
+import { planCanary } from './canary.ts';
+import { candidateOf, closedBut, makePlan, stateOf } from './candidate.ts';
+import { roll } from './rolling.ts';
+import type { StrategyInput, StrategyPlan } from './types.ts';
+
+export function planStrategy(input: StrategyInput): StrategyPlan {
+  const { goal, kind, strategy, stable, paused, replicas } = input;
+  if (paused) return stand(input);
+  if (kind !== 'wanted' || input.undo || stable === goal || replicas === 0) return settle(input);
+  if (stable === undefined || !isServing(input)) return roll(input);
+  switch (strategy?.type) {
+    case 'Canary':
+      return planCanary(input);
+    case 'BlueGreen':
+      return planBlueGreen(input);
+    default:
+      return roll(input);
+  }
+}
+
+/** There is something to compare with: a stable revision with pods, or one that the rollout began beside. */
+function isServing(input: StrategyInput): boolean {
+  const { previous, goal, stable } = input;
+  const state = stateOf(input, stable);
+  if (state === undefined) return false;
+  const isUnderway = previous?.revision === goal && previous.stableRevision === stable && previous.steps !== undefined;
+  return isUnderway ? state.desired + state.current > 0 || state.available > 0 : state.available > 0;
+}
+
+/** Straight to the goal, and nothing is asked of it: it served before, or it serves now. */
+function settle(input: StrategyInput): StrategyPlan {
+  const { goal, kind, strategy, replicas, maxUnavailable } = input;
+  const recreate = strategy?.type === 'Recreate';
+  const closed = closedBut(input, goal);
+  const bySteps = strategy?.type === 'Canary' || strategy?.type === 'BlueGreen';
+  const serves = (stateOf(input, goal)?.available ?? 0) >= replicas - maxUnavailable;
+  // Users are better off with the goal alone as soon as it can carry them.
+  if (kind === 'back' && bySteps && serves) {
+    for (const { revision, current } of input.revisions) if (revision !== goal && current > 0) closed.add(revision);
+  }
+  const isMoving = input.revisions.some(({ revision, current, desired }) => revision !== goal && current + desired > 0);
+  return makePlan({ closed }, { recreate, fields: kind === 'wanted' && !isMoving ? {} : { revision: goal } });
+}
+
+/** Paused: what was decided stays, and so does the clock. */
+function stand(input: StrategyInput): StrategyPlan {
+  const { goal, previous, replicas } = input;
+  const candidate = candidateOf(input);
+  const { revision, stableRevision, step, steps, stepStartedAt, weight, analysis } = previous ?? {};
+  const closed = closedBut(input);
+  const total = input.revisions.reduce((sum, { desired }) => sum + desired, 0);
+  const isPassing = weight !== undefined && weight > 0 && candidate.before !== undefined;
+  return makePlan(isPassing ? { closed, weight: { candidate: goal, percent: weight } } : { closed }, {
+    // What is there beyond replicas and surge came by a step, and stays.
+    ...(total > replicas && closed.size + (weight ?? 0) > 0
+      ? { stage: { target: replicas, keep: 0, yieldTo: 0, surge: Math.max(input.surge ?? 1, total - replicas) } }
+      : {}),
+    fields: {
+      ...(revision === undefined ? {} : { revision }),
+      ...(stableRevision === undefined ? {} : { stableRevision }),
+      ...(step === undefined ? {} : { step }),
+      ...(steps === undefined ? {} : { steps }),
+      ...(stepStartedAt === undefined ? {} : { stepStartedAt }),
+      ...(weight === undefined ? {} : { weight }),
+      ...(analysis === undefined ? {} : { analysis }),
+    },
+    settled: false,
+  });
+}
