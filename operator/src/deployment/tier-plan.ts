@@ -14,6 +14,7 @@ import { type Trouble, troubleOf } from './device-trouble.ts';
 import { type Gate, type GateInput, gateOf } from './gate.ts';
 import type { ModelState } from './model-state.ts';
 import { CPU_TIER } from './names.ts';
+import { eachOnce, NodeShares } from './node-shares.ts';
 import { hasPods, type Observed, type PodObject, type ReplicaSetObject, revisionOf, tierOf } from './observed.ts';
 import { isReady } from './pod-causes.ts';
 import { parseDuration } from './quantity.ts';
@@ -40,6 +41,10 @@ export interface TierView {
   /** Closed: its bytes are not on its nodes. */
   readonly gate: Gate;
   readonly trouble: Trouble | undefined;
+  /** With a pod on each node: names of those that better tiers have or want. */
+  readonly avoid?: readonly string[] | undefined;
+  /** With a pod on each node: names of those that have theirs, or get it from a better tier. */
+  readonly taken?: ReadonlySet<string> | undefined;
 }
 
 /** Where the pods of the wanted revision belong. */
@@ -80,11 +85,21 @@ export function planTiers(input: TierPlanInput): TierPlacement {
     images: wanted.images ?? config.serverImages,
   });
   const pods = podsByTier(observed.pods, wanted.revision);
-  const views = tiers.map((tier, index) => viewOf(input, tier, tiers[index + 1], pods.get(tier.name) ?? noPods));
   const known = new Map(deployment.status?.hardware?.tiers?.map((tier) => [tier.name, tier]));
+  const shares =
+    deployment.spec.placement?.mode === 'PerNode' ? new NodeShares(observed.pods, wanted.revision) : undefined;
+  const views = tiers.map((tier, index) => {
+    const there = pods.get(tier.name) ?? noPods;
+    const view = viewOf(input, tier, tiers[index + 1], there, shares);
+    const isUsable = view.gate.open || view.gate.reason === 'WaitingForBytes';
+    if (isUsable && known.get(tier.name)?.failedSince === undefined) shares?.take(view.fit, there);
+    if (view.trouble !== undefined) shares?.release(there.wanted);
+    return view;
+  });
   const states = views.map((view, index): TierState => {
     const there = pods.get(view.tier.name) ?? noPods;
-    return stateOf(view, there, known.get(view.tier.name), index === views.length - 1, wanted, observed, now);
+    const counted = view.fit.open === undefined ? there : eachOnce(there, view);
+    return stateOf(view, counted, known.get(view.tier.name), index === views.length - 1, wanted, observed, now);
   });
   const plan = planPlacement({
     replicas,
@@ -102,7 +117,7 @@ export function planTiers(input: TierPlanInput): TierPlacement {
 }
 
 /** Pods of a deployment on one tier. */
-interface PodsOfTier {
+export interface PodsOfTier {
   /** Of the wanted revision; not those that are going. */
   readonly wanted: readonly PodObject[];
   /** Of other revisions, on a node; not those that are going, nor those that have ended. */
@@ -144,6 +159,7 @@ function viewOf(
   tier: Tier,
   next: Tier | undefined,
   pods: PodsOfTier,
+  shares: NodeShares | undefined,
 ): TierView {
   const { deployment, nodes, caches, replicaSets, reports } = observed;
   const set = replicaSets.find(
@@ -157,6 +173,7 @@ function viewOf(
     waitForFit: config.waitForFit,
     pending: Math.max(0, (set?.spec?.replicas ?? 0) - bound) + pods.unplaced.length,
     wanted: (deployment.spec.replicas ?? 1) - (set?.spec?.replicas ?? 0) - pods.old.length - pods.going.length,
+    taken: shares?.taken(),
   });
   const gate = gateOfTier(tier, fit, { deployment, model: model.model, bytes: tier.bytes, nodes, caches });
   const trouble = troubleOf({
@@ -170,7 +187,8 @@ function viewOf(
     offered: (name) => offeredBy(nodes, name, tier),
     now,
   });
-  return { tier, fit, set, gate, trouble };
+  const better = shares?.better() ?? [];
+  return { tier, fit, set, gate, trouble, ...(better.length === 0 ? {} : { avoid: better }), taken: shares?.taken() };
 }
 
 /**
@@ -258,7 +276,9 @@ export function tierRooms({ views }: TierPlacement, pods: readonly PodObject[]):
           !hasEnded(pod) &&
           tierOfPod(pod) === tier.name,
       ).length;
-      return [tier.name, { room: tier.name === CPU_TIER ? undefined : fit.room, going }];
+      // With a pod on each node memory may suffice for one only, as devices do.
+      const isUnbounded = tier.name === CPU_TIER && fit.open === undefined;
+      return [tier.name, { room: isUnbounded ? undefined : fit.room, going }];
     }),
   );
 }

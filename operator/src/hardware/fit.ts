@@ -18,6 +18,8 @@ export interface Fit {
   readonly eligible: readonly string[];
   /** Resources of which more would help, for {@link Inventory.interest}; empty when there is room. */
   readonly wants: readonly string[];
+  /** Where there is room, if each node takes one pod; see {@link FitInput.taken}. */
+  readonly open?: readonly string[] | undefined;
   /** Hash of what the nodes have of it, in 16 hex digits: another one means that another try may end otherwise. */
   readonly inventory: string;
 }
@@ -31,6 +33,8 @@ export interface FitInput {
   readonly waitForFit: boolean;
   /** The deployment's own pods on this tier that are meant to be and have no node yet. */
   readonly pending: number;
+  /** Each node takes one pod, and these have theirs. Absent: as many as fit. */
+  readonly taken?: ReadonlySet<string> | undefined;
   /** Pods that are to be placed; with room for fewer, `blocked` says why. Default 1. */
   readonly wanted?: number | undefined;
 }
@@ -61,9 +65,12 @@ export interface JudgedNode {
 
 /** Whether and where there is room for a tier's pods. */
 export function fitOf(input: FitInput): Fit {
-  const { tier, deployment, nodes, waitForFit, pending, wanted = 1 } = input;
+  const { tier, deployment, nodes, waitForFit, pending, wanted = 1, taken } = input;
   const demand = demandOf(tier, deployment);
+  // A pod of high priority makes room for itself; a driver alone knows its devices; an autoscaler makes nodes.
+  const mayTell = tier.claim === undefined && deployment.spec.podTemplate?.spec?.priorityClassName === undefined;
   const eligible: string[] = [];
+  const open: string[] = [];
   let slots = 0;
   let usable = false;
   let sum = 0;
@@ -78,20 +85,43 @@ export function fitOf(input: FitInput): Fit {
     eligible.push(node.name);
     if (waiting !== undefined) continue;
     usable = true;
-    slots += slotsOn(node, demand);
+    if (taken === undefined) slots += slotsOn(node, demand);
+    else if (!taken.has(node.name) && (!mayTell || slotsOn(node, demand) > 0)) open.push(node.name);
   }
   const inventory = sum.toString(16).padStart(8, '0') + mix.toString(16).padStart(8, '0');
-  const room = Math.max(0, Math.min(slots, MOST_ROOM) - pending);
-  // A pod of high priority makes room for itself; a driver alone knows its devices; an autoscaler makes nodes.
-  const mayTell = tier.claim === undefined && deployment.spec.podTemplate?.spec?.priorityClassName === undefined;
-  if (!waitForFit || (!mayTell && usable)) return { room: undefined, eligible, inventory, wants: [] };
-  if (room >= Math.max(1, wanted)) return { room, eligible, inventory, wants: [] };
+  const room = Math.max(0, Math.min(taken === undefined ? slots : open.length, MOST_ROOM) - pending);
+  if (taken === undefined && (!waitForFit || (!mayTell && usable))) {
+    return { room: undefined, eligible, inventory, wants: [] };
+  }
+  const each = taken === undefined ? {} : { open };
+  if (room >= Math.max(1, wanted)) return { room, eligible, inventory, wants: [], ...each };
   const judged = nodes
-    .filter((node) => !node.deleted)
+    .filter((node) => !node.deleted && taken?.has(node.name) !== true)
     .map((node) => ({ node, verdict: soonTaken(judge(node, demand), tier, room) }));
   const { requests } = demand;
   const blocked = blockedBy({ tier, deployment, requests, judged, room });
-  return { room, wants: wantsOf(tier, judged), blocked, eligible, inventory };
+  return { room, wants: wantsOf(tier, judged), blocked, eligible, inventory, ...each };
+}
+
+/** Why a node is none of those that such pods are meant for: labels, taints, or no such device. */
+const elsewhere: ReadonlySet<Verdict['kind']> = new Set(['selector', 'taint', 'absent']);
+
+/**
+ * Which nodes pods of any of these tiers are meant for, whatever is free on them: one that is too small, not ready or cordoned
+ * is among them.
+ */
+export function nodesFor(
+  tiers: readonly Tier[],
+  deployment: SLMDeployment,
+  nodes: readonly NodeStock[],
+): readonly NodeStock[] {
+  const demands = tiers.map((tier) => demandOf(tier, deployment));
+  const isMeant = (node: NodeStock) =>
+    demands.some((demand) => {
+      const { lasting } = standing(node, demand);
+      return lasting === undefined || !elsewhere.has(lasting.kind);
+    });
+  return nodes.filter((node) => !node.deleted && isMeant(node));
 }
 
 /** What a tier's pods need of a node, worked out once for all nodes. */
