@@ -71,6 +71,7 @@ test('only the model must be given', () => {
       "openaiPort": 8080,
       "origins": [],
       "parallelRequests": 4,
+      "podDir": undefined,
       "port": 11434,
       "promptCacheBytes": 0,
       "servedNames": [
@@ -220,6 +221,7 @@ test('everything can be given', () => {
         "app://*",
       ],
       "parallelRequests": 8,
+      "podDir": undefined,
       "port": 0,
       "promptCacheBytes": 1000000,
       "servedNames": [

@@ -66,6 +66,8 @@ export interface Config {
   readonly origins: readonly string[];
   /** Undefined: plain HTTP. */
   readonly tls: { readonly certFile: string; readonly keyFile: string } | undefined;
+  /** Folder with what a running pod is told; undefined: the operator's, where it is there. */
+  readonly podDir: string | undefined;
   /** Whether a parent process restarts the server after a crash in native code. */
   readonly supervise: boolean;
 }
@@ -201,6 +203,7 @@ export function readConfig(given: Readonly<Record<string, string | undefined>>):
       ollama: choice(serverEnv.ollamaApi, SWITCH) !== 'false',
     },
     tls: certFile === undefined || keyFile === undefined ? undefined : { certFile, keyFile },
+    podDir: text(serverEnv.podDir),
     supervise: choice(serverEnv.supervise, SWITCH) !== 'false',
   };
   if (!config.apis.openai && !config.apis.ollama)

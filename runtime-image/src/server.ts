@@ -29,6 +29,8 @@ import { registerOperations } from './routes/operations.ts';
 import { registerRerank } from './routes/rerank.ts';
 import { registerResponses } from './routes/responses/routes.ts';
 import { ServedModels } from './routes/served-model.ts';
+import type { Forwarding } from './traffic/forwarding.ts';
+import { registerTraffic } from './traffic/plugin.ts';
 
 export interface AppOptions extends MetricSources {
   readonly lifecycle: Lifecycle;
@@ -45,6 +47,8 @@ export interface AppOptions extends MetricSources {
   readonly audit?: AuditOptions | undefined;
   /** Default: those that hold without settings. */
   readonly limits?: Limits | undefined;
+  /** What passes requests on to other pods. Undefined: all are answered here. */
+  readonly traffic?: Forwarding | undefined;
   /** Undefined: clients may not change which models there are. */
   readonly management?: ManagementOptions | undefined;
   /** Milliseconds since 1970. Default: Date.now. */
@@ -85,13 +89,14 @@ export function makeApp(options: AppOptions): FastifyInstance {
   registerOpenApi(app);
   registerMetrics(app, metrics);
   registerDrain(app, lifecycle);
+  if (options.traffic) registerTraffic(app, { forwarding: options.traffic, lifecycle, metrics });
   if (options.tracing) registerSpans(app, options.tracing);
   if (options.audit) registerAudit(app, options.audit, api.now);
   // Ahead of the keys: browsers send none when they ask what they may do.
   registerCors(app, options.origins ?? []);
   if (options.auth) registerAuth(app, options.auth);
   registerApiSwitch(app, options.apis ?? ALL_APIS);
-  registerOperations(app, { lifecycle, metrics });
+  registerOperations(app, { lifecycle, metrics, traffic: options.traffic });
   registerOpenAi(app, api);
   registerOpenAiEmbeddings(app, api);
   registerRerank(app, api);

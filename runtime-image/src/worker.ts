@@ -1,16 +1,20 @@
 /**
  * The server process. Starts the load first, because it takes longest, and the HTTP side while it runs.
  */
+import { existsSync } from 'node:fs';
 import { setTimeout as delay } from 'node:timers/promises';
+import { pod as podContract, serverEnv } from '@slm-operator/crds/contract';
 import { destination, type Logger, pino } from 'pino';
+import type { Certificate } from './certificate.ts';
 import { type Config, readConfig } from './config.ts';
-import { fail } from './failures.ts';
+import { fail, StartupError } from './failures.ts';
 import { Lifecycle } from './lifecycle.ts';
 import type { Listeners } from './listeners.ts';
 import { managementOf, openModels, startModels } from './models/start.ts';
 import type { Authenticator } from './plugins/auth.ts';
 import type { Tracing } from './tracing/provider.ts';
 import { readTracing } from './tracing/settings.ts';
+import type { Forwarding } from './traffic/forwarding.ts';
 import { EXCEPTION_EXIT_CODE, type WorkerState } from './worker-state.ts';
 
 const started = performance.now();
@@ -84,6 +88,7 @@ export async function serve(env: NodeJS.ProcessEnv, state: WorkerState | undefin
   ]);
   const certificate = config.tls && new (await import('./certificate.ts')).Certificate(config.tls, log);
   await certificate?.open();
+  const traffic = await makeForwarding(config, certificate, log);
   const tracingSettings = readTracing(env);
   tracing = tracingSettings && (await import('./tracing/provider.ts')).startTracing(tracingSettings, log);
   const app = makeApp({
@@ -94,6 +99,7 @@ export async function serve(env: NodeJS.ProcessEnv, state: WorkerState | undefin
     apis: config.apis,
     origins: config.origins,
     tracing,
+    traffic,
     restarts: state?.restarts,
     limits: config.limits,
     certificate,
@@ -115,6 +121,26 @@ export async function serve(env: NodeJS.ProcessEnv, state: WorkerState | undefin
   // From here on another process would serve where this one failed.
   process.removeAllListeners('uncaughtException');
   process.on('uncaughtException', (error) => fail(error, EXCEPTION_EXIT_CODE));
+}
+
+/** What passes requests on; undefined where nobody ever tells this server to. */
+async function makeForwarding(
+  { podDir = podContract.infoPath }: Config,
+  certificate: Certificate | undefined,
+  log: Logger,
+): Promise<Forwarding | undefined> {
+  if (!existsSync(podDir)) {
+    if (podDir === podContract.infoPath) return undefined;
+    throw new StartupError('InvalidConfiguration', `${serverEnv.podDir}=${podDir} is not there: set it to a folder.`);
+  }
+  const [{ PodInfo }, { Forwarding: Front }, { Peer }] = await Promise.all([
+    import('./traffic/pod-info.ts'),
+    import('./traffic/forwarding.ts'),
+    import('./traffic/peer.ts'),
+  ]);
+  const info = new PodInfo(podDir, log);
+  await info.open();
+  return new Front({ info, peer: new Peer(certificate), log });
 }
 
 /** Loads only what the setting needs. */

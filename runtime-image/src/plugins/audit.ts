@@ -25,6 +25,8 @@ export interface AuditRecord {
   readonly model: string | null;
   readonly promptTokens: number;
   readonly completionTokens: number;
+  /** Revision of the pod that answered instead; its own line has the same request's id. Absent: this one did. */
+  readonly forwardedTo?: string;
   /** 499: the client hung up. */
   readonly status: number;
   readonly latencyMs: number;
@@ -63,6 +65,7 @@ export function registerAudit(app: FastifyInstance, { write, content = false }: 
         model: facts.model ?? null,
         promptTokens: facts.promptTokens,
         completionTokens: facts.completionTokens,
+        ...(facts.forwardedTo === undefined ? {} : { forwardedTo: facts.forwardedTo }),
         status: reply.raw.writableEnded ? reply.raw.statusCode : CLIENT_GONE,
         latencyMs: Math.round(performance.now() - facts.started),
         firstTokenMs: facts.firstPartMs === undefined ? null : Math.round(facts.firstPartMs),

@@ -3,6 +3,7 @@
  * are refused, because this server takes JSON whatever its content type says, which any page may send. Clients that are no
  * browser send no origin. Owns the rule, not who holds a key.
  */
+import { serverHeaders } from '@slm-operator/crds/contract';
 import type { FastifyInstance } from 'fastify';
 import { ApiError } from '../api-error.ts';
 
@@ -21,7 +22,7 @@ const LOCAL: readonly string[] = [
 /** Seconds for which a browser need not ask again. */
 const MAX_AGE = 12 * 3600;
 
-const EXPOSED = 'retry-after, x-request-id';
+const EXPOSED = `retry-after, x-request-id, ${serverHeaders.revision}`;
 
 /** Whether a text is an origin, or a pattern of some: `*`, `https://chat.example.com`, `https://*.example.com`. */
 export function isOrigin(text: string): boolean {

@@ -18,6 +18,8 @@ export interface RequestFacts {
   canonicalModel: string | undefined;
   promptTokens: number;
   completionTokens: number;
+  /** Revision of the pods that answer instead; undefined: this server does. */
+  forwardedTo: string | undefined;
   /** Milliseconds from the request to the first part of its answer; undefined: there was none. */
   firstPartMs: number | undefined;
   /** The answer's text, for an audit log that is to have it; undefined: nobody wants it. */
@@ -44,6 +46,7 @@ export function registerFacts(app: FastifyInstance): void {
       tenant: undefined,
       model: undefined,
       canonicalModel: undefined,
+      forwardedTo: undefined,
       promptTokens: 0,
       completionTokens: 0,
       firstPartMs: undefined,

@@ -38,6 +38,7 @@ export function registerSpans(app: FastifyInstance, { tracer, under, server, err
       const { facts } = request;
       const status = reply.raw.writableEnded ? reply.raw.statusCode : CLIENT_GONE;
       span.setAttribute('http.response.status_code', status);
+      if (facts.forwardedTo !== undefined) span.setAttribute('slm.forwarded_to', facts.forwardedTo);
       if (facts.canonicalModel !== undefined) {
         span.updateName(`${operation} ${facts.canonicalModel}`);
         span.setAttributes({

@@ -1,7 +1,7 @@
 /**
  * Probes, metrics and the API's description: what the kubelet, Prometheus and the operator read. They need no key and answer while draining.
  */
-import { type ReadyReport, serverPaths } from '@slm-operator/crds/contract';
+import { type ReadyReport, serverPaths, type TrafficReport } from '@slm-operator/crds/contract';
 import type { FastifyInstance, FastifyReply, FastifyRequest } from 'fastify';
 import type { Lifecycle, LoadedModel } from '../lifecycle.ts';
 import type { ModelSpec } from '../models/model-spec.ts';
@@ -36,6 +36,8 @@ export interface ModelReport {
 export interface OperationsOptions {
   readonly lifecycle: Lifecycle;
   readonly metrics: Metrics;
+  /** What is passed on to other pods; undefined: nothing ever is. */
+  readonly traffic?: { readonly report: TrafficReport } | undefined;
 }
 
 export function registerOperations(app: FastifyInstance, options: OperationsOptions): void {
@@ -63,6 +65,7 @@ export function registerOperations(app: FastifyInstance, options: OperationsOpti
       status: notReady?.reason ?? 'ready',
       ...(primary?.loaded ? report(primary.loaded, primary.spec) : {}),
       running,
+      ...(options.traffic === undefined ? {} : { traffic: options.traffic.report }),
       ...(idleSeconds === undefined ? {} : { idleSeconds: rounded(idleSeconds) }),
       ...notReady,
     };

@@ -12,6 +12,7 @@ import { ALL_APIS, type Apis } from '../plugins/api-switch.ts';
 import type { AuditOptions } from '../plugins/audit.ts';
 import type { Authenticator } from '../plugins/auth.ts';
 import { makeApp } from '../server.ts';
+import type { Forwarding } from '../traffic/forwarding.ts';
 
 export interface TestServer {
   readonly app: FastifyInstance;
@@ -29,6 +30,7 @@ export function makeTestServer(
     readonly origins?: readonly string[];
     readonly audit?: AuditOptions;
     readonly limits?: Partial<Limits>;
+    readonly traffic?: Forwarding;
   } = {},
 ): TestServer {
   const lifecycle = new Lifecycle(
@@ -45,6 +47,7 @@ export function makeTestServer(
     origins: options.origins,
     limits: { ...DEFAULT_LIMITS, ...options.limits },
     audit: options.audit,
+    traffic: options.traffic,
     log: pino({ level: 'silent' }),
     now: () => Date.UTC(2026, 10, 23),
   });
