@@ -35,8 +35,6 @@ export interface ListenOptions {
 export interface Listeners {
   /** In the order asked for. */
   readonly ports: readonly number[];
-  /** Closes connections on which nothing runs; the others go on. */
-  closeIdle(): void;
   /** Stops listening and resolves when every connection is closed. */
   close(): Promise<void>;
 }
@@ -70,9 +68,6 @@ export async function listen(
   }
   return {
     ports: servers.map((server) => (server.address() as AddressInfo).port),
-    closeIdle: () => {
-      for (const server of servers) server.closeIdleConnections();
-    },
     close: async () => {
       await Promise.all(
         servers.map(

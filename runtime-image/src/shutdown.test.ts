@@ -17,7 +17,7 @@ afterEach(async () => {
 });
 
 async function start(options: FakeEngineOptions = {}) {
-  const { app, lifecycle } = makeTestServer({ contextLength: 20_000, ...options });
+  const { app, lifecycle } = makeTestServer({ contextLength: 20_000, clock: () => performance.now(), ...options });
   const listeners = await listen(app, '127.0.0.1', [0, 0]);
   open.push(listeners);
   const [port = 0, second = 0] = listeners.ports;
@@ -108,6 +108,28 @@ describe('draining', () => {
     await text(answer);
     expect(await down).toBe(true);
     await expect(fetch(`http://127.0.0.1:${port}/readyz`)).rejects.toThrow('fetch failed');
+  });
+
+  test('answers the next question on a connection whose stream has just ended, which no head told to close', async () => {
+    const held = gate();
+    const { lifecycle, listeners, port } = await start(held);
+    const one = new Agent({ keepAlive: true, maxSockets: 1 });
+    const ask = (body: unknown) =>
+      new Promise<IncomingMessage>((resolve, reject) => {
+        const options = { agent: one, host: '127.0.0.1', port, method: 'POST', path: '/v1/chat/completions' };
+        request(options, resolve).on('error', reject).end(JSON.stringify(body));
+      });
+    const stream = await ask(chat('a story'));
+    const down = shutDown({ lifecycle, listeners, delaySeconds: 0.5, timeoutSeconds: 30, log });
+    await delay(600);
+    held.release();
+    expect((await text(stream)).endsWith('data: [DONE]\n\n')).toBe(true);
+    await delay(100);
+    const next = await ask(chat('and then?', false));
+    expect([next.statusCode, next.headers.connection]).toEqual([200, 'close']);
+    await text(next);
+    expect(await down).toBe(true);
+    one.destroy();
   });
 
   test('with nothing to do takes no time', async () => {

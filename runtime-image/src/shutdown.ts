@@ -1,6 +1,6 @@
 /**
- * The way out: first every answer ends its connection, then no connection is taken any more, then what runs may finish
- * within the given time. Owns the order of the steps.
+ * The way out: first every answer ends its connection, then what runs may finish within the given time, and when nobody has
+ * asked for a moment, connections end. Owns the order of the steps.
  */
 import { setTimeout as delay } from 'node:timers/promises';
 import type { FastifyBaseLogger } from 'fastify';
@@ -10,7 +10,7 @@ import type { Listeners } from './listeners.ts';
 export interface ShutdownOptions {
   readonly lifecycle: Lifecycle;
   readonly listeners: Listeners;
-  /** Seconds in which new connections are still served, since proxies learn late that this server is going. Default 0. */
+  /** Seconds in which new connections are still served, since proxies learn late that this server is going. Default 0: nobody is waited for. */
   readonly delaySeconds?: number;
   /** Seconds for what runs after that. */
   readonly timeoutSeconds: number;
@@ -18,17 +18,27 @@ export interface ShutdownOptions {
 }
 
 /**
+ * How long nobody may have been answered before connections are closed, in milliseconds. The head of a stream that began before
+ * the drain has promised to keep the connection, and whoever has read its end may ask the next question on it at once.
+ */
+const LINGER_MS = 2000;
+
+/**
  * Drains the server without failing a request. A client on a kept-alive connection is told by `Connection: close` to open its
- * next one elsewhere; closing an idle connection under a request on its way would fail that request, so it comes last.
+ * next one elsewhere; closing an idle connection under a request on its way would fail that request, so it comes last, and
+ * after a pause.
  * @returns whether everything that ran came to its end
  */
 export async function shutDown(options: ShutdownOptions): Promise<boolean> {
   const { lifecycle, listeners, log } = options;
   lifecycle.drain();
   log.info({ running: lifecycle.running, timeoutSeconds: options.timeoutSeconds }, 'draining');
-  if (options.delaySeconds) await delay(options.delaySeconds * 1000);
-  listeners.closeIdle();
-  const finished = await within(lifecycle.idle(), options.timeoutSeconds * 1000);
+  const delayMs = (options.delaySeconds ?? 0) * 1000;
+  if (delayMs > 0) await delay(delayMs);
+  const given = new AbortController();
+  const quiet = untilQuiet(lifecycle, Math.min(delayMs, LINGER_MS), given.signal);
+  const finished = await within(quiet, options.timeoutSeconds * 1000);
+  given.abort();
   if (!finished) log.warn({ running: lifecycle.running }, 'the drain timed out; ending the requests that still run');
   // Aborts what is left, whose streams end with that; nothing new can start.
   // Not without bound: a decoder that is stuck must not keep the process from ending.
@@ -36,6 +46,19 @@ export async function shutDown(options: ShutdownOptions): Promise<boolean> {
   // Answers that were just written are still on their way; a client that never reads must not hold the process.
   await within(listeners.close(), CLOSE_MS);
   return finished;
+}
+
+/** Resolves when nothing runs and the last answer ended that long ago. */
+async function untilQuiet(lifecycle: Lifecycle, ms: number, signal: AbortSignal): Promise<void> {
+  while (!signal.aborted) {
+    await lifecycle.idle();
+    const { idleSeconds } = lifecycle;
+    // Another request came in this very moment.
+    if (idleSeconds === undefined) continue;
+    const left = ms - idleSeconds * 1000;
+    if (left <= 0) return;
+    await delay(left, undefined, { signal }).catch(() => undefined);
+  }
 }
 
 /** For the batch in progress and the release of memory, in milliseconds. */
