@@ -11,6 +11,11 @@ export const managedSelector = `${labels.managedBy}=${MANAGED_BY}`;
 /** The tier whose ReplicaSets are named and selected as all were before there were tiers. */
 export const CPU_TIER = 'cpu';
 
+/** True when each matching node has a pod, and `replicas` says nothing. */
+export function isPerNode({ spec }: SLMDeployment): boolean {
+  return spec.placement?.mode === 'PerNode';
+}
+
 /** One ReplicaSet for each revision and kind of hardware. */
 export function replicaSetName(deployment: string, revision: string, tier: string = CPU_TIER): string {
   return tier === CPU_TIER ? `${deployment}-${revision}` : `${deployment}-${revision}-${tier}`;

@@ -2,6 +2,7 @@
  * Which pod goes when one on better hardware has taken its place: the one that has served nobody for longest. How it is made to
  * be that one is `pods-to-go.ts`'s. Pure.
  */
+import { isPerNode } from './names.ts';
 import { type Observed, type PodObject, tierOf } from './observed.ts';
 import { isReady } from './pod-causes.ts';
 import { choosePodsByNode, marksFor, type PodsToGo, podsOfSet } from './pods-to-go.ts';
@@ -21,7 +22,7 @@ export function choosePodsToGo(
   now: number,
 ): ChosenPods {
   const { deployment, pods, replicaSets, reports } = observed;
-  if (deployment.spec.placement?.mode === 'PerNode') {
+  if (isPerNode(deployment)) {
     return { ...choosePodsByNode(observed, sizes), promoted: undefined };
   }
   const promoting = placement?.plan.promoting;

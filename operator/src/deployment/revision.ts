@@ -6,7 +6,7 @@
 import { createHash } from 'node:crypto';
 import type { ModelDefaults, ModelRevision, ModelVariant, SLMDeployment } from '@slm-operator/crds';
 import { isImageReference } from '../hardware/profiles.ts';
-import { apiKeySecretName, foreignNamespaceOf, modelNameOf, servedNamesOf } from './names.ts';
+import { apiKeySecretName, foreignNamespaceOf, isPerNode, modelNameOf, servedNamesOf } from './names.ts';
 
 /** Server images by image variant: `cpu`, `cuda`, `vulkan` and so on. */
 export type ServerImages = Readonly<Record<string, string>>;
@@ -125,6 +125,8 @@ function settingsOf(deployment: SLMDeployment, { digest: modelDigest, variants }
     limits: spec.limits,
     audit: spec.audit,
     podTemplate: spec.podTemplate,
+    // Pods that keep to one a node are others than those that do not.
+    placement: isPerNode(deployment) ? 'PerNode' : undefined,
     drainTimeoutSeconds: spec.strategy?.drainTimeoutSeconds,
     image: spec.image,
   };

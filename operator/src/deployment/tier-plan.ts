@@ -13,7 +13,7 @@ import { requestsOfTier, type Tier, type TierProblem, tiersOf } from '../hardwar
 import { type Trouble, troubleOf } from './device-trouble.ts';
 import { type Gate, type GateInput, gateOf } from './gate.ts';
 import type { ModelState } from './model-state.ts';
-import { CPU_TIER } from './names.ts';
+import { CPU_TIER, isPerNode } from './names.ts';
 import { eachOnce, NodeShares } from './node-shares.ts';
 import { hasPods, type Observed, type PodObject, type ReplicaSetObject, revisionOf, tierOf } from './observed.ts';
 import { isReady } from './pod-causes.ts';
@@ -86,8 +86,7 @@ export function planTiers(input: TierPlanInput): TierPlacement {
   });
   const pods = podsByTier(observed.pods, wanted.revision);
   const known = new Map(deployment.status?.hardware?.tiers?.map((tier) => [tier.name, tier]));
-  const shares =
-    deployment.spec.placement?.mode === 'PerNode' ? new NodeShares(observed.pods, wanted.revision) : undefined;
+  const shares = isPerNode(deployment) ? new NodeShares(observed.pods, wanted.revision) : undefined;
   const views = tiers.map((tier, index) => {
     const there = pods.get(tier.name) ?? noPods;
     const view = viewOf(input, tier, tiers[index + 1], there, shares);

@@ -48,15 +48,22 @@ const instructionSets = [
 /**
  * @param eligible names of the nodes that could hold such pods
  * @param nodes all nodes
+ * @param others where each node has one pod: names of those that better hardware has. Pods go there last
  */
 export function nodeAffinity(
   tier: Tier,
   eligible: readonly string[],
   nodes: readonly NodeStock[],
+  others?: readonly string[],
 ): NodeAffinity | undefined {
   const names = new Set(eligible);
   const required = requiredTerms(tier, names, nodes);
-  const preferred = tier.class === 'cpu' ? preferredTerms(nodes.filter((node) => names.has(node.name))) : [];
+  const preferred =
+    others !== undefined
+      ? avoiding(nodes.filter(({ name }) => others.includes(name)))
+      : tier.class === 'cpu'
+        ? preferredTerms(nodes.filter((node) => names.has(node.name)))
+        : [];
   if (required.length === 0 && preferred.length === 0) return undefined;
   return {
     ...(required.length === 0
@@ -111,6 +118,13 @@ function memoryExpressions(tier: Tier, eligible: ReadonlySet<string>, nodes: rea
   }
   const hosts = small.filter((node) => !eligible.has(node.name)).map(hostOf);
   return hosts.length === 0 ? [] : [{ key: HOSTNAME, operator: 'NotIn', values: hosts.sort().slice(0, MOST_NAMES) }];
+}
+
+/** Only a preference: where the better hardware turns out not to work, pods of the worse one take its nodes. */
+function avoiding(nodes: readonly NodeStock[]): { weight: number; preference: Term }[] {
+  const values = nodes.map(hostOf).sort().slice(0, MOST_NAMES);
+  if (values.length === 0) return [];
+  return [{ weight: 100, preference: { matchExpressions: [{ key: HOSTNAME, operator: 'NotIn', values }] } }];
 }
 
 /** The faster processors first, where nodes differ. By NFD's labels where all have them, else by name, as their agents see them. */

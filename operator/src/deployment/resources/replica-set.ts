@@ -51,6 +51,8 @@ export interface PodHardware {
   readonly supplementalGroups?: readonly number[] | undefined;
   /** As in a pod. */
   readonly affinity?: object | undefined;
+  /** Pods are spread over nodes as evenly as goes, where the user says nothing. Default true. */
+  readonly spread?: boolean | undefined;
   /** Environment that the hardware's profile adds. */
   readonly env?: Readonly<Record<string, string>> | undefined;
 }
@@ -144,14 +146,20 @@ function makePodTemplate(input: ReplicaSetInput, labels: Record<string, string>)
         : { resourceClaims: [{ name: CLAIM, resourceClaimTemplateName: hardware.claimTemplate }] }),
       ...(settings?.priorityClassName === undefined ? {} : { priorityClassName: settings.priorityClassName }),
       ...(settings?.imagePullSecrets === undefined ? {} : { imagePullSecrets: settings.imagePullSecrets }),
-      topologySpreadConstraints: settings?.topologySpreadConstraints ?? [
-        {
-          maxSkew: 1,
-          topologyKey: 'kubernetes.io/hostname',
-          whenUnsatisfiable: 'ScheduleAnyway',
-          labelSelector: { matchLabels: revisionSelector(deployment.metadata.name, wanted.revision, hardware.tier) },
-        },
-      ],
+      topologySpreadConstraints:
+        settings?.topologySpreadConstraints ??
+        (hardware.spread === false
+          ? []
+          : [
+              {
+                maxSkew: 1,
+                topologyKey: 'kubernetes.io/hostname',
+                whenUnsatisfiable: 'ScheduleAnyway',
+                labelSelector: {
+                  matchLabels: revisionSelector(deployment.metadata.name, wanted.revision, hardware.tier),
+                },
+              },
+            ]),
       containers: [makeContainer(input, access, drainSeconds)],
       volumes: [
         {

@@ -6,10 +6,11 @@ import { CLAIM_API_VERSION } from '../../hardware/claims.ts';
 import type { Fit } from '../../hardware/fit.ts';
 import type { Tier } from '../../hardware/tiers.ts';
 import type { ModelState } from '../model-state.ts';
-import { replicaSetName } from '../names.ts';
+import { isPerNode, replicaSetName } from '../names.ts';
 import type { Observed, ReplicaSetObject } from '../observed.ts';
 import { imageOf, type WantedRevision } from '../revision.ts';
 import { makeClaimTemplate } from './claim-template.ts';
+import { oneEachNode, STAYS } from './each-node.ts';
 import { makeReplicaSet } from './replica-set.ts';
 
 export interface TierObjectsInput {
@@ -18,6 +19,8 @@ export interface TierObjectsInput {
   readonly wanted: WantedRevision;
   readonly tier: Tier;
   readonly fit: Pick<Fit, 'eligible'>;
+  /** Nodes that better hardware has, where each node has one pod. */
+  readonly avoid?: readonly string[] | undefined;
   readonly replicas: number;
   /** Number of the rollout. */
   readonly number: number;
@@ -31,12 +34,18 @@ export function makeTierObjects({
   wanted,
   tier,
   fit,
+  avoid,
   replicas,
   number,
   config,
 }: TierObjectsInput): KubeObject[] {
   const { deployment, nodes } = observed;
-  const affinity = nodeAffinity(tier, fit.eligible, nodes);
+  const perNode = isPerNode(deployment);
+  const nodeTerms = nodeAffinity(tier, fit.eligible, nodes, perNode ? (avoid ?? []) : undefined);
+  const affinity = {
+    ...(nodeTerms === undefined ? {} : { nodeAffinity: nodeTerms }),
+    ...(perNode ? { podAntiAffinity: oneEachNode(deployment.metadata.name, wanted.revision) } : {}),
+  };
   const { profile, claim, bytes } = tier;
   const name = replicaSetName(deployment.metadata.name, wanted.revision, tier.name);
   const template = claim === undefined ? undefined : 'templateName' in claim ? claim.templateName : name;
@@ -47,10 +56,11 @@ export function makeTierObjects({
       tier: tier.name,
       device: tier.device ?? profile.device,
       claimTemplate: template,
-      tolerations: profile.tolerations,
+      tolerations: perNode ? [...profile.tolerations, ...STAYS] : profile.tolerations,
       runtimeClassName: profile.runtimeClassName,
       supplementalGroups: profile.supplementalGroups,
-      affinity: affinity && { nodeAffinity: affinity },
+      affinity: Object.keys(affinity).length === 0 ? undefined : affinity,
+      spread: !perNode,
       env: profile.env,
     },
     image: imageOf(wanted, tier.image) ?? wanted.image,
