@@ -40,6 +40,10 @@ export const annotations = {
   serverImages: 'slm.dev/server-images',
   /** On pods that can read it, and in the templates they came from: JSON of {@link TrafficSetting}; `{}` passes nothing on. */
   traffic: 'slm.dev/traffic',
+  /** On a ReplicaSet: `HASH passed` when its revision has passed the smoke tests of that hash. */
+  smoke: 'slm.dev/smoke',
+  /** On a ReplicaSet: JSON of what its revision answered first, by test, as signatures that tell no word of it. */
+  evaluation: 'slm.dev/evaluation',
   /** On an SLMDeployment, by people: REVISION or REVISION:STEP, as spec.strategy.approvedRevision. */
   approvedRevision: 'slm.dev/approved-revision',
   /** On an SLMDeployment, by people: REVISION, as spec.rollbackTo. */

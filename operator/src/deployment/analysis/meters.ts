@@ -104,7 +104,7 @@ class BackgroundMeters implements Meters {
       JSON.stringify(analysis) === JSON.stringify(before.analysis);
     if (!same) {
       // What was measured in the step before says nothing of this one; the pods' counters go on from their last reading.
-      watch.since = this.#lastCandidateSample(watch);
+      watch.since = subject.since === undefined ? undefined : this.#lastCandidateSample(watch);
       watch.state = this.#judge(watch);
       watch.statedAt = this.#clock.monotonic();
     }
@@ -171,7 +171,8 @@ class BackgroundMeters implements Meters {
     const series = watch.series.get(uid) ?? { revision, samples: [] };
     series.samples.push({ at, reading });
     watch.series.set(uid, series);
-    if (revision === watch.request.subject.candidate) watch.since ??= at;
+    const { candidate, since } = watch.request.subject;
+    if (revision === candidate && since !== undefined) watch.since ??= at;
   }
 
   #next(): void {
@@ -217,8 +218,8 @@ class BackgroundMeters implements Meters {
     const { analysis, subject, pods } = watch.request;
     const now = this.#clock.monotonic();
     const window = windowOf(analysis);
-    const from = Math.max(now - window, watch.since ?? Number.POSITIVE_INFINITY);
-    const candidate = grown(watch, subject.candidate, from);
+    const from = Math.max(now - window, watch.since ?? now);
+    const candidate = watch.since === undefined ? undefined : grown(watch, subject.candidate, from);
     const live = subject.stable === undefined ? undefined : grown(watch, subject.stable, now - window);
     const stable = this.#baseline(watch, live);
     const stableGone = !pods.some((pod) => pod.metadata?.labels?.[labels.revision] === subject.stable);

@@ -60,6 +60,9 @@ export interface AnalysisSubject {
   readonly candidate: string;
   /** Deployment revision that serves; undefined where there is none to compare with or to go back to. */
   readonly stable: string | undefined;
-  /** Since when the present step lasts, milliseconds since 1970: what was before it is not judged. */
-  readonly since: number;
+  /**
+   * Since when the present step lasts, milliseconds since 1970: what was before it is not judged. Undefined: the candidate gets no
+   * requests yet, and only the stable revision is measured, to compare with later.
+   */
+  readonly since: number | undefined;
 }
