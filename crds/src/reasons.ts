@@ -96,6 +96,7 @@ export const reasons = {
   WaveInProgress: 'A wave is under way.',
   Soaking: 'A wave is done, and the next waits a while.',
   OutsideWindow: 'Nothing begins outside of the window.',
+  ScheduleInvalid: 'spec.window cannot be read.',
   WaveFailed: 'Too many deployments of a wave failed.',
   NothingMatches: 'No deployment matches.',
   WaveComplete: 'Every deployment of a wave has the new revision.',

@@ -168,7 +168,7 @@ export const SLMRolloutStatus = object(
           },
           { description: 'A deployment that may move.' },
         ),
-        { max: 10000, keys: ['deployment'], description: 'Who may move, and to what.' },
+        { max: 10000, atomic: true, description: 'Who may move, and to what.' },
       ),
     ),
     withdrawn: optional(
@@ -182,7 +182,7 @@ export const SLMRolloutStatus = object(
           },
           { description: 'A deployment that goes back.' },
         ),
-        { max: 10000, keys: ['deployment'], description: 'Who goes back, and from what.' },
+        { max: 10000, atomic: true, description: 'Who goes back, and from what.' },
       ),
     ),
   },

@@ -3,9 +3,7 @@
  * whoever asks.
  */
 import type { LabelSelector, SLMDeployment, SLMRollout, SLMRolloutSpec } from '@slm-operator/crds';
-import { matchesLabels } from '../kube/label-selector.ts';
-
-type Labels = Readonly<Record<string, string>>;
+import { type Labels, matchesLabels } from '../kube/label-selector.ts';
 
 /** The wave of deployments that no other wave matches. Admission refuses another of this name. */
 export const OTHERS = 'others';
@@ -30,8 +28,7 @@ export function selectableOf({ metadata, spec }: SLMDeployment, namespaceLabels:
   };
 }
 
-/** As the API server reads a label selector; one that asks for nothing, or none at all, matches everything. */
-export function matches(selector: LabelSelector | undefined, labels: Labels): boolean {
+function matches(selector: LabelSelector | undefined, labels: Labels): boolean {
   return selector === undefined || matchesLabels(selector, labels);
 }
 
