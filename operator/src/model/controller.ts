@@ -9,13 +9,12 @@ import type {
   SLMNodeCache as NodeCache,
   SLMModelStatus,
 } from '@slm-operator/crds';
-import { managedSelector, modelKeyOf } from '../deployment/names.ts';
+import { borrowerOf, managedSelector, modelKeyOf, modelKeyOfSet } from '../deployment/names.ts';
 import { executePlan, FIELD_MANAGER } from '../execution/execute.ts';
 import { SLMDeployment, SLMModel, SLMNodeCache } from '../execution/kinds.ts';
 import { done } from '../execution/plan.ts';
-import { Node, type ObjectOf, ReplicaSet } from '../kube/resource.ts';
-import { demandOf, usesModel } from '../nodecache/demand.ts';
-import { modelOfSet } from '../nodecache/demands.ts';
+import { keyOf, Namespace, Node, type ObjectOf, ReplicaSet } from '../kube/resource.ts';
+import { allowedBy, demandOf, usesModel } from '../nodecache/demand.ts';
 import type { HardwareOptions } from '../nodecache/file-choice.ts';
 import { prePullFor } from '../nodecache/pre-pull.ts';
 import { nodeView, revisionUse } from '../nodecache/views.ts';
@@ -26,6 +25,8 @@ import type { Logger } from '../runtime/log.ts';
 import type { Manager } from '../runtime/manager.ts';
 import type { Store, StoreEvent } from '../runtime/store.ts';
 import type { resolveSource } from '../sources/resolve.ts';
+import { pastUseOf } from './history.ts';
+import { labelsChanged, labelsIn } from './namespaces.ts';
 import type { ObservedModel } from './observed.ts';
 import { sourceHash } from './parts.ts';
 import { planModel } from './plan.ts';
@@ -47,6 +48,8 @@ export interface ModelControllerOptions {
 
 /** Index of deployments and ReplicaSets by the key of their model. */
 const BY_MODEL = 'nodecache.model';
+/** Index of deployments by their namespace, where their model is in another one. */
+const BY_BORROWER = 'nodecache.borrower';
 
 /** The last status that this process wrote for a model. */
 interface Written {
@@ -66,10 +69,13 @@ export function makeModelController(options: ModelControllerOptions): Controller
   const { client } = manager;
   const applier = makeApplier({ client, fieldManager: FIELD_MANAGER });
   const models = manager.store(SLMModel);
-  const deployments = manager.store(SLMDeployment, { indexes: { [BY_MODEL]: modelKeyOf } });
+  const deployments = manager.store(SLMDeployment, {
+    indexes: { [BY_MODEL]: modelKeyOf, [BY_BORROWER]: borrowerOf },
+  });
   const caches = manager.store(SLMNodeCache);
-  const sets = manager.store(ReplicaSet, { labelSelector: managedSelector, indexes: { [BY_MODEL]: modelOfSet } });
+  const sets = manager.store(ReplicaSet, { labelSelector: managedSelector, indexes: { [BY_MODEL]: modelKeyOfSet } });
   const { shelf, choice } = prePullFor(manager, options.hardware);
+  const labelsOf = labelsIn(manager.store(Namespace));
   const answers = makeChannel('resolutions');
   const resolutions = makeResolutions({ ...options, client, onAnswer: (key) => answers.push(key) });
   manager.addRunnable({
@@ -92,8 +98,12 @@ export function makeModelController(options: ModelControllerOptions): Controller
     if (stored === undefined) return undefined;
     const last = written.get(key);
     const model = last !== undefined && isBehind(stored, last) ? { ...stored, status: last.status } : stored;
-    const users = deployments.byIndex(BY_MODEL, key).filter((deployment) => usesModel(deployment, model));
-    const uses = sets.byIndex(BY_MODEL, key).flatMap((set) => revisionUse(set) ?? []);
+    const isAllowed = allowedBy(model, labelsOf);
+    const users = deployments
+      .byIndex(BY_MODEL, key)
+      .filter((deployment) => usesModel(deployment, model) && isAllowed(deployment.metadata.namespace));
+    const own = sets.byIndex(BY_MODEL, key);
+    const uses = own.flatMap((set) => revisionUse(set) ?? []);
     return {
       model,
       sourceHash: sourceHash(model.spec),
@@ -101,8 +111,9 @@ export function makeModelController(options: ModelControllerOptions): Controller
       nodes: shelf.list(),
       caches,
       deployments: users,
-      demandOf: (of) => demandOf({ model: of, deployments: users, uses, choice }),
+      demandOf: (of) => demandOf({ model: of, deployments: users, uses, choice, labelsOf }),
       uses,
+      past: own.filter((set) => revisionUse(set) === undefined).flatMap((set) => pastUseOf(set) ?? []),
       lastWrite: last?.at,
       usersSince: usersSince.get(key),
     };
@@ -122,12 +133,16 @@ export function makeModelController(options: ModelControllerOptions): Controller
       watches(SLMModel),
       touchedModels(),
       watches(SLMDeployment, modelKeyOf, { predicate: placementChanged, delayMs: USERS_DELAY_MS }),
-      watches(ReplicaSet, modelOfSet, {
+      watches(ReplicaSet, modelKeyOfSet, {
         labelSelector: managedSelector,
         predicate: useChanged,
         delayMs: USERS_DELAY_MS,
       }),
       watches(Node, modelsOfNode(caches), { predicate: nodeMatters }),
+      watches(Namespace, (namespace) => deployments.byIndex(BY_BORROWER, keyOf(namespace)).map(modelKeyOf), {
+        predicate: labelsChanged,
+        delayMs: USERS_DELAY_MS,
+      }),
     ],
     async reconcile(key, { signal }) {
       const observed = gather(key);

@@ -4,6 +4,7 @@ import type { NodeStock } from '../hardware/node-hardware.ts';
 import type { Demand } from '../nodecache/demand.ts';
 import type { RevisionUse } from '../nodecache/views.ts';
 import type { SourceFailure } from '../sources/http-errors.ts';
+import type { PastUse } from './history.ts';
 import type { ModelResolution } from './parts.ts';
 
 /** How far the resolving of one model's source and variants is. */
@@ -31,12 +32,14 @@ export interface ObservedModel {
   readonly nodes: readonly NodeStock[];
   /** By node. */
   readonly caches: Pick<ReadonlyMap<string, SLMNodeCache>, 'get'>;
-  /** Those that serve the model. */
+  /** Those that serve the model, or are to; of other namespaces those that may. */
   readonly deployments: readonly SLMDeployment[];
   /** What a demand is made with; that of the revision which the plan comes to. */
   readonly demandOf: (model: SLMModel) => Demand;
   /** Of this model. */
   readonly uses: readonly RevisionUse[];
+  /** What ReplicaSets without pods were made from, which their deployments may go back to. */
+  readonly past?: readonly PastUse[] | undefined;
   /** When this process last wrote the status, milliseconds since 1970. */
   readonly lastWrite: number | undefined;
   /** Since when nothing but the users of revisions differs from what is written, milliseconds since 1970. */

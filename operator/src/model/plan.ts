@@ -155,6 +155,7 @@ interface Progress extends CacheProgress {
 function progressOf(observed: ObservedModel, latest: ModelRevision): Progress {
   const { model, nodes, caches, deployments } = observed;
   const policy = model.spec.prePull?.policy ?? 'OnDemand';
+  const following = deployments.filter(({ spec }) => (spec.modelRef?.revision ?? latest.name) === latest.name);
   const key = `${model.metadata.namespace}/${model.metadata.name}`;
   const sizes = new Map([latest, ...(latest.variants ?? [])].map(({ digest, size }) => [digest, size]));
   const demand = observed.demandOf(withLatest(observed, latest));
@@ -167,7 +168,7 @@ function progressOf(observed: ObservedModel, latest: ModelRevision): Progress {
   });
   const folded = foldCaches(targets, caches);
   if (targets.length > 0) return { ...folded, wantedText: undefined };
-  if (policy === 'Nodes' || (policy === 'OnDemand' && deployments.length > 0)) {
+  if (policy === 'Nodes' || (policy === 'OnDemand' && following.length > 0)) {
     const where = policy === 'Nodes' ? 'spec.prePull' : 'the deployments of this model';
     const message = `no node has the labels and tolerated taints that ${where} ask for; label a node, or change the selector`;
     return { ...folded, complete: false, reason: 'NoMatchingNodes', message, wantedText: message };
@@ -175,7 +176,9 @@ function progressOf(observed: ObservedModel, latest: ModelRevision): Progress {
   const why =
     policy === 'None'
       ? 'spec.prePull.policy is None, so a node pulls it when the first pod mounts it'
-      : 'no deployment uses it yet, so no node pulls it ahead';
+      : deployments.length > 0
+        ? 'every deployment pins another revision, so no node pulls it ahead'
+        : 'no deployment uses it yet, so no node pulls it ahead';
   return { ...folded, reason: 'NotWanted', message: why, wantedText: why };
 }
 
@@ -224,7 +227,14 @@ function makeStatus(
       ? {}
       : {
           latestRevision: shortRevision(latest),
-          revisions: keepRevisions(latest, previous, observed.uses, observed.deployments),
+          revisions: keepRevisions({
+            latest,
+            previous,
+            namespace: model.metadata.namespace,
+            uses: observed.uses,
+            past: observed.past,
+            deployments: observed.deployments,
+          }),
         }),
     ...(metadata === undefined ? {} : { metadata }),
     ...(estimate === undefined ? {} : { estimate }),

@@ -12,19 +12,21 @@ import {
   type SLMNodeCacheSpec,
   type WantedModel,
 } from '@slm-operator/crds';
-import { managedSelector, modelKeyOf } from '../deployment/names.ts';
+import { managedSelector, modelKeyOf, modelKeyOfSet } from '../deployment/names.ts';
 import { executePlan, FIELD_MANAGER } from '../execution/execute.ts';
 import { SLMDeployment, SLMModel, SLMNodeCache } from '../execution/kinds.ts';
 import { done, type KubeObject, type Plan, waiting } from '../execution/plan.ts';
 import { allPods, isManaged } from '../hardware/all-pods.ts';
-import { keyOf, Node, type ObjectOf, Pod, ReplicaSet } from '../kube/resource.ts';
+import { keyOf, Namespace, Node, type ObjectOf, Pod, ReplicaSet } from '../kube/resource.ts';
+import { revisionsAsked } from '../model/history.ts';
+import { labelsChanged, labelsIn } from '../model/namespaces.ts';
 import { makeApplier } from '../runtime/apply.ts';
 import { type Clock, systemClock } from '../runtime/clock.ts';
 import { type Controller, defineController, makeChannel, watches } from '../runtime/controller.ts';
 import type { EventRecorder } from '../runtime/events.ts';
 import type { Manager } from '../runtime/manager.ts';
 import type { StoreEvent } from '../runtime/store.ts';
-import { makeDemands, modelOfSet } from './demands.ts';
+import { makeDemands } from './demands.ts';
 import type { HardwareOptions } from './file-choice.ts';
 import { prePullFor } from './pre-pull.ts';
 import { makeRests } from './rests.ts';
@@ -64,6 +66,7 @@ export function makeNodeCacheController(options: NodeCacheControllerOptions): Co
     caches,
     shelf,
     choice,
+    labelsOf: labelsIn(manager.store(Namespace)),
   });
   const rests = makeRests(clock);
   const woken = makeChannel('demands');
@@ -78,7 +81,8 @@ export function makeNodeCacheController(options: NodeCacheControllerOptions): Co
       cache: caches.get(name),
       demands: demands.all(),
       isKnown: (namespace, digest) => demands.isKnown(namespace, digest),
-      isUsed: (namespace, digest) => demands.isUsed(namespace, digest),
+      lists: (model, digest) => demands.lists(model, digest),
+      usedOf: (namespace, digest) => demands.usedOf(namespace, digest),
       pods: pods.byIndex('nodecache.node', name).flatMap(boundPods),
     };
     return { node, input };
@@ -112,6 +116,9 @@ export function makeNodeCacheController(options: NodeCacheControllerOptions): Co
         delayMs: GATHER_MS,
       }),
       watches(Pod, podNode, { ...allPods, predicate: podMatters }),
+      watches(Namespace, (namespace) => [...demands.borrowedBy(keyOf(namespace))].map(modelWork), {
+        predicate: labelsChanged,
+      }),
     ],
     async reconcile(name, { signal }) {
       if (name.startsWith(MODEL)) {
@@ -150,7 +157,7 @@ function modelWork(model: string): string {
 }
 
 function workOfSet(set: ObjectOf<typeof ReplicaSet>): string | undefined {
-  const model = modelOfSet(set);
+  const model = modelKeyOfSet(set);
   return model === undefined ? undefined : modelWork(model);
 }
 
@@ -230,17 +237,31 @@ function modelKey({ metadata, spec, status }: Model): unknown {
     sources,
     variants?.map((variant) => [variant.name, variant.accelerators, variant.digest, variant.sources]),
   ]);
-  return [metadata.uid, spec.prePull, spec.suspend, status?.latestRevision?.name, revisions, status?.metadata];
+  const { prePull, suspend, allowedNamespaces } = spec;
+  return [metadata.uid, prePull, suspend, allowedNamespaces, status?.latestRevision?.name, revisions, status?.metadata];
 }
 
 function deploymentMatters(event: StoreEvent<Deployment>): boolean {
   return event.type !== 'update' || differ(event.previous, event.object, deploymentKey);
 }
 
-function deploymentKey({ metadata, spec }: Deployment): unknown {
+function deploymentKey(deployment: Deployment): unknown {
+  const { metadata, spec } = deployment;
   const { modelRef, model, podTemplate, hardware, engine, resources, image } = spec;
   const { uid, deletionTimestamp } = metadata;
-  return [uid, deletionTimestamp, modelRef, model === undefined, podTemplate, hardware, engine, resources, image];
+  const again = [...revisionsAsked(deployment)];
+  return [
+    uid,
+    deletionTimestamp,
+    modelRef,
+    model === undefined,
+    podTemplate,
+    hardware,
+    engine,
+    resources,
+    image,
+    again,
+  ];
 }
 
 function setMatters(event: StoreEvent<ObjectOf<typeof ReplicaSet>>): boolean {

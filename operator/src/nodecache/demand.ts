@@ -11,13 +11,16 @@ import {
   type SLMNodeCache,
   type WantedModel,
 } from '@slm-operator/crds';
-import { modelNameOf } from '../deployment/names.ts';
+import { modelKeyOf } from '../deployment/names.ts';
 import { isEligible } from '../deployment/node-match.ts';
 import { stableJson } from '../deployment/revision.ts';
 import type { NodeStock } from '../hardware/node-hardware.ts';
+import { keyOf } from '../kube/resource.ts';
+import { modelAt, soughtRevision } from '../model/history.ts';
 import { latestOf } from '../model/parts.ts';
+import { type NamespaceLabels, sharingOf } from '../model/sharing.ts';
 import { type Place, standingOn } from './places.ts';
-import type { RevisionUse } from './views.ts';
+import { modelOfUse, type RevisionUse } from './views.ts';
 
 /** Which of a model's files which hardware computes. */
 export interface FileChoice {
@@ -46,6 +49,8 @@ export interface Demand {
   /** `namespace/name` of the model. */
   readonly model: string;
   readonly namespace: string;
+  /** Whose pods may mount the bytes: its own, and those that its owner lets in and that have a deployment of it. Sorted. */
+  readonly namespaces: readonly string[];
   readonly policy: 'OnDemand' | 'Nodes' | 'None';
   readonly suspended: boolean;
   /** By digest: all that the model's revisions list. */
@@ -67,11 +72,13 @@ export interface DemandInput {
   /** Those of other models are passed over. */
   readonly uses: readonly RevisionUse[];
   readonly choice: FileChoice;
+  /** For models that are shared by label. Default: no labels are known. */
+  readonly labelsOf?: NamespaceLabels | undefined;
 }
 
-/** What is wanted of one model. */
-export function demandOf(input: DemandInput): Demand {
-  const { model } = input;
+/** What is wanted of one model. Deployments and ReplicaSets whose namespace may not use it want nothing. */
+export function demandOf(given: DemandInput): Demand {
+  const { model } = given;
   const { namespace = '', name, uid } = model.metadata;
   const files = new Map<string, DemandedFiles>();
   for (const revision of model.status?.revisions ?? []) {
@@ -81,28 +88,43 @@ export function demandOf(input: DemandInput): Demand {
     }
   }
   const policy = model.spec.prePull?.policy ?? 'OnDemand';
-  const users = input.deployments.filter((deployment) => usesModel(deployment, model));
+  const isAllowed = allowedBy(model, given.labelsOf);
+  const users = given.deployments.filter((one) => usesModel(one, model) && isAllowed(one.metadata.namespace));
+  const key = `${namespace}/${name}`;
+  const uses = given.uses.filter((use) => modelOfUse(use) === key && isAllowed(use.namespace));
+  const input = { ...given, uses };
   const latest = latestOf(model.status);
   const ahead = byDigest(latest === undefined ? [] : placesAhead(input, policy, users, latest));
-  const inUse = byDigest(placesInUse(input, policy, users.length > 0, latest));
+  const inUse = byDigest(placesInUse(input, policy, users));
+  const borrowers = [...users.map(({ metadata }) => metadata.namespace ?? ''), ...uses.map((use) => use.namespace)];
+  const namespaces = [...new Set([namespace, ...borrowers])].sort();
   const suspended = model.spec.suspend === true;
   const hasUsers = users.length > 0;
   const signature = stableJson([
-    [uid, policy, suspended, hasUsers],
+    [uid, policy, suspended, hasUsers, namespaces],
     [...files].map(([digest, { sources }]) => [digest, sources]),
     [...ahead].map(([digest, places]) => [digest, places.map(({ key }) => key)]),
     [...inUse].map(([digest, places]) => [digest, places.map(({ key }) => key)]),
   ]);
-  return { model: `${namespace}/${name}`, namespace, policy, suspended, files, ahead, inUse, hasUsers, signature };
+  return { model: key, namespace, namespaces, policy, suspended, files, ahead, inUse, hasUsers, signature };
 }
 
 /** Whether a deployment serves this model, by reference or because the model was made for it. */
 export function usesModel(deployment: SLMDeployment, model: SLMModel): boolean {
-  return (
-    deployment.metadata.namespace === model.metadata.namespace &&
-    modelNameOf(deployment) === model.metadata.name &&
-    deployment.metadata.deletionTimestamp === undefined
-  );
+  return modelKeyOf(deployment) === keyOf(model) && deployment.metadata.deletionTimestamp === undefined;
+}
+
+/** Whether a namespace may use the model; each is asked about once. */
+export function allowedBy(model: SLMModel, labelsOf: NamespaceLabels = () => undefined) {
+  const known = new Map<string, boolean>();
+  return (namespace = ''): boolean => {
+    let isAllowed = known.get(namespace);
+    if (isAllowed === undefined) {
+      isAllowed = sharingOf(model, namespace, labelsOf) === 'allowed';
+      known.set(namespace, isAllowed);
+    }
+    return isAllowed;
+  };
 }
 
 function placesAhead(
@@ -114,11 +136,14 @@ function placesAhead(
   if (policy === 'None') return [];
   const images = new Map<string, readonly string[]>();
   for (const use of uses) {
-    if (use.images !== undefined) images.set(use.deployment, [...(images.get(use.deployment) ?? []), ...use.images]);
+    const user = `${use.namespace}/${use.deployment}`;
+    if (use.images !== undefined) images.set(user, [...(images.get(user) ?? []), ...use.images]);
   }
-  const used = users.flatMap((deployment) =>
-    choice.placesOf(deployment, model, latest, images.get(deployment.metadata.name) ?? []),
-  );
+  const used = users.flatMap((deployment) => {
+    const revision = soughtRevision(deployment, model);
+    if (revision === undefined) return [];
+    return choice.placesOf(deployment, modelAt(model, revision), revision, images.get(keyOf(deployment)) ?? []);
+  });
   if (policy === 'OnDemand') return used;
   const { nodeSelector, tolerations } = model.spec.prePull ?? {};
   const { namespace, name } = model.metadata;
@@ -147,30 +172,23 @@ function isForDevice({ digest: own, variants = [] }: ModelRevision, digest: stri
   return digest !== own && lists.every(({ accelerators }) => !accelerators.includes('cpu'));
 }
 
-function placesInUse(
-  { model, uses }: DemandInput,
-  policy: Demand['policy'],
-  hasUsers: boolean,
-  latest: ModelRevision | undefined,
-): Place[] {
-  const newest = new Set(latest === undefined ? [] : digestsOf(latest));
-  const { namespace, name } = model.metadata;
-  return uses
-    .filter((use) => use.namespace === namespace && use.model === name)
-    .map((use) => {
-      // Where pods of the latest revision may come is what `ahead` says; what they have is not taken away.
-      const keepsOnly = policy === 'OnDemand' && hasUsers && newest.has(use.digest);
-      const { digest, nodeSelector, tolerations, requests, claims } = use;
-      return {
-        digest,
-        key: stableJson(['use', nodeSelector, tolerations, requests, claims, keepsOnly]),
-        standing: (node) => {
-          if (!isEligible(node, nodeSelector, tolerations)) return 'no';
-          // Which node has a claimed device only its driver knows.
-          return keepsOnly || claims || !hasRoom(node, requests) ? 'lost' : 'yes';
-        },
-      };
-    });
+function placesInUse({ model, uses }: DemandInput, policy: Demand['policy'], users: readonly SLMDeployment[]): Place[] {
+  const sought = new Set(users.flatMap((deployment) => soughtRevision(deployment, model) ?? []));
+  const coming = new Set([...sought].flatMap(digestsOf));
+  return uses.map((use) => {
+    // Where pods of what is sought may come is what `ahead` says; what they have is not taken away.
+    const keepsOnly = policy === 'OnDemand' && coming.has(use.digest);
+    const { digest, nodeSelector, tolerations, requests, claims } = use;
+    return {
+      digest,
+      key: stableJson(['use', nodeSelector, tolerations, requests, claims, keepsOnly]),
+      standing: (node) => {
+        if (!isEligible(node, nodeSelector, tolerations)) return 'no';
+        // Which node has a claimed device only its driver knows.
+        return keepsOnly || claims || !hasRoom(node, requests) ? 'lost' : 'yes';
+      },
+    };
+  });
 }
 
 /** Whether an empty node could hold such a pod. A node that does not say what it has counts as large, but not as having devices. */

@@ -159,7 +159,8 @@ describe('a change wakes', () => {
 test('what is known and used is looked up by namespace and digest, variants among them', () => {
   put(world.sets, setOf('chat', 'a', half));
   expect([demands.isKnown('demo', half), demands.isKnown('other', half)]).toEqual([true, false]);
-  expect([demands.isUsed('demo', half), demands.isUsed('demo', own)]).toEqual([true, false]);
+  expect([demands.usedOf('demo', half), demands.usedOf('demo', own)]).toEqual([['demo/a'], []]);
+  expect([demands.lists('demo/a', half), demands.lists('demo/none', half)]).toEqual([true, false]);
 });
 
 test('a model that is gone is wanted no more', () => {

@@ -4,14 +4,16 @@
  */
 import type { SLMDeployment as Deployment, SLMModel as Model, SLMNodeCache as NodeCache } from '@slm-operator/crds';
 import { labels } from '@slm-operator/crds';
-import { modelKeyOf } from '../deployment/names.ts';
+import { borrowerOf, borrowerOfSet, modelKeyOf, modelKeyOfSet } from '../deployment/names.ts';
 import type { NodeStock } from '../hardware/node-hardware.ts';
 import { keyOf, makeKey, type ObjectOf, type ReplicaSet } from '../kube/resource.ts';
+import { revisionsAsked } from '../model/history.ts';
+import type { NamespaceLabels } from '../model/sharing.ts';
 import type { Store } from '../runtime/store.ts';
 import { type Demand, demandOf, type FileChoice } from './demand.ts';
 import { standingOn } from './places.ts';
 import type { NodeShelf } from './shelf.ts';
-import { revisionUse } from './views.ts';
+import { type RevisionUse, revisionUse, useOfSet } from './views.ts';
 
 type SetObject = ObjectOf<typeof ReplicaSet>;
 
@@ -22,6 +24,8 @@ export interface DemandsOptions {
   readonly caches: Store<NodeCache>;
   readonly shelf: NodeShelf;
   readonly choice: FileChoice;
+  /** For models that are shared by label. */
+  readonly labelsOf?: NamespaceLabels | undefined;
 }
 
 export interface Demands {
@@ -31,20 +35,21 @@ export interface Demands {
   changed(model: string): string[];
   /** Forgets everything: the kinds of nodes have changed, and with them what deployments can run on. */
   clear(): void;
+  /** Whether a model of the namespace lists the digest. */
   isKnown(namespace: string, digest: string): boolean;
-  isUsed(namespace: string, digest: string): boolean;
+  /** Whether a model, by `namespace/name`, lists it. */
+  lists(model: string, digest: string): boolean;
+  /** Models, as `namespace/name`, that ReplicaSets of the namespace use the digest of. */
+  usedOf(namespace: string, digest: string): readonly string[];
+  /** Models of other namespaces that this one has deployments or ReplicaSets of. */
+  borrowedBy(namespace: string): ReadonlySet<string>;
 }
 
 /** Names of the indexes; their functions are one for the whole process, as stores want it. */
 const BY_MODEL = 'nodecache.model';
 const BY_DIGEST = 'nodecache.digest';
 const BY_LISTED = 'nodecache.listed';
-
-/** Key of the model that a ReplicaSet's pods mount. */
-export function modelOfSet(set: SetObject): string | undefined {
-  const model = set.metadata?.labels?.[labels.model];
-  return model === undefined ? undefined : makeKey(set.metadata?.namespace, model);
-}
+const BY_BORROWER = 'nodecache.borrower';
 
 function digestOfSet(set: SetObject): string | undefined {
   const use = revisionUse(set);
@@ -62,9 +67,11 @@ function modelsListed({ spec }: NodeCache): string[] {
 }
 
 export function makeDemands(options: DemandsOptions): Demands {
-  const { models, deployments, sets, caches, shelf, choice } = options;
+  const { models, deployments, sets, caches, shelf, choice, labelsOf } = options;
   deployments.addIndex(BY_MODEL, modelKeyOf);
-  sets.addIndex(BY_MODEL, modelOfSet);
+  deployments.addIndex(BY_BORROWER, borrowerOf);
+  sets.addIndex(BY_MODEL, modelKeyOfSet);
+  sets.addIndex(BY_BORROWER, borrowerOfSet);
   sets.addIndex(BY_DIGEST, digestOfSet);
   models.addIndex(BY_DIGEST, digestsOfModel);
   caches.addIndex(BY_LISTED, modelsListed);
@@ -78,8 +85,8 @@ export function makeDemands(options: DemandsOptions): Demands {
       known.delete(key);
       return undefined;
     }
-    const uses = sets.byIndex(BY_MODEL, key).flatMap((set) => revisionUse(set) ?? []);
-    const demand = demandOf({ model, deployments: deployments.byIndex(BY_MODEL, key), uses, choice });
+    const uses = sets.byIndex(BY_MODEL, key).flatMap((set) => revisionUse(set) ?? useAgain(set, deployments) ?? []);
+    const demand = demandOf({ model, deployments: deployments.byIndex(BY_MODEL, key), uses, choice, labelsOf });
     known.set(key, demand);
     return demand;
   };
@@ -108,8 +115,22 @@ export function makeDemands(options: DemandsOptions): Demands {
       told.clear();
     },
     isKnown: (namespace, digest) => models.byIndex(BY_DIGEST, `${namespace} ${digest}`).length > 0,
-    isUsed: (namespace, digest) => sets.byIndex(BY_DIGEST, `${namespace} ${digest}`).length > 0,
+    lists: (model, digest) => (known.get(model) ?? compute(model))?.files.has(digest) ?? false,
+    usedOf: (namespace, digest) =>
+      sets.byIndex(BY_DIGEST, `${namespace} ${digest}`).flatMap((set) => modelKeyOfSet(set) ?? []),
+    borrowedBy(namespace) {
+      const keys = deployments.byIndex(BY_BORROWER, namespace).map((deployment) => modelKeyOf(deployment));
+      return new Set([...keys, ...sets.byIndex(BY_BORROWER, namespace).flatMap((set) => modelKeyOfSet(set) ?? [])]);
+    },
   };
+}
+
+/** What a ReplicaSet of size 0 will use again, because its deployment goes back to its revision. */
+function useAgain(set: SetObject, deployments: Store<Deployment>): RevisionUse | undefined {
+  const { labels: own = {}, namespace } = set.metadata ?? {};
+  const deployment = deployments.get(makeKey(namespace, own[labels.deployment] ?? ''));
+  if (deployment === undefined || !revisionsAsked(deployment).has(own[labels.revision] ?? '')) return undefined;
+  return useOfSet(set);
 }
 
 /** What a demand may bring to a node that holds nothing of it yet. */

@@ -10,6 +10,8 @@ export interface RevisionUse {
   readonly namespace: string;
   /** Name of the SLMModel. */
   readonly model: string;
+  /** Its namespace, where that is another one. */
+  readonly modelNamespace?: string | undefined;
   /** Name of the SLMDeployment. */
   readonly deployment: string;
   /** Of the files that its pods mount. */
@@ -56,24 +58,35 @@ const knownUses = new WeakMap<ObjectOf<typeof ReplicaSet>, RevisionUse | null>()
 export function revisionUse(set: ObjectOf<typeof ReplicaSet>): RevisionUse | undefined {
   let use = knownUses.get(set);
   if (use === undefined) {
-    use = readUse(set) ?? null;
+    use = (hasPods(set) ? useOfSet(set) : undefined) ?? null;
     knownUses.set(set, use);
   }
   return use ?? undefined;
 }
 
-function readUse(set: ObjectOf<typeof ReplicaSet>): RevisionUse | undefined {
+function hasPods({ spec, status }: ObjectOf<typeof ReplicaSet>): boolean {
+  return (spec?.replicas ?? 1) > 0 || (status?.replicas ?? 0) > 0;
+}
+
+/** `namespace/name` of the model. */
+export function modelOfUse({ namespace, modelNamespace = namespace, model }: RevisionUse): string {
+  return `${modelNamespace}/${model}`;
+}
+
+/** What a ReplicaSet's pods would use, whether it has any or not; undefined for one of somebody else. */
+export function useOfSet(set: ObjectOf<typeof ReplicaSet>): RevisionUse | undefined {
   const digest = set.metadata?.annotations?.[annotations.modelDigest];
   const model = set.metadata?.labels?.[labels.model];
   const deployment = set.metadata?.labels?.[labels.deployment];
   const namespace = set.metadata?.namespace;
   if (digest === undefined || model === undefined || deployment === undefined || namespace === undefined)
     return undefined;
-  if ((set.spec?.replicas ?? 1) === 0 && (set.status?.replicas ?? 0) === 0) return undefined;
+  const modelNamespace = set.metadata?.annotations?.[annotations.modelNamespace];
   const spec = set.spec?.template?.spec;
   return {
     namespace,
     model,
+    ...(modelNamespace === undefined ? {} : { modelNamespace }),
     deployment,
     digest,
     nodeSelector: spec?.nodeSelector,

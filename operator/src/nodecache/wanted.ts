@@ -15,8 +15,10 @@ export interface WantedInput {
   readonly demands: Iterable<Demand>;
   /** Whether a model of the namespace lists the digest. */
   readonly isKnown: (namespace: string, digest: string) => boolean;
-  /** Whether a ReplicaSet of the namespace uses the digest. */
-  readonly isUsed: (namespace: string, digest: string) => boolean;
+  /** Whether this model lists it. */
+  readonly lists: (model: string, digest: string) => boolean;
+  /** Models, as `namespace/name`, that ReplicaSets of the namespace use the digest of. */
+  readonly usedOf: (namespace: string, digest: string) => readonly string[];
   /** Pods of any node; those of other nodes are passed over. */
   readonly pods: readonly BoundPod[];
 }
@@ -31,16 +33,15 @@ const MAX_SOURCES = 16;
 export function wantedFor(input: WantedInput): WantedModel[] {
   const { node, cache } = input;
   if (node.deleted) return [];
-  const bound = new Set(
-    input.pods.filter((pod) => pod.node === node.name).map(({ namespace, digest }) => `${namespace} ${digest}`),
-  );
+  const bound = boundTo(input);
   const facts = factsOf(cache);
   const wanted = new Map<string, Draft>();
   for (const demand of input.demands) {
-    const { namespace, model } = demand;
-    for (const digest of digestsOn(demand, node, facts, (candidate) => bound.has(`${namespace} ${candidate}`))) {
+    const { namespaces, model } = demand;
+    const isBound = (digest: string) => namespaces.some((namespace) => bound.get(digest)?.has(namespace));
+    for (const digest of digestsOn(demand, node, facts, isBound)) {
       const found = demand.files.get(digest);
-      if (found !== undefined) add(wanted, { digest, ...found, models: [model], namespaces: [namespace] });
+      if (found !== undefined) add(wanted, { digest, ...found, models: [model], namespaces: [...namespaces] });
     }
   }
   for (const entry of cache?.spec?.wanted ?? []) {
@@ -53,21 +54,38 @@ export function wantedFor(input: WantedInput): WantedModel[] {
     .map(finish);
 }
 
+/** By digest and namespace: the models of the pods that mount it on the node, as their volumes call them. */
+type Bound = ReadonlyMap<string, ReadonlyMap<string, readonly string[]>>;
+
+function boundTo({ node, pods }: WantedInput): Bound {
+  const bound = new Map<string, Map<string, string[]>>();
+  for (const pod of pods) {
+    if (pod.node !== node.name) continue;
+    const namespaces = bound.get(pod.digest) ?? new Map<string, string[]>();
+    bound.set(pod.digest, namespaces.set(pod.namespace, [...(namespaces.get(pod.namespace) ?? []), pod.model]));
+  }
+  return bound;
+}
+
 /**
  * An entry whose model is gone (deleted, or it no longer lists the revision) stays for the namespaces where something still runs on
- * it: deleting a model must not take the weights away from under a serving pod. Its files are known from the entry alone.
+ * it: deleting a model must not take the weights away from under a serving pod. Its files are known from the entry alone. Where a
+ * model that something runs on still lists it, that model's demand says who may have it, and not this.
  */
-function stillUsed(
-  { isKnown, isUsed }: WantedInput,
-  entry: WantedModel,
-  bound: ReadonlySet<string>,
-): WantedModel | undefined {
+function stillUsed(input: WantedInput, entry: WantedModel, bound: Bound): WantedModel | undefined {
   const { digest } = entry;
-  const namespaces = entry.namespaces.filter(
-    (namespace) => !isKnown(namespace, digest) && (isUsed(namespace, digest) || bound.has(`${namespace} ${digest}`)),
-  );
+  const used = new Set<string>();
+  const namespaces = entry.namespaces.filter((namespace) => {
+    if (input.isKnown(namespace, digest)) return false;
+    const models = [...input.usedOf(namespace, digest), ...(bound.get(digest)?.get(namespace) ?? [])];
+    if (models.length === 0 || models.some((model) => input.lists(model, digest))) return false;
+    for (const model of models) used.add(model);
+    return true;
+  });
   if (namespaces.length === 0) return undefined;
-  const models = entry.models.filter((model) => namespaces.includes(model.slice(0, model.indexOf('/'))));
+  const models = entry.models.filter(
+    (model) => used.has(model) || namespaces.includes(model.slice(0, model.indexOf('/'))),
+  );
   return { ...entry, namespaces, models };
 }
 

@@ -2,10 +2,11 @@
 import type { SLMDeployment, SLMModel } from '@slm-operator/crds';
 import type { NodeStock } from '../../hardware/node-hardware.ts';
 import { builtInProfiles, defaultOrder } from '../../hardware/profiles.ts';
+import type { NamespaceLabels } from '../../model/sharing.ts';
 import { type Demand, demandOf, type FileChoice, usesModel } from '../demand.ts';
 import { type HardwareOptions, makeFileChoice } from '../file-choice.ts';
 import { kindsOf } from '../shelf.ts';
-import type { RevisionUse } from '../views.ts';
+import { modelOfUse, type RevisionUse } from '../views.ts';
 import type { WantedInput } from '../wanted.ts';
 
 /** A node that is ready and has processors alone. */
@@ -44,21 +45,28 @@ export interface World {
   readonly models: readonly SLMModel[];
   readonly deployments: readonly SLMDeployment[];
   readonly uses: readonly RevisionUse[];
+  /** Of namespaces, for models that are shared by label. */
+  readonly labelsOf?: NamespaceLabels | undefined;
 }
 
-export function demandsIn({ models, deployments, uses }: World, choice: FileChoice): Demand[] {
+export function demandsIn({ models, deployments, uses, labelsOf }: World, choice: FileChoice): Demand[] {
   return models.map((model) =>
-    demandOf({ model, deployments: deployments.filter((one) => usesModel(one, model)), uses, choice }),
+    demandOf({ model, deployments: deployments.filter((one) => usesModel(one, model)), uses, choice, labelsOf }),
   );
 }
 
 /** What `wantedFor` asks of such a world. */
-export function inputFor(world: World, choice: FileChoice): Pick<WantedInput, 'demands' | 'isKnown' | 'isUsed'> {
+export function inputFor(
+  world: World,
+  choice: FileChoice,
+): Pick<WantedInput, 'demands' | 'isKnown' | 'lists' | 'usedOf'> {
   const demands = demandsIn(world, choice);
   return {
     demands,
     isKnown: (namespace, digest) =>
       demands.some((demand) => demand.namespace === namespace && demand.files.has(digest)),
-    isUsed: (namespace, digest) => world.uses.some((use) => use.namespace === namespace && use.digest === digest),
+    lists: (model, digest) => demands.some((demand) => demand.model === model && demand.files.has(digest)),
+    usedOf: (namespace, digest) =>
+      world.uses.filter((use) => use.namespace === namespace && use.digest === digest).map(modelOfUse),
   };
 }
