@@ -115,7 +115,7 @@ async function tokenOf(account: string, pod: string, forWhom = audience, space =
 /** A server's door, with a clock that stands still until it is moved. */
 function door() {
   const clock = { now: Date.now() };
-  const asking = new BrokerClient(folder);
+  const asking = new BrokerClient(folder, 500);
   const accounts = new ServiceAccounts({
     review: (token) => asking.review(token),
     audience,

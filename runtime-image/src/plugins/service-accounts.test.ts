@@ -88,6 +88,18 @@ test('while nobody answers, a good token goes on for ten minutes, a refused one 
   expect(await enter(good)).toBe(503);
 });
 
+test('a good token waits a second for a review that takes its time, and the next requests with it do not', async () => {
+  let away = false;
+  const { asked, enter } = door(async () => (away ? new Promise<never>(() => undefined) : yes));
+  const mine = token();
+  await enter(mine);
+  away = true;
+  clock += MINUTE;
+  expect(await enter(mine)).toBe('demo/web');
+  expect([await enter(mine), await enter(mine)]).toEqual(['demo/web', 'demo/web']);
+  expect(asked).toHaveLength(2);
+});
+
 describe('strangers', () => {
   test('with what cannot be a token for this server cost no question', async () => {
     const { asked, enter } = door();

@@ -14,6 +14,8 @@ const GOOD_MS = 60_000;
 const BAD_MS = 10_000;
 /** While nobody can be asked, a token that was good works this long after its last review, in milliseconds. */
 const STALE_MS = 10 * 60_000;
+/** How long a request with such a token waits for a review that takes its time, in milliseconds. */
+const STALE_WAIT_MS = 1000;
 /** Tokens that are remembered: far more than pods that talk to one server. */
 const MAX_REMEMBERED = 10_000;
 /** Questions at the same time; strangers with made-up tokens must not fill the server with them. */
@@ -60,11 +62,16 @@ export class ServiceAccounts implements Authenticator {
     const hash = createHash('sha256').update(token).digest('base64');
     const known = this.#known.get(hash);
     if (known && known.until > this.#now()) return accept(known.answer);
+    const stale = known?.answer.allowed === true && known.usableUntil > this.#now() ? known : undefined;
     let answer: TokenReviewAnswer;
     try {
-      answer = await this.#ask(hash, token, expires);
+      const asked = this.#ask(hash, token, expires);
+      answer = await (stale ? within(asked, STALE_WAIT_MS) : asked);
     } catch (error) {
-      if (known?.answer.allowed === true && known.usableUntil > this.#now()) return accept(known.answer);
+      if (stale) {
+        this.#keep(hash, stale);
+        return accept(stale.answer);
+      }
       if (error instanceof ApiError) throw error;
       throw new ApiError(503, 'the token cannot be checked now, because the operator does not answer: try again', {
         code: 'token_review_unavailable',
@@ -95,6 +102,12 @@ export class ServiceAccounts implements Authenticator {
     return question;
   }
 
+  /** The next requests with a token that was good need not wait for the same silence. */
+  #keep(hash: string, stale: Known): void {
+    if (this.#known.get(hash) !== stale) return;
+    this.#known.set(hash, { ...stale, until: Math.min(this.#now() + RETRY * 1000, stale.usableUntil) });
+  }
+
   #remember(hash: string, answer: TokenReviewAnswer, expires: number): void {
     const now = this.#now();
     this.#known.delete(hash);
@@ -120,6 +133,18 @@ export class ServiceAccounts implements Authenticator {
     if (claims.expires <= this.#now())
       throw refusal('the token has expired: read the mounted file again, the kubelet renews it');
     return claims.expires;
+  }
+}
+
+async function within<T>(work: Promise<T>, ms: number): Promise<T> {
+  let timer: NodeJS.Timeout | undefined;
+  const late = new Promise<never>((_, reject) => {
+    timer = setTimeout(() => reject(new Error('no review in time')), ms);
+  });
+  try {
+    return await Promise.race([work, late]);
+  } finally {
+    clearTimeout(timer);
   }
 }
 
