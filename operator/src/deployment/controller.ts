@@ -10,6 +10,7 @@ import { makeInventory } from '../hardware/inventory.ts';
 import type { KubeClient } from '../kube/client.ts';
 import {
   keyOf,
+  Namespace,
   NetworkPolicy,
   Node,
   type ObjectOf,
@@ -18,6 +19,7 @@ import {
   ReplicaSet,
   Service,
 } from '../kube/resource.ts';
+import { labelsChanged } from '../model/namespaces.ts';
 import { type Clock, systemClock } from '../runtime/clock.ts';
 import {
   type Controller,
@@ -32,8 +34,9 @@ import type { Manager } from '../runtime/manager.ts';
 import { done, type Outcome } from '../runtime/outcome.ts';
 import type { StoreEvent } from '../runtime/store.ts';
 import { type BrokerPlace, makeSeenSecrets } from './access-state.ts';
-import { modelKeyOf } from './names.ts';
+import { isPerNode, modelKeyOf } from './names.ts';
 import {
+  borrowersIn,
   deploymentKeyOf,
   deploymentsOf,
   liveChild,
@@ -98,6 +101,7 @@ export function makeDeploymentController(options: DeploymentControllerOptions): 
     sources: [
       watches(SLMDeployment, undefined, { delayMs: (event) => (generationChanged(event) ? 0 : ECHO_DELAY_MS) }),
       watches(SLMModel, (model) => deploymentsOf(stores, model)),
+      watches(Namespace, (namespace) => borrowersIn(stores, namespace), { predicate: labelsChanged }),
       watches(SLMNodeCache, (cache) => interestedIn(stores, cache), { predicate: entriesChanged }),
       watches(Node, () => moving(stores), { predicate: placementChanged }),
       watches(ReplicaSet, ownedBy(SLMDeployment), managed),
@@ -184,11 +188,11 @@ function interestedIn(stores: Stores, cache: NodeCache): string[] {
     .map((deployment) => keyOf(deployment));
 }
 
-/** Deployments that wait for something: to the others, nodes and their caches make no difference. */
+/** Deployments that wait for something, or have a pod on each node: to the others nodes make no difference. */
 function moving(stores: Stores): string[] {
   return stores.deployments
     .list()
-    .filter(isMoving)
+    .filter((deployment) => isMoving(deployment) || isPerNode(deployment))
     .map((deployment) => keyOf(deployment));
 }
 

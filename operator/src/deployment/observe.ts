@@ -25,12 +25,14 @@ import {
   ReplicaSet,
   Service,
 } from '../kube/resource.ts';
+import { labelsIn } from '../model/namespaces.ts';
+import { sharingOf } from '../model/sharing.ts';
 import type { Clock } from '../runtime/clock.ts';
 import type { Manager } from '../runtime/manager.ts';
 import type { Store } from '../runtime/store.ts';
 import { type BrokerPlace, lookForBroker, lookForKeys, lookForTls, type SeenSecrets } from './access-state.ts';
 import { digestOf } from './causes.ts';
-import { disruptionBudgetName, managedSelector, modelKeyOf } from './names.ts';
+import { borrowerOf, disruptionBudgetName, managedSelector, modelKeyOf } from './names.ts';
 import type { NodeView } from './node-match.ts';
 import type { Observed, PodObject } from './observed.ts';
 import { isMounting } from './pod-causes.ts';
@@ -44,6 +46,8 @@ export const managed = { labelSelector: managedSelector };
 const BY_DEPLOYMENT = 'deployment';
 /** Index of deployments by `namespace/name` of their model. */
 const BY_MODEL = 'model';
+/** Index of deployments by their namespace, where their model is in another one. */
+const BY_BORROWER = 'borrower';
 
 /** Time that a mount gets before the kubelet is asked what is wrong; most are done by then. */
 export const MOUNT_PATIENCE_MS = 10_000;
@@ -71,7 +75,7 @@ export function deploymentKeyOf(object: KubeObject): string | undefined {
 /** The manager's stores with the indexes that are needed here. */
 export function openStores(manager: Pick<Manager, 'store'>): Stores {
   return {
-    deployments: manager.store(SLMDeployment, { indexes: { [BY_MODEL]: modelKeyOf } }),
+    deployments: manager.store(SLMDeployment, { indexes: { [BY_MODEL]: modelKeyOf, [BY_BORROWER]: borrowerOf } }),
     models: manager.store(SLMModel),
     caches: manager.store(SLMNodeCache),
     nodes: manager.store(Node),
@@ -88,6 +92,11 @@ export function openStores(manager: Pick<Manager, 'store'>): Stores {
 /** Keys of the deployments that serve this model. */
 export function deploymentsOf(stores: Pick<Stores, 'deployments'>, model: Model): string[] {
   return stores.deployments.byIndex(BY_MODEL, keyOf(model)).map((deployment) => keyOf(deployment));
+}
+
+/** Keys of the deployments of a namespace whose models are in others. */
+export function borrowersIn(stores: Pick<Stores, 'deployments'>, namespace: KubeObject): string[] {
+  return stores.deployments.byIndex(BY_BORROWER, namespace.metadata?.name ?? '').map((deployment) => keyOf(deployment));
 }
 
 /** The stored child that is meant, for the executor; `unknown` of kinds without a store. */
@@ -145,13 +154,17 @@ export async function observe(
   const mine = (object: KubeObject) => controllerOf(object)?.uid === uid;
   const inlineName = makeKey(namespace, name);
   const leftover = stores.models.get(inlineName);
+  const model = stores.models.get(modelKeyOf(deployment));
   const budget = stores.disruptionBudgets.get(makeKey(namespace, disruptionBudgetName(name)));
   const pods = stores.pods.byIndex(BY_DEPLOYMENT, key);
   const { reports: said, ...look } = reports.look(key, pods, lookOptions(deployment));
   const observed: Observed = {
     ...asked,
     deployment,
-    model: stores.models.get(modelKeyOf(deployment)),
+    model,
+    ...(borrowerOf(deployment) === undefined || model === undefined
+      ? {}
+      : { sharing: sharingOf(model, namespace ?? '', labelsIn(stores.namespaces)) }),
     leftoverModel:
       leftover !== undefined && mine(leftover) && modelKeyOf(deployment) !== inlineName ? leftover : undefined,
     replicaSets: stores.replicaSets.byIndex(BY_DEPLOYMENT, key).filter(mine),

@@ -2,7 +2,9 @@
 import { annotations, labels, type SLMDeployment, type SLMModel } from '@slm-operator/crds';
 import type { NodeStock } from '../hardware/node-hardware.ts';
 import type { NetworkPolicy, ObjectOf, Pod, PodDisruptionBudget, ReplicaSet, Service } from '../kube/resource.ts';
+import type { Sharing } from '../model/sharing.ts';
 import type { Fleet } from '../rollout/permission.ts';
+import type { GateState, SmokeState } from './analysis/types.ts';
 import type { CachesByNode } from './gate.ts';
 import { CPU_TIER } from './names.ts';
 import type { PodReport } from './pod-reports.ts';
@@ -47,12 +49,16 @@ export interface Observed {
   readonly deployment: SLMDeployment;
   /** The SLMModel that the spec names or makes. */
   readonly model: SLMModel | undefined;
+  /** Whether it may be used from here. Absent: it may, being of the same namespace. */
+  readonly sharing?: Sharing | undefined;
   /** An SLMModel made earlier for an inline source, which the spec no longer has. */
   readonly leftoverModel: SLMModel | undefined;
   /** Those that this deployment controls. */
   readonly replicaSets: readonly ReplicaSetObject[];
   /** All pods with this deployment's label. */
   readonly pods: readonly PodObject[];
+  /** With a pod on each node: those on nodes that take no new ones, or match no more. They serve on, and nothing is planned with them. */
+  readonly beside?: readonly PodObject[] | undefined;
   /** With what is free on them; what was promised to this deployment is not taken off. */
   readonly nodes: readonly NodeStock[];
   /** By node. */
@@ -67,6 +73,10 @@ export interface Observed {
   readonly reports: ReadonlyMap<string, PodReport>;
   /** What there is of SLMRollouts. Absent: nobody looked, and there is none. */
   readonly fleet?: Fleet | undefined;
+  /** What the smoke tests say of the revision that comes. Absent: nobody asks them. */
+  readonly smoke?: SmokeState | undefined;
+  /** What its gates say. Absent: nobody measures. */
+  readonly gates?: GateState | undefined;
 }
 
 /** The revision in a ReplicaSet's label. */
