@@ -62,6 +62,14 @@ test('all is answered, on kept connections and on new ones, and the answers say 
   expect([counts.streams, counts.reused, counts.fresh].every((count) => count > 2)).toBe(true);
 });
 
+test('the next question comes on the connection of a stream that has just ended', async () => {
+  const { url } = await serve(right);
+  const { lines } = await run({ url, perSecond: 0, streamEverySeconds: 0.05 }, 8);
+  const next = lines.filter(({ kind, connection }) => kind === 'short' && connection === 'talk');
+  expect(next.length).toBeGreaterThan(1);
+  expect(next.every(({ reused, outcome }) => reused && outcome === 'answered')).toBe(true);
+});
+
 test('requests are due at their times, however long answers take', async () => {
   const { url } = await serve(async (...call) => {
     await delay(300);

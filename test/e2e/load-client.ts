@@ -51,8 +51,11 @@ export type Outcome =
   | 'status'
   | 'unanswered';
 
-/** `kept`: always used; `rare`: kept, with long pauses; `new`: one for each request. */
-export type ConnectionKind = 'kept' | 'rare' | 'new';
+/**
+ * `kept`: always used; `rare`: kept, with long pauses; `talk`: kept for streams, with the next question on it as soon as a
+ * stream has ended; `new`: one for each request.
+ */
+export type ConnectionKind = 'kept' | 'rare' | 'talk' | 'new';
 
 /** What became of one request. */
 export interface LoadLine {
@@ -83,6 +86,7 @@ const agents: Record<ConnectionKind, http.Agent> = {
   // In turn, so that each of them is used again soon; the default would leave all but one idle.
   kept: new http.Agent({ keepAlive: true, scheduling: 'fifo' }),
   rare: new http.Agent({ keepAlive: true }),
+  talk: new http.Agent({ keepAlive: true }),
   new: new http.Agent({ keepAlive: false }),
 };
 
@@ -183,6 +187,8 @@ async function stream(job: Job): Promise<void> {
   if (!(await send(job, longStream(tokens)))) return;
   const perToken = (Date.now() - began) / tokens;
   streamTokens = Math.max(10, Math.min(maxStreamTokens, Math.round(streamMs / perToken)));
+  // Once the connection is back with its agent.
+  if (job.connection === 'talk' && !stopping) setImmediate(() => start('short', 'talk', Date.now()));
 }
 
 /** Resolves to whether it was answered. */
@@ -288,4 +294,4 @@ if (plan.perSecond > 0)
 if (plan.rareEverySeconds) every(plan.rareEverySeconds * 1000, begin, (at) => start('short', 'rare', at));
 let streams = 0;
 if (plan.streamEverySeconds)
-  every(plan.streamEverySeconds * 1000, begin, (at) => start('stream', streams++ % 2 === 0 ? 'kept' : 'new', at));
+  every(plan.streamEverySeconds * 1000, begin, (at) => start('stream', streams++ % 2 === 0 ? 'talk' : 'new', at));
