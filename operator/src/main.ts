@@ -16,6 +16,7 @@ import { makeKubeClient } from './kube/http-client.ts';
 import { Pod } from './kube/resource.ts';
 import { makeModelController } from './model/controller.ts';
 import { makeNodeCacheController } from './nodecache/controller.ts';
+import { makeRolloutController } from './rollout/controller.ts';
 import { makeEventRecorder } from './runtime/events.ts';
 import { makeManager, terminationSignal } from './runtime/manager.ts';
 import { makeRuntimeMetrics } from './runtime/metrics.ts';
@@ -61,6 +62,7 @@ async function main(given: OperatorConfig): Promise<void> {
   manager.add(makeModelController({ manager, recorder, log, hfEndpoint, hfEndpointInsecure, hardware }));
   const place = { namespace: config.namespace, service: config.service };
   manager.add(makeDeploymentController({ manager, client, config, broker: place, recorder }));
+  manager.add(makeRolloutController({ manager, recorder, images: config.serverImages }));
 
   const models = manager.store(SLMModel);
   const caches = manager.store(SLMNodeCache);

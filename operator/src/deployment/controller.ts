@@ -20,6 +20,7 @@ import {
   Service,
 } from '../kube/resource.ts';
 import { labelsChanged } from '../model/namespaces.ts';
+import { deploymentsTouched } from '../rollout/wakes.ts';
 import { type Clock, systemClock } from '../runtime/clock.ts';
 import {
   type Controller,
@@ -109,6 +110,7 @@ export function makeDeploymentController(options: DeploymentControllerOptions): 
       watches(Service, ownedBy(SLMDeployment), { ...managed, delayMs: ECHO_DELAY_MS }),
       watches(PodDisruptionBudget, ownedBy(SLMDeployment), { ...managed, delayMs: ECHO_DELAY_MS }),
       watches(NetworkPolicy, ownedBy(SLMDeployment), { ...managed, delayMs: ECHO_DELAY_MS }),
+      deploymentsTouched(stores.deployments, stores.rollouts),
       freed,
       reports.source,
     ],

@@ -123,8 +123,6 @@ function messageOf(input: RolloutStatusInput, wave: WavePlan): string | undefine
   const { plan, window } = input;
   const ready = `${wave.updated} of ${wave.total} have what they are to have`;
   switch (wave.state) {
-    case 'Done':
-      return undefined;
     case 'Failed':
     case 'RolledBack':
       return wave.failed.length > 0 ? failureText(input, wave) : 'taken back along with a wave that failed';
@@ -151,6 +149,8 @@ function messageOf(input: RolloutStatusInput, wave: WavePlan): string | undefine
       if (wave.settling.length > 0) parts.push(`models being looked at: of ${listOf(wave.settling)}`);
       return parts.join('; ');
     }
+    default:
+      return undefined;
   }
 }
 
