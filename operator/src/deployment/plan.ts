@@ -1,17 +1,17 @@
 /**
  * From everything known of an SLMDeployment to everything to do about it. Pure: no I/O, timers, randomness or logging.
- * Owns the order of decisions; where pods belong is `tier-plan.ts`'s, sizes are the rollout planner's, words for status are
- * `status.ts`'s.
+ * Owns the order of decisions; which revision is the goal and how it is come to is `strategy/`'s, where pods belong is
+ * `tier-plan.ts`'s, sizes are the rollout planner's, words for status are `status.ts`'s.
  */
-import { annotations, modelDefaultsOf, type Reason, type SLMDeploymentStatus } from '@slm-operator/crds';
-import { type EventIntent, type KubeObject, type PatchIntent, type Plan, refTo } from '../execution/plan.ts';
+import { annotations, type SLMDeploymentStatus } from '@slm-operator/crds';
+import { type KubeObject, type PatchIntent, type Plan, refTo } from '../execution/plan.ts';
 import type { Expectation, Interest } from '../hardware/inventory.ts';
-import { adoptsImages } from '../rollout/permission.ts';
 import { accessGate } from './access-gate.ts';
-import type { DeploymentGate } from './gate.ts';
-import { modelStateOf } from './model-state.ts';
-import { modelNameOf, replicaSetName } from './names.ts';
-import { knownRevision, numberOf, type Observed, type ReplicaSetObject, revisionOf, sizeOf } from './observed.ts';
+import { type ModelState, modelStateOf } from './model-state.ts';
+import { isPerNode, modelNameOf, replicaSetName } from './names.ts';
+import { numberOf, type Observed, type ReplicaSetObject, revisionOf, sizeOf } from './observed.ts';
+import { planByNode } from './per-node.ts';
+import { promotionEvents, sizeEvents, statusEvents } from './plan-events.ts';
 import { choosePodsToGo } from './promotion.ts';
 import { makeApiKeysSecret } from './resources/api-keys.ts';
 import { makeBrokerConfig } from './resources/broker-config.ts';
@@ -20,17 +20,16 @@ import { makeModel } from './resources/model.ts';
 import { makeNetworkPolicy } from './resources/network-policy.ts';
 import { makeService } from './resources/service.ts';
 import { makeTierObjects, tierChildrenOf } from './resources/tier-objects.ts';
-import { imageOf, type WantedRevision, wantedRevision } from './revision.ts';
-import {
-  type Goal,
-  isGoalGated,
-  planRollout,
-  type RolloutInput,
-  resolveBounds,
-  type SizeIntent,
-} from './rollout-planner.ts';
+import { imageOf, type WantedRevision } from './revision.ts';
+import { capacityOf, closedGate, goalsOf, goalsOfSets } from './rollout-goals.ts';
+import { isAuto, planRollout, type RolloutInput, resolveBounds, type SizeIntent } from './rollout-planner.ts';
 import { deploymentStatus } from './status.ts';
-import { ordinaryWaits } from './status-pace.ts';
+import { type Goal, goalOf } from './strategy/goal.ts';
+import { approvedOf } from './strategy/goal-revision.ts';
+import { rollbackEvents, rollbackOf } from './strategy/going-back.ts';
+import { planStrategy } from './strategy/plan-strategy.ts';
+import { crashOf, goingBut, revisionStates } from './strategy/revision-states.ts';
+import type { LastRollback, RevisionState, StrategyPlan, TrafficEffect } from './strategy/types.ts';
 import {
   expectationsOf,
   interestOf,
@@ -62,37 +61,67 @@ export interface DeploymentPlan extends Plan<SLMDeploymentStatus> {
 const DEFAULT_HISTORY_LIMIT = 3;
 
 /** The plan for one SLMDeployment. */
-export function planDeployment(observed: Observed, { now, config }: PlanContext): DeploymentPlan {
+export function planDeployment(observed: Observed, context: PlanContext): DeploymentPlan {
+  return isPerNode(observed.deployment) ? planByNode(observed, context, planReplicas) : planReplicas(observed, context);
+}
+
+/** For as many pods as `spec.replicas` says. A revision that fails in it is taken back in it. */
+function planReplicas(observed: Observed, context: PlanContext): DeploymentPlan {
+  const model = modelStateOf(observed.deployment, observed.model, observed.sharing);
+  const states = revisionStates(observed.replicaSets);
+  const first = planFor({ observed, context, model, states, last: observed.deployment.status?.lastRollback });
+  if (first.failed === undefined) return first.plan;
+  return planFor({ observed, context, model, states, last: first.failed }).plan;
+}
+
+interface Situation {
+  readonly observed: Observed;
+  readonly context: PlanContext;
+  readonly model: ModelState;
+  readonly states: readonly RevisionState[];
+  /** The revision that was taken back last. */
+  readonly last: LastRollback | undefined;
+}
+
+/** `failed`: the goal is to be taken back, so that the plan is void. */
+function planFor(situation: Situation): { readonly plan: DeploymentPlan; readonly failed: LastRollback | undefined } {
+  const { observed, model, states, last } = situation;
+  const { now, config } = situation.context;
   const { deployment, replicaSets } = observed;
   const { spec } = deployment;
   const replicas = spec.replicas ?? 1;
-  const model = modelStateOf(deployment, observed.model);
-  const wanted = model.usable
-    ? wantedRevision({
-        deployment,
-        model: model.revision,
-        known: replicaSets.map(knownRevision),
-        images: config.serverImages,
-        defaults: modelDefaultsOf(model.model.spec),
-        adoptImages: adoptsImages(observed.fleet, deployment),
-      })
-    : undefined;
-  const placement =
-    model.usable && wanted !== undefined ? planTiers({ observed, model, wanted, config, now }) : undefined;
+  const goal = goalOf(observed, model, states, last, config.serverImages);
+  const { wanted } = goal;
+  const placement = placementOf(situation, goal);
   const access = accessGate(observed);
-  const goals = wanted && placement && goalsOf(observed, wanted, placement, access);
+  const goals = rolloutGoals(situation, goal, placement, replicas);
   const inLine = new Set(goals?.map(({ name }) => name));
   const update = replicaSets.filter((set) => inLine.has(set.metadata?.name ?? ''));
   const old = replicaSets.filter((set) => !update.includes(set));
+  const bounds = resolveBounds(replicas, spec.strategy?.maxSurge, spec.strategy?.maxUnavailable);
+  const tiers = placement === undefined ? undefined : tierRooms(placement, observed.pods);
+  const strategy = strategyOf(situation, goal, placement, {
+    replicas,
+    surge: isAuto(spec.strategy?.maxSurge) ? undefined : bounds.maxSurge,
+    maxUnavailable: bounds.maxUnavailable,
+    capacity: capacityOf({ goals, tiers }),
+  });
+  if (strategy.verdict !== undefined) {
+    const failed = rollbackOf(deployment, goal.choice, strategy.verdict, states, now);
+    if (failed !== undefined) return { plan: nothing, failed };
+  }
 
   const input: RolloutInput = {
     replicas,
-    ...resolveBounds(replicas, spec.strategy?.maxSurge, spec.strategy?.maxUnavailable),
+    ...bounds,
+    ...stageOf(strategy, goal),
     paused: spec.paused === true,
     historyLimit: spec.revisionHistoryLimit ?? DEFAULT_HISTORY_LIMIT,
     goals,
-    old: old.map(sizeOf),
-    ...(placement === undefined ? {} : { tiers: tierRooms(placement, observed.pods) }),
+    old: old.map((set) => ({ ...sizeOf(set), ...(isShut(set, strategy, goal) ? { shut: true } : {}) })),
+    ...(tiers === undefined ? {} : { tiers }),
+    ...(strategy.recreate ? { recreate: { going: goingBut(observed, goal.choice.revision ?? '') } } : {}),
+    needed: new Set([goal.choice.asked, goal.choice.stable].filter((revision) => revision !== undefined)),
   };
   const rollout = planRollout(input);
   const going = choosePodsToGo(observed, placement, rollout.sizes, now);
@@ -101,15 +130,22 @@ export function planDeployment(observed: Observed, { now, config }: PlanContext)
   const status = deploymentStatus({
     observed,
     model,
+    goal,
     wanted,
+    strategy,
+    lastRollback: last,
     placement,
     update,
     old,
     gate: closedGate(input, access, placement),
     deadlock: rollout.deadlock,
-    bounds: input,
+    bounds: { replicas, maxUnavailable: bounds.maxUnavailable, paused: input.paused },
     now,
   });
+  if (status.exceeded !== undefined) {
+    const failed = rollbackOf(deployment, goal.choice, status.exceeded, states, now);
+    if (failed !== undefined) return { plan: nothing, failed };
+  }
 
   const reviews = observed.broker.state === 'ready' ? observed.broker.access : undefined;
   const apply: KubeObject[] = [makeService(deployment), makeNetworkPolicy(deployment, reviews)];
@@ -122,13 +158,14 @@ export function planDeployment(observed: Observed, { now, config }: PlanContext)
   /** Server images of the ReplicaSets that are made. */
   const made = new Map<string, string>();
   for (const size of sizes) {
-    if (wanted === undefined || !model.usable || replicaSets.some((set) => set.metadata?.name === size.name)) continue;
+    if (wanted === undefined || goal.model === undefined) continue;
+    if (replicaSets.some((set) => set.metadata?.name === size.name)) continue;
     const view = placement?.views.find(
       ({ tier }) => replicaSetName(deployment.metadata.name, wanted.revision, tier.name) === size.name,
     );
     if (view === undefined) continue;
     made.set(size.name, imageOf(wanted, view.tier.image) ?? wanted.image);
-    apply.push(...makeTierObjects({ observed, model, wanted, ...view, replicas: size.to, number, config }));
+    apply.push(...makeTierObjects({ observed, model: goal.model, wanted, ...view, replicas: size.to, number, config }));
   }
 
   const remove = rollout.remove.flatMap((name) => {
@@ -141,7 +178,7 @@ export function planDeployment(observed: Observed, { now, config }: PlanContext)
   if (replicas <= 1 && observed.disruptionBudget !== undefined) remove.push(withoutVersion(observed.disruptionBudget));
   if (observed.leftoverModel !== undefined && status.complete) remove.push(withoutVersion(observed.leftoverModel));
 
-  return {
+  const plan: DeploymentPlan = {
     create: observed.apiKeys.state === 'to-make' ? [makeApiKeysSecret(deployment, observed.apiKeys.keys)] : [],
     apply,
     patch: [...going.patch, ...sizePatches(replicaSets, sizes, wanted, number)],
@@ -151,55 +188,99 @@ export function planDeployment(observed: Observed, { now, config }: PlanContext)
       ...sizes.flatMap((size) => sizeEvents(size, made, wanted, replicaSets, modelNameOf(deployment))),
       ...promotionEvents(sizes, going.promoted),
       ...status.events,
+      ...rollbackEvents(deployment.status?.lastRollback, last),
       ...statusEvents(deployment.status, status.status),
     ],
     outcome: status.outcome,
-    notes: [...(placement?.plan.notes ?? []), ...rollout.notes],
+    notes: [...(placement?.plan.notes ?? []), ...strategy.notes, ...rollout.notes],
     expected:
       placement === undefined
         ? undefined
         : { places: expectationsOf(placement), interest: interestOf(placement, deployment) },
     placeAgain: placement?.plan.requeueAfter,
   };
+  return { plan, failed: undefined };
 }
 
-function withoutVersion(object: Parameters<typeof refTo>[0]) {
-  return { ...refTo(object), resourceVersion: undefined };
+function placementOf({ observed, context }: Situation, { wanted, model, only }: Goal): TierPlacement | undefined {
+  if (wanted === undefined || model === undefined) return undefined;
+  const placement = planTiers({ observed, model, wanted, config: context.config, now: context.now, only });
+  // Of an older revision no hardware that it had pods on is in the line any more: it stays where it is.
+  return only !== undefined && placement.views.length === 0 ? undefined : placement;
 }
 
-/** The sets of the wanted revision: those that exist, and those that are to have pods. */
-function goalsOf(
-  { deployment }: Observed,
-  { revision }: WantedRevision,
-  { views, plan }: TierPlacement,
-  access: DeploymentGate,
-): Goal[] {
-  return views.flatMap(({ tier, set, gate, trouble }) => {
-    const target = plan.targets.get(tier.name) ?? 0;
-    if (set === undefined && target === 0) return [];
-    const closed = access.open ? gate : access;
-    const hold = plan.hold.get(tier.name);
-    return {
-      name: replicaSetName(deployment.metadata.name, revision, tier.name),
-      tier: tier.name,
-      target,
-      ...(set === undefined ? {} : { exists: sizeOf(set) }),
-      gate: closed.open ? { open: true } : { open: false, why: closed.why },
-      ...(hold === undefined ? {} : { hold }),
-      ...(trouble === undefined ? {} : { stuck: trouble.pods }),
-    };
+function rolloutGoals(
+  { observed }: Situation,
+  { wanted, choice }: Goal,
+  placement: TierPlacement | undefined,
+  replicas: number,
+) {
+  if (wanted === undefined) return undefined;
+  if (placement === undefined) return goalsOfSets(observed.replicaSets, wanted.revision, replicas);
+  const goals = goalsOf(observed, wanted, placement, accessGate(observed));
+  // What served before may come back while a node still pulls: its pods wait there, and others serve.
+  const isBack = choice.revision !== choice.asked || choice.undo;
+  if (!isBack || observed.deployment.spec.strategy?.type === 'Recreate') return goals;
+  return goals.map((goal) => ({ ...goal, gate: { open: true } as const }));
+}
+
+function strategyOf(
+  { observed, states, context }: Situation,
+  { choice }: Goal,
+  placement: TierPlacement | undefined,
+  numbers: { replicas: number; surge: number | undefined; maxUnavailable: number; capacity: number },
+): StrategyPlan {
+  const { deployment } = observed;
+  const { spec, status } = deployment;
+  const { revision = status?.rollout?.revision ?? '', kind, undo, stable } = choice;
+  return planStrategy({
+    ...numbers,
+    strategy: spec.strategy,
+    // Nobody knows the goal: everything stays as it is.
+    paused: spec.paused === true || choice.revision === undefined,
+    goal: revision,
+    kind,
+    undo,
+    stable,
+    revisions: states,
+    going: goingBut(observed, revision),
+    crash: crashOf(observed, revision, placement),
+    previous: status?.rollout,
+    approved: approvedOf(deployment),
+    smoke: observed.smoke,
+    gates: observed.gates,
+    effectOf: () => AT_ONCE,
+    now: context.now,
   });
 }
 
-/** What holds back pods, if anything does: of all hardware, or of the best that waits. */
-function closedGate(input: RolloutInput, access: DeploymentGate, placement: TierPlacement | undefined): DeploymentGate {
-  const open: DeploymentGate = { open: true };
-  if (input.goals === undefined) return input.replicas > 0 ? access : open;
-  for (const goal of input.goals) {
-    if (goal.gate.open || !isGoalGated(input, goal)) continue;
-    return access.open ? (placement?.views.find(({ tier }) => tier.name === goal.tier)?.gate ?? open) : access;
-  }
-  return open;
+const AT_ONCE: TrafficEffect = { separated: true, effective: true };
+
+function stageOf({ stage }: StrategyPlan, { choice }: Goal): Partial<RolloutInput> {
+  if (stage === undefined) return {};
+  const { surge, ...rest } = stage;
+  return { maxSurge: surge, ...(choice.stable === undefined ? {} : { stage: { ...rest, stable: choice.stable } }) };
+}
+
+/** Its pods get no requests and never will: not those of what comes, nor of what serves. */
+function isShut(set: ReplicaSetObject, { decision }: StrategyPlan, { choice }: Goal): boolean {
+  const revision = revisionOf(set);
+  return decision.closed.has(revision) && revision !== choice.revision && revision !== choice.stable;
+}
+
+/** Void: what failed is planned anew. */
+const nothing: DeploymentPlan = {
+  apply: [],
+  remove: [],
+  events: [],
+  outcome: { outcome: 'done' },
+  notes: [],
+  expected: undefined,
+  placeAgain: undefined,
+};
+
+function withoutVersion(object: Parameters<typeof refTo>[0]) {
+  return { ...refTo(object), resourceVersion: undefined };
 }
 
 /** Number of the wanted revision: its own while it is the newest, else one more than any. */
@@ -231,50 +312,4 @@ function sizePatches(
       },
     };
   });
-}
-
-function sizeEvents(
-  size: SizeIntent,
-  made: ReadonlyMap<string, string>,
-  wanted: WantedRevision | undefined,
-  sets: readonly ReplicaSetObject[],
-  model: string,
-): EventIntent[] {
-  const ifWritten = { kind: 'ReplicaSet', name: size.name };
-  const scaled: EventIntent = {
-    ifWritten,
-    reason: 'ScalingReplicaSet',
-    action: 'Scale',
-    note: `scaled ${size.name} from ${size.from} to ${size.to}: ${size.why}`,
-  };
-  if (!made.has(size.name)) return [scaled];
-  // On further hardware it is no new revision.
-  if (sets.some((set) => revisionOf(set) === wanted?.revision)) return [scaled];
-  const pods = size.to === 1 ? '1 pod' : `${size.to} pods`;
-  const note = `made ReplicaSet ${size.name} for revision ${wanted?.revision} of model ${model}, image ${made.get(size.name)}, with ${pods}: ${size.why}`;
-  return [{ ifWritten, reason: 'RevisionCreated', action: 'Create', note }];
-}
-
-/** Told when the pod on worse hardware goes, which is when the one on better hardware serves in its place. */
-function promotionEvents(
-  sizes: readonly SizeIntent[],
-  promoted: { readonly set: string; readonly from: string; readonly to: string } | undefined,
-): EventIntent[] {
-  if (promoted === undefined || !sizes.some((size) => size.name === promoted.set && size.to < size.from)) return [];
-  const note = `a pod that fell back to ${promoted.from} is on ${promoted.to} now`;
-  return [{ ifWritten: { kind: 'ReplicaSet', name: promoted.set }, reason: 'PromotedBack', action: 'Promote', note }];
-}
-
-/** What is worth telling once: new trouble, and the end of a rollout. */
-function statusEvents(before: SLMDeploymentStatus | undefined, after: SLMDeploymentStatus): EventIntent[] {
-  const known = new Set(before?.blockedBy?.map((block) => block.reason));
-  const events: EventIntent[] = (after.blockedBy ?? [])
-    .filter((block) => !ordinaryWaits.has(block.reason) && !known.has(block.reason))
-    .map((block) => ({ type: 'Warning', reason: block.reason as Reason, note: block.message }));
-  // The first one is told by the condition Ready.
-  const changed = before?.currentRevision !== undefined && before.currentRevision !== after.currentRevision;
-  if (changed && after.currentRevision !== undefined) {
-    events.push({ reason: 'RolloutComplete', note: `all pods run revision ${after.currentRevision}` });
-  }
-  return events;
 }

@@ -15,9 +15,13 @@ export interface ProgressInput {
   readonly updateRevision: string | undefined;
   readonly generation: number;
   readonly complete: boolean;
-  /** Waits for the model, its bytes or its keys, or for devices: time that is not the rollout's. */
-  readonly held: Extract<Phase, 'WaitingForModel' | 'WaitingForDevice'> | undefined;
+  /** The goal is not what the spec asks for: its pods go, and `updatedReplicas` counts them. */
+  readonly away?: boolean | undefined;
+  /** It waits for something that is not the rollout's, or it stands still for good. */
+  readonly held: Exclude<Phase, 'Idle' | 'Progressing' | 'Paused'> | undefined;
   readonly paused: boolean;
+  /** A step is in effect whose clock stands still while it is paused: when that began is written down. */
+  readonly timed?: boolean | undefined;
   /** Pods wait for a volume whose bytes are on their way. */
   readonly bytesMoving: boolean;
   readonly deadlineSeconds: number;
@@ -40,7 +44,10 @@ export function judgeProgress(input: ProgressInput): Progress {
     const came = previous?.rollout?.phase !== 'Idle' || last === undefined;
     return { phase: 'Idle', lastProgressTime: came ? toRfc3339(now) : last, requeueAfter: undefined };
   }
-  if (paused) return { phase: 'Paused', lastProgressTime: last, requeueAfter: undefined };
+  if (paused) {
+    const began = input.timed === true && previous?.rollout?.phase !== 'Paused';
+    return { phase: 'Paused', lastProgressTime: began ? toRfc3339(now) : last, requeueAfter: undefined };
+  }
   if (held !== undefined) return { phase: held, lastProgressTime: last, requeueAfter: undefined };
 
   const since = hasMoved(input) || last === undefined ? now : Date.parse(last);
@@ -58,16 +65,17 @@ export function judgeProgress(input: ProgressInput): Progress {
 }
 
 /** A new goal, or a pod that came or went as planned, since the last status. */
-function hasMoved({ previous, counts, updateRevision, generation }: ProgressInput): boolean {
+function hasMoved({ previous, counts, updateRevision, generation, away }: ProgressInput): boolean {
   if (previous === undefined) return true;
   const phase = previous.rollout?.phase;
   if (phase !== 'Progressing' && phase !== 'Stalled') return true;
   if (previous.updateRevision !== updateRevision || previous.observedGeneration !== generation) return true;
   const oldBefore = (previous.replicas ?? 0) - (previous.updatedReplicas ?? 0);
+  if (away === true && counts.updatedReplicas < (previous.updatedReplicas ?? 0)) return true;
   return (
-    counts.updatedReplicas > (previous.updatedReplicas ?? 0) ||
+    (away !== true && counts.updatedReplicas > (previous.updatedReplicas ?? 0)) ||
     counts.readyReplicas > (previous.readyReplicas ?? 0) ||
     counts.availableReplicas > (previous.availableReplicas ?? 0) ||
-    counts.replicas - counts.updatedReplicas < oldBefore
+    (away !== true && counts.replicas - counts.updatedReplicas < oldBefore)
   );
 }

@@ -18,10 +18,13 @@ import { type DeploymentGate, isAccessReason } from './gate.ts';
 import { hardwareStatus } from './hardware-status.ts';
 import type { ModelState } from './model-state.ts';
 import { apiKeySecretName, modelNameOf, podSelectorText, servedNamesOf, serviceName, tlsSecretName } from './names.ts';
-import { hasPods, type Observed, type ReplicaSetObject, tierOf } from './observed.ts';
+import { hasPods, type Observed, type ReplicaSetObject, revisionOf, tierOf } from './observed.ts';
 import { isReady } from './pod-causes.ts';
 import { judgeProgress } from './progress.ts';
 import type { WantedRevision } from './revision.ts';
+import { goalLine, rolledBackCondition } from './rollout-lines.ts';
+import type { Goal } from './strategy/goal.ts';
+import type { LastRollback, StrategyPlan, Verdict } from './strategy/types.ts';
 import { formatDuration, shorten } from './text.ts';
 import type { TierPlacement } from './tier-plan.ts';
 
@@ -35,10 +38,15 @@ const KEYS_RETRY_MS = 10_000;
 export interface StatusInput {
   readonly observed: Observed;
   readonly model: ModelState;
+  readonly goal: Goal;
+  /** The revision that the deployment is brought to. */
   readonly wanted: WantedRevision | undefined;
+  readonly strategy: StrategyPlan;
+  /** The revision that was taken back last. */
+  readonly lastRollback: LastRollback | undefined;
   /** Where its pods belong; undefined while nobody knows which revision is wanted. */
   readonly placement: TierPlacement | undefined;
-  /** ReplicaSets of the wanted revision on hardware that its pods belong on. */
+  /** ReplicaSets of that revision on hardware that its pods belong on. */
   readonly update: readonly ReplicaSetObject[];
   readonly old: readonly ReplicaSetObject[];
   /** Closed only when it holds something back. */
@@ -56,55 +64,66 @@ export interface StatusResult {
   readonly events: readonly EventIntent[];
   /** All pods are there, serve, and have the wanted revision. */
   readonly complete: boolean;
+  /** Nothing moved for so long that the rollout has failed. */
+  readonly exceeded: Verdict | undefined;
 }
 
 type Block = { readonly reason: Reason; readonly message: string };
 
 /** Status and outcome for what was observed. */
 export function deploymentStatus(input: StatusInput): StatusResult {
-  const { observed, model, wanted, placement, update, old, bounds, now } = input;
+  const { observed, model, goal, wanted, strategy, placement, update, old, bounds, now } = input;
   const { deployment } = observed;
   const { metadata, spec } = deployment;
   const previous = deployment.status;
-  const counts = countsOf(update, old);
+  const counts = countsOf(update, old, strategy);
   const { replicas } = bounds;
+  const countsAway = awayFrom(goal, [...update, ...old]);
 
-  const complete =
+  const arrived =
     wanted !== undefined &&
     !old.some(hasPods) &&
     counts.updatedReplicas === replicas &&
     counts.availableReplicas >= replicas &&
     areInPlace(update, placement, replicas) &&
-    !(model.usable && model.settling);
+    strategy.settled;
+  const said = goalLine({ ...input, arrived });
+  const complete = arrived && said === undefined && !(model.usable && model.settling);
   const hardware = hardwareStatus(observed, placement);
 
-  const blocks = complete ? [] : blocksOf(input, counts);
+  const blocks = complete ? [] : blocksOf(input, counts, said);
+  const isBlind = goal.choice.revision === goal.choice.asked && !model.usable;
   const held =
-    !model.usable || !input.gate.open ? 'WaitingForModel' : waitsForDevices(input) ? 'WaitingForDevice' : undefined;
+    said?.phase ??
+    (isBlind || !input.gate.open ? 'WaitingForModel' : waitsForDevices(input) ? 'WaitingForDevice' : undefined);
   const progress = judgeProgress({
     previous,
-    counts,
-    updateRevision: wanted?.revision,
+    counts: { ...counts, updatedReplicas: countsAway?.pods ?? counts.updatedReplicas },
+    away: countsAway !== undefined,
+    updateRevision: goal.choice.asked,
     generation: metadata.generation ?? 0,
     complete,
     held,
     paused: bounds.paused,
+    timed: strategy.fields.stepStartedAt !== undefined,
     bytesMoving: blocks.some((block) => block.reason === 'MountPending') && isDownloading(observed),
     deadlineSeconds: spec.strategy?.progressDeadlineSeconds ?? 600,
     now,
   });
-  if (progress.phase === 'Stalled') {
+  let exceeded: Verdict | undefined;
+  if (progress.phase === 'Stalled' && said?.phase !== 'Stalled') {
     const [first] = blocks;
     const after = formatDuration(spec.strategy?.progressDeadlineSeconds ?? 600);
     const message = `no progress for ${after}${first === undefined ? '' : `: ${first.message}`}`;
-    blocks.unshift({ reason: 'ProgressDeadlineExceeded', message });
+    exceeded = { reason: 'ProgressDeadlineExceeded', message };
+    blocks.unshift(exceeded);
   }
 
   const line = complete
     ? { reason: (replicas === 0 ? 'ScaledToZero' : 'Ready') as Reason, message: readyMessage(input, counts) }
     : (blocks[0] ?? { reason: 'Progressing' as Reason, message: 'the ReplicaSets are being brought to size' });
   const blocked = blocks.filter((block) => block.reason !== 'Progressing');
-  const isStalled = progress.phase === 'Stalled' || (!model.usable && model.stalled);
+  const isStalled = progress.phase === 'Stalled' || (!model.usable && model.stalled && isBlind);
 
   const conditions: DesiredCondition[] = [
     ...summaryConditions({
@@ -112,7 +131,8 @@ export function deploymentStatus(input: StatusInput): StatusResult {
       reason: line.reason,
       message: line.message,
     }),
-    availableCondition(counts.availableReplicas, bounds, line.message),
+    availableCondition(counts.servingReplicas, bounds, line.message),
+    ...rolledBackCondition(input, arrived),
     modelCondition(input),
     ...scheduledCondition(observed, blocks),
     ...(hardware.condition === undefined ? [] : [hardware.condition]),
@@ -120,7 +140,10 @@ export function deploymentStatus(input: StatusInput): StatusResult {
   const keys = apiKeySecretName(deployment);
   const host = `${serviceName(metadata.name)}.${metadata.namespace}.svc`;
   const scheme = tlsSecretName(deployment) === undefined ? 'http' : 'https';
-  const currentRevision = complete && replicas > 0 ? wanted?.revision : previous?.currentRevision;
+  const settled = arrived && !(model.usable && model.settling);
+  const currentRevision = settled && replicas > 0 ? wanted?.revision : previous?.currentRevision;
+  const { servingReplicas: _, ...numbers } = counts;
+  const asked = goal.choice.asked ?? previous?.updateRevision;
 
   const status: SLMDeploymentStatus = {
     observedGeneration: metadata.generation ?? 0,
@@ -128,15 +151,12 @@ export function deploymentStatus(input: StatusInput): StatusResult {
       now,
       observedGeneration: metadata.generation,
     }) as Condition[],
-    ...counts,
+    ...numbers,
+    ...(countsAway === undefined ? {} : { updatedReplicas: countsAway.pods }),
     selector: podSelectorText(metadata.name),
     modelName: modelNameOf(deployment),
     ...(currentRevision === undefined ? {} : { currentRevision }),
-    ...(wanted === undefined
-      ? previous?.updateRevision === undefined
-        ? {}
-        : { updateRevision: previous.updateRevision }
-      : { updateRevision: wanted.revision }),
+    ...(asked === undefined ? {} : { updateRevision: asked }),
     readyText: `${counts.readyReplicas}/${replicas}`,
     statusText: shorten(complete ? servingText(input) : line.message, MAX_STATUS_TEXT),
     ...(blocked.length === 0 ? {} : { blockedBy: withSince(blocked, previous, now) }),
@@ -150,10 +170,13 @@ export function deploymentStatus(input: StatusInput): StatusResult {
       phase: progress.phase,
       message: shorten(line.message, MAX_MESSAGE),
       ...(progress.lastProgressTime === undefined ? {} : { lastProgressTime: progress.lastProgressTime }),
+      ...(complete ? {} : strategy.fields),
     },
+    ...(input.lastRollback === undefined ? {} : { lastRollback: input.lastRollback }),
   };
-  const outcome = outcomeOf(complete, isStalled, line, observed, progress.requeueAfter);
-  return { status, outcome, events: hardware.events, complete };
+  const again = earliest(progress.requeueAfter, complete ? undefined : strategy.requeueAfter);
+  const outcome = outcomeOf(complete, isStalled, line, observed, again);
+  return { status, outcome, events: hardware.events, complete, exceeded };
 }
 
 /**
@@ -185,10 +208,17 @@ interface Counts {
   readonly updatedReplicas: number;
   readonly readyReplicas: number;
   readonly availableReplicas: number;
+  /** Those of them that get requests. */
+  readonly servingReplicas: number;
 }
 
-function countsOf(update: readonly ReplicaSetObject[], old: readonly ReplicaSetObject[]): Counts {
+function countsOf(
+  update: readonly ReplicaSetObject[],
+  old: readonly ReplicaSetObject[],
+  { decision: { closed, weight } }: StrategyPlan,
+): Counts {
   const all = [...update, ...old];
+  const isIdle = (set: ReplicaSetObject) => closed.has(revisionOf(set)) && revisionOf(set) !== weight?.candidate;
   const sum = (sets: readonly ReplicaSetObject[], field: 'replicas' | 'readyReplicas' | 'availableReplicas') =>
     sets.reduce((total, set) => total + (set.status?.[field] ?? 0), 0);
   return {
@@ -196,7 +226,23 @@ function countsOf(update: readonly ReplicaSetObject[], old: readonly ReplicaSetO
     updatedReplicas: sum(update, 'replicas'),
     readyReplicas: sum(all, 'readyReplicas'),
     availableReplicas: sum(all, 'availableReplicas'),
+    servingReplicas: sum(
+      all.filter((set) => !isIdle(set)),
+      'availableReplicas',
+    ),
   };
+}
+
+/** Pods of the revision that the spec asks for, where the deployment is not brought to that. */
+function awayFrom({ choice }: Goal, sets: readonly ReplicaSetObject[]): { readonly pods: number } | undefined {
+  if (choice.asked === undefined || choice.revision === choice.asked) return undefined;
+  const own = sets.filter((set) => revisionOf(set) === choice.asked);
+  return { pods: own.reduce((total, set) => total + (set.status?.replicas ?? 0), 0) };
+}
+
+function earliest(...times: readonly (number | undefined)[]): number | undefined {
+  const known = times.filter((time) => time !== undefined);
+  return known.length === 0 ? undefined : Math.min(...known);
 }
 
 /** Every ReplicaSet has the size that belongs there, and no pod waits for a place. */
@@ -205,8 +251,9 @@ function areInPlace(
   placement: TierPlacement | undefined,
   replicas: number,
 ): boolean {
-  if (placement === undefined) return false;
   const sized = update.reduce((sum, set) => sum + (set.spec?.replicas ?? 1), 0);
+  // Of a revision that nobody can place any more only the number is known.
+  if (placement === undefined) return sized === replicas;
   return (
     sized === replicas &&
     update.every((set) => set.spec?.replicas === (placement.plan.targets.get(tierOf(set)) ?? 0)) &&
@@ -228,10 +275,10 @@ function waitsForDevices({ placement, update, bounds }: StatusInput): boolean {
 }
 
 /** Everything that is waited for, the most telling first, each reason once. */
-function blocksOf(input: StatusInput, counts: Counts): Block[] {
+function blocksOf(input: StatusInput, counts: Counts, said: Block | undefined): Block[] {
   const { observed, model, wanted, placement, update, old, gate, bounds } = input;
   const { replicas } = bounds;
-  const blocks: Block[] = [];
+  const blocks: Block[] = said === undefined ? [] : [{ reason: said.reason, message: said.message }];
   if (!model.usable) blocks.push({ reason: model.reason, message: model.message });
   if (!gate.open) blocks.push({ reason: gate.reason, message: gate.why });
   // What the spec asks for and cannot get comes before what is waited for.

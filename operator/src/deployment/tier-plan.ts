@@ -68,14 +68,20 @@ export interface TierPlanInput {
   readonly config: PlacementConfig;
   /** Wall clock, milliseconds since 1970. */
   readonly now: number;
+  /** Names of the tiers that pods may be on. Default: all of the line. */
+  readonly only?: ReadonlySet<string> | undefined;
 }
 
 /** The placement of the wanted revision. */
 export function planTiers(input: TierPlanInput): TierPlacement {
-  const { observed, model, wanted, config, now } = input;
+  const { observed, model, wanted, config, now, only } = input;
   const { deployment, nodes } = observed;
   const { hardware, replicas = 1, strategy } = deployment.spec;
-  const { tiers, problems, auto } = tiersOf({
+  const {
+    tiers: line,
+    problems,
+    auto,
+  } = tiersOf({
     deployment,
     model: model.model,
     revision: model.revision,
@@ -84,6 +90,7 @@ export function planTiers(input: TierPlanInput): TierPlacement {
     order: config.hardwareOrder,
     images: wanted.images ?? config.serverImages,
   });
+  const tiers = only === undefined ? line : line.filter(({ name }) => only.has(name));
   const pods = podsByTier(observed.pods, wanted.revision);
   const known = new Map(deployment.status?.hardware?.tiers?.map((tier) => [tier.name, tier]));
   const shares = isPerNode(deployment) ? new NodeShares(observed.pods, wanted.revision) : undefined;

@@ -3,13 +3,24 @@
  * revision has failed. Pure: where it is stands in status and in the objects, so that a restarted operator goes on from there.
  * Sizes are the rollout planner's, requests are the traffic planner's.
  */
+import { type GateState, NO_GATES, NO_SMOKE, type SmokeState } from '../analysis/types.ts';
 import { planBlueGreen } from './blue-green.ts';
 import { planCanary } from './canary.ts';
 import { candidateOf, closedBut, makePlan, stateOf } from './candidate.ts';
 import { roll } from './rolling.ts';
+import { hasMetricGates, startOf } from './steps.ts';
 import type { StrategyInput, StrategyPlan } from './types.ts';
 
-export function planStrategy(input: StrategyInput): StrategyPlan {
+/** As it is observed. */
+export interface StrategyQuestion extends Omit<StrategyInput, 'smoke' | 'gates'> {
+  /** Undefined: nobody asks. */
+  readonly smoke: SmokeState | undefined;
+  /** Undefined: nobody measures. */
+  readonly gates: GateState | undefined;
+}
+
+export function planStrategy(question: StrategyQuestion): StrategyPlan {
+  const input = { ...question, ...answersOf(question) };
   const { goal, kind, strategy, stable, paused, replicas } = input;
   if (paused) return stand(input);
   if (kind !== 'wanted' || input.undo || stable === goal || replicas === 0) return settle(input);
@@ -22,6 +33,28 @@ export function planStrategy(input: StrategyInput): StrategyPlan {
     default:
       return roll(input);
   }
+}
+
+/** What was asked and measured of this very revision in this very step. Of others it says nothing yet. */
+function answersOf({ strategy, goal, smoke, gates, previous, now }: StrategyQuestion) {
+  const { analysis } = strategy ?? {};
+  const since = previous?.revision === goal ? startOf(previous, now) : undefined;
+  const isOfStep = gates?.subject?.candidate === goal && gates.subject.since === since;
+  const isAsked = smoke?.candidate === goal;
+  return {
+    smoke:
+      analysis?.smokeTests === undefined || smoke === undefined
+        ? NO_SMOKE
+        : isAsked
+          ? smoke
+          : { state: 'running' as const, results: [] },
+    gates:
+      !hasMetricGates(strategy) || gates === undefined
+        ? NO_GATES
+        : isOfStep
+          ? gates
+          : { result: 'waiting' as const, items: [], why: '' },
+  };
 }
 
 /** There is something to compare with: a stable revision with pods, or one that the rollout began beside. */
@@ -70,6 +103,6 @@ function stand(input: StrategyInput): StrategyPlan {
       ...(weight === undefined ? {} : { weight }),
       ...(analysis === undefined ? {} : { analysis }),
     },
-    settled: false,
+    settled: steps === undefined || stableRevision === undefined,
   });
 }
