@@ -38,6 +38,8 @@ export const annotations = {
   revisionNumber: 'slm.dev/revision-number',
   /** On a ReplicaSet: JSON of the server images of its revision, by image variant, for tiers that get pods later. */
   serverImages: 'slm.dev/server-images',
+  /** On a ReplicaSet: `PerNode` when its pods keep to one a node. */
+  placement: 'slm.dev/placement',
   /** On pods that can read it, and in the templates they came from: JSON of {@link TrafficSetting}; `{}` passes nothing on. */
   traffic: 'slm.dev/traffic',
   /** On a ReplicaSet: `HASH passed` when its revision has passed the smoke tests of that hash. */

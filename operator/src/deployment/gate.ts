@@ -95,7 +95,8 @@ function closed(reason: Exclude<Gate, { open: true }>['reason'], why: string): G
   return { open: false, reason, why };
 }
 
-function noMatch(nodeSelector: Readonly<Record<string, string>> | undefined, nodes: number): string {
+/** Why no node has the labels, or tolerated taints. */
+export function noMatch(nodeSelector: Readonly<Record<string, string>> | undefined, nodes: number): string {
   if (nodes === 0) return 'the cluster has no node';
   const labels = Object.entries(nodeSelector ?? {}).map(([key, value]) => `${key}=${value}`);
   return labels.length === 0
