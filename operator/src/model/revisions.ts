@@ -11,7 +11,8 @@ import { isFrom, type PastUse } from './history.ts';
 import type { ModelResolution } from './parts.ts';
 import { stableJson } from './stable-json.ts';
 
-const MAX_REVISIONS = 10;
+/** Bound of the schema. */
+export const MAX_REVISIONS = 10;
 const MAX_USERS = 64;
 
 /**

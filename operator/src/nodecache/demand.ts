@@ -76,7 +76,11 @@ export interface DemandInput {
   readonly labelsOf?: NamespaceLabels | undefined;
 }
 
-/** What is wanted of one model. Deployments and ReplicaSets whose namespace may not use it want nothing. */
+interface JudgedInput extends DemandInput {
+  readonly isAllowed: (namespace: string) => boolean;
+}
+
+/** What is wanted of one model. What runs in a namespace that may not use it (any more) keeps what nodes hold, and wants nothing. */
 export function demandOf(given: DemandInput): Demand {
   const { model } = given;
   const { namespace = '', name, uid } = model.metadata;
@@ -91,13 +95,13 @@ export function demandOf(given: DemandInput): Demand {
   const isAllowed = allowedBy(model, given.labelsOf);
   const users = given.deployments.filter((one) => usesModel(one, model) && isAllowed(one.metadata.namespace));
   const key = `${namespace}/${name}`;
-  const uses = given.uses.filter((use) => modelOfUse(use) === key && isAllowed(use.namespace));
-  const input = { ...given, uses };
+  const uses = given.uses.filter((use) => modelOfUse(use) === key);
+  const input = { ...given, uses, isAllowed };
   const latest = latestOf(model.status);
   const ahead = byDigest(latest === undefined ? [] : placesAhead(input, policy, users, latest));
   const inUse = byDigest(placesInUse(input, policy, users));
   const borrowers = [...users.map(({ metadata }) => metadata.namespace ?? ''), ...uses.map((use) => use.namespace)];
-  const namespaces = [...new Set([namespace, ...borrowers])].sort();
+  const namespaces = [...new Set([namespace, ...borrowers.filter(isAllowed)])].sort();
   const suspended = model.spec.suspend === true;
   const hasUsers = users.length > 0;
   const signature = stableJson([
@@ -128,7 +132,7 @@ export function allowedBy(model: SLMModel, labelsOf: NamespaceLabels = () => und
 }
 
 function placesAhead(
-  { model, uses, choice }: DemandInput,
+  { model, uses, choice }: JudgedInput,
   policy: Demand['policy'],
   users: readonly SLMDeployment[],
   latest: ModelRevision,
@@ -172,12 +176,16 @@ function isForDevice({ digest: own, variants = [] }: ModelRevision, digest: stri
   return digest !== own && lists.every(({ accelerators }) => !accelerators.includes('cpu'));
 }
 
-function placesInUse({ model, uses }: DemandInput, policy: Demand['policy'], users: readonly SLMDeployment[]): Place[] {
+function placesInUse(
+  { model, uses, isAllowed }: JudgedInput,
+  policy: Demand['policy'],
+  users: readonly SLMDeployment[],
+): Place[] {
   const sought = new Set(users.flatMap((deployment) => soughtRevision(deployment, model) ?? []));
   const coming = new Set([...sought].flatMap(digestsOf));
   return uses.map((use) => {
     // Where pods of what is sought may come is what `ahead` says; what they have is not taken away.
-    const keepsOnly = policy === 'OnDemand' && coming.has(use.digest);
+    const keepsOnly = (policy === 'OnDemand' && coming.has(use.digest)) || !isAllowed(use.namespace);
     const { digest, nodeSelector, tolerations, requests, claims } = use;
     return {
       digest,

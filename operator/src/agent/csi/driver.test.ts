@@ -133,6 +133,19 @@ describe('a volume', () => {
     await expect(stat(request.targetPath)).rejects.toThrow('ENOENT');
   });
 
+  it('that a pod has stays its own when its namespace may not have the model any more, and no other pod gets one', async () => {
+    await using node = await startNode();
+    await node.bench.want(wantedFrom(node));
+    await node.bench.until(digest, isReady);
+    const request = publishRequest(node.kubeletDir, digest);
+    await node.call('NodePublishVolume', request);
+    await node.bench.want({ ...wantedFrom(node), namespaces: ['owner'] });
+    await node.call('NodePublishVolume', request);
+    const another = { ...request, targetPath: request.targetPath.replace('/pods/', '/pods/another-') };
+    await expect(node.call('NodePublishVolume', another)).rejects.toMatchObject({ code: status.PERMISSION_DENIED });
+    expect(node.mounter.done).toEqual([`mount ${request.targetPath}`]);
+  });
+
   it('left half-made by a kill, without ro, is made anew', async () => {
     await using node = await startNode();
     await node.bench.want(wantedFrom(node));
@@ -184,7 +197,8 @@ describe('a volume', () => {
     await driver.start();
     using client = connect(kubeletDir, 'Node');
     await client.call('NodePublishVolume', publishRequest(kubeletDir, digest));
-    const foreign = publishRequest(kubeletDir, digest, { 'csi.storage.k8s.io/pod.namespace': 'other' });
+    const other = publishRequest(kubeletDir, digest, { 'csi.storage.k8s.io/pod.namespace': 'other' });
+    const foreign = { ...other, targetPath: other.targetPath.replace('/pods/', '/pods/another-') };
     await expect(client.call('NodePublishVolume', foreign)).rejects.toMatchObject({ code: status.PERMISSION_DENIED });
     await driver.stop();
   });
@@ -252,7 +266,7 @@ describe('a pod is told', () => {
     await expect(node.call('NodePublishVolume', request)).rejects.toMatchObject({
       code: status.PERMISSION_DENIED,
       details:
-        'pods of namespace other may not mount model demo/smollm2: no SLMModel in that namespace has this revision. Create one there',
+        'pods of namespace other may not mount model demo/smollm2: no SLMModel in that namespace has this revision, and none elsewhere that has it is shared with that namespace. Create one there, or have the owner let the namespace in with spec.allowedNamespaces',
     });
     expect(node.mounter.done).toEqual([]);
   });

@@ -12,7 +12,14 @@ import { isMissing } from '../durable-files.ts';
 import { type Mount, type Mounter, publishedMounts } from '../mounts.ts';
 import type { Puller } from '../puller.ts';
 import type { NodePublishVolumeRequest, NodeUnpublishVolumeRequest } from './descriptors.ts';
-import { checkNamespace, explainWait, readVolumeRequest, VolumeError, type VolumeRequest } from './volume-request.ts';
+import {
+  checkNamespace,
+  explainWait,
+  mayMount,
+  readVolumeRequest,
+  VolumeError,
+  type VolumeRequest,
+} from './volume-request.ts';
 
 /**
  * How long one call waits for bytes before it answers how far they are. Well below the kubelet's two minutes; long enough
@@ -56,6 +63,8 @@ export function makeNodeService(options: NodeServiceOptions) {
 async function publish(options: NodeServiceOptions, request: VolumeRequest, signal: AbortSignal): Promise<void> {
   const { puller, store, log } = options;
   const known = puller.find(request.digest);
+  // A kubelet that starts again asks for what a pod has had all the time. It keeps that, even if it might not get it now.
+  if ((known === undefined || !mayMount(request, known)) && (await isMounted(options, request))) return;
   // Before any waiting: somebody who may not have it learns nothing of its progress either.
   if (known !== undefined) checkNamespace(request, known);
   const entry = await puller.waitFor(request.digest, options.waitMs ?? WAIT_MS, signal);
@@ -81,14 +90,22 @@ async function publish(options: NodeServiceOptions, request: VolumeRequest, sign
 async function mount(options: NodeServiceOptions, request: VolumeRequest): Promise<void> {
   const { mounter } = options;
   const { targetPath } = request;
-  const hex = hexOf(request.digest);
   const there = await mountsAt(options, targetPath);
-  const [model] = publishedMounts(there, options.kubeletDir);
-  if (there.length === 1 && model?.hex === hex && model.options.includes('ro')) return;
+  if (isAsAsked(options, request, there)) return;
   // Writable, or another revision in a volume that never changes its attributes: not made by us as it is. Make it anew.
   for (const _ of there) await mounter.unmount(targetPath);
   await mkdir(targetPath, { recursive: true, mode: 0o750 });
-  await mounter.bindReadOnly(hex, targetPath);
+  await mounter.bindReadOnly(hexOf(request.digest), targetPath);
+}
+
+async function isMounted(options: NodeServiceOptions, request: VolumeRequest): Promise<boolean> {
+  return isAsAsked(options, request, await mountsAt(options, request.targetPath));
+}
+
+/** Whether the only mount at the target is this very model, read-only. */
+function isAsAsked(options: NodeServiceOptions, { digest }: VolumeRequest, there: readonly Mount[]): boolean {
+  const [model] = publishedMounts(there, options.kubeletDir);
+  return there.length === 1 && model?.hex === hexOf(digest) && model.options.includes('ro');
 }
 
 async function unpublish(options: NodeServiceOptions, targetPath: string): Promise<void> {

@@ -71,12 +71,17 @@ export function readVolumeRequest(request: NodePublishVolumeRequest, kubeletDir:
   };
 }
 
+/** Whether the operator named the pod's namespace for this revision. */
+export function mayMount({ pod }: VolumeRequest, { namespaces }: Pick<PullEntry, 'namespaces'>): boolean {
+  return namespaces.includes(pod.namespace);
+}
+
 /** Refuses a pod whose namespace the operator did not name for this revision. */
 export function checkNamespace(request: VolumeRequest, entry: Pick<PullEntry, 'namespaces'>): void {
-  if (entry.namespaces.includes(request.pod.namespace)) return;
+  if (mayMount(request, entry)) return;
   throw new VolumeError(
     status.PERMISSION_DENIED,
-    `pods of namespace ${request.pod.namespace} may not mount model ${request.model}: no SLMModel in that namespace has this revision. Create one there`,
+    `pods of namespace ${request.pod.namespace} may not mount model ${request.model}: no SLMModel in that namespace has this revision, and none elsewhere that has it is shared with that namespace. Create one there, or have the owner let the namespace in with spec.allowedNamespaces`,
   );
 }
 
