@@ -2,7 +2,14 @@
  * What one serving pod says of itself: asks `/readyz` once and reads the answer. Pods are other people's, so nothing of the
  * answer is believed but numbers and short words. Keeps nothing.
  */
-import { type DeviceReport, hardwareClasses, ports, type ReadyReport, serverPaths } from '@slm-operator/crds';
+import {
+  type DeviceReport,
+  hardwareClasses,
+  ports,
+  type ReadyReport,
+  serverPaths,
+  type TrafficReport,
+} from '@slm-operator/crds';
 import { Agent, type Dispatcher } from 'undici';
 import type { PodObject } from './observed.ts';
 
@@ -62,6 +69,7 @@ export function readReport(text: string): ReadyReport | undefined {
     idleSeconds: numberOf(body['idleSeconds']),
     reason: wordOf(body['reason'], 64),
     message: wordOf(body['message'], 512),
+    traffic: trafficOf(body['traffic']),
   });
 }
 
@@ -81,6 +89,15 @@ function deviceOf(value: unknown): DeviceReport | undefined {
     layers: wholeOf(value['layers']),
     executionProvider: wordOf(value['executionProvider'], 64),
   }) as DeviceReport;
+}
+
+function trafficOf(value: unknown): TrafficReport | undefined {
+  if (!isObject(value)) return undefined;
+  return strip({
+    weight: numberOf(value['weight']),
+    revision: wordOf(value['revision'], 63),
+    problem: wordOf(value['problem'], 512),
+  });
 }
 
 function parse(text: string): unknown {

@@ -9,6 +9,7 @@ import { type Channel, makeChannel } from '../runtime/controller.ts';
 import type { PodObject } from './observed.ts';
 import { isReady } from './pod-causes.ts';
 import { type AskPod, makeAskPod, placeOf } from './pod-report.ts';
+import { weightOf } from './traffic/state.ts';
 
 /** Pods asked at the same time. */
 const CONCURRENCY = 16;
@@ -16,6 +17,10 @@ const CONCURRENCY = 16;
 const RETRY_MS = [2000, 10_000, 60_000];
 /** How old may be what a pod said that is not ready; it tells why. */
 const UNREADY_AGE_MS = 5000;
+/** How old may be what a pod said that does not pass on yet, or no more, what it was told to. */
+const TRAFFIC_AGE_MS = 1000;
+/** How old may be what a pod said that passes requests on: it tells when it cannot. */
+const PASSING_AGE_MS = 10_000;
 /** How long news of a first start may hold up a status, so that one write tells all. */
 const HOLD_MS = 300;
 
@@ -139,7 +144,8 @@ class BackgroundReports implements PodReports {
     if (entry.answeredAt === undefined || (ready && !entry.ready)) return 0;
     const age = now - entry.answeredAt;
     if (!ready || entry.report?.reason !== undefined) return UNREADY_AGE_MS - age;
-    return activityMs === undefined ? undefined : activityMs - age;
+    const allowed = Math.min(activityMs ?? Number.POSITIVE_INFINITY, trafficAge(entry.report, pod));
+    return allowed === Number.POSITIVE_INFINITY ? undefined : allowed - age;
   }
 
   #heldFor({ askedAt }: Entry): number {
@@ -202,6 +208,15 @@ function fresh(life: string): Entry {
   };
 }
 
+/** How old may be what a pod said about traffic; servers from before there was any say nothing, however often they are asked. */
+function trafficAge(report: PodReport | undefined, pod: PodObject): number {
+  const told = weightOf(pod);
+  if (report?.traffic === undefined || report.traffic.weight === told) {
+    return told === undefined || report?.traffic === undefined ? Number.POSITIVE_INFINITY : PASSING_AGE_MS;
+  }
+  return TRAFFIC_AGE_MS;
+}
+
 /** Which start of the server this is; undefined while it does not run. */
 function lifeOf(pod: PodObject): string | undefined {
   if (pod.metadata?.deletionTimestamp !== undefined || pod.status?.phase !== 'Running') return undefined;
@@ -213,7 +228,7 @@ function lifeOf(pod: PodObject): string | undefined {
 /** Whether an answer tells something that a plan depends on: what it computes on, why it is not ready, idle or not. */
 function isNews(before: PodReport | undefined, after: PodReport): boolean {
   if (before === undefined) return true;
-  const view = ({ device, tokensPerSecond, running, reason, message }: PodReport) =>
-    JSON.stringify([device, tokensPerSecond, (running ?? 1) === 0, reason, message]);
+  const view = ({ device, tokensPerSecond, running, reason, message, traffic }: PodReport) =>
+    JSON.stringify([device, tokensPerSecond, (running ?? 1) === 0, reason, message, traffic]);
   return view(before) !== view(after);
 }

@@ -5,14 +5,28 @@ import { networkPolicyName, podSelector } from '../names.ts';
 import type { BrokerAccess } from './broker-config.ts';
 import { childMetadata } from './owner.ts';
 
+const SERVED = [
+  { port: ports.ollama, protocol: 'TCP' },
+  { port: ports.openai, protocol: 'TCP' },
+];
+
 /**
  * In: the two ports, from anywhere. Out: nothing, not even DNS, unless the spec allows it; a server has its weights and its
  * keys on disk, so a model or a prompt that went astray can send nothing away.
  * @param access of pods that have tokens reviewed: they reach the operator's broker, by its address, and nothing else
+ * @param peers whether pods pass requests on to each other
  */
-export function makeNetworkPolicy(deployment: SLMDeployment, access?: Pick<BrokerAccess, 'namespace'>): KubeObject {
+export function makeNetworkPolicy(
+  deployment: SLMDeployment,
+  access?: Pick<BrokerAccess, 'namespace'>,
+  peers = false,
+): KubeObject {
   const { metadata, spec } = deployment;
   const denyEgress = spec.isolation?.denyEgress !== false;
+  const egress = [
+    ...(access === undefined ? [] : [toBroker(access.namespace)]),
+    ...(peers ? [{ to: [{ podSelector: { matchLabels: podSelector(metadata.name) } }], ports: SERVED }] : []),
+  ];
   return {
     apiVersion: 'networking.k8s.io/v1',
     kind: 'NetworkPolicy',
@@ -21,15 +35,8 @@ export function makeNetworkPolicy(deployment: SLMDeployment, access?: Pick<Broke
       podSelector: { matchLabels: podSelector(metadata.name) },
       // Listing Egress without a rule for it is what denies it.
       policyTypes: denyEgress ? ['Ingress', 'Egress'] : ['Ingress'],
-      ...(denyEgress && access !== undefined ? { egress: [toBroker(access.namespace)] } : {}),
-      ingress: [
-        {
-          ports: [
-            { port: ports.ollama, protocol: 'TCP' },
-            { port: ports.openai, protocol: 'TCP' },
-          ],
-        },
-      ],
+      ...(denyEgress && egress.length > 0 ? { egress } : {}),
+      ingress: [{ ports: SERVED }],
     },
   } as KubeObject;
 }

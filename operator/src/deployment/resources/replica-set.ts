@@ -4,21 +4,25 @@
  */
 import {
   annotations,
+  labels as crdLabels,
   csi,
   type ModelDefaults,
   type ModelFile,
   pod,
+  podFiles,
   ports,
   type SLMDeployment,
   serverEnv,
   serverPaths,
   type Toleration,
+  trafficStates,
 } from '@slm-operator/crds';
 import type { KubeObject } from '../../execution/plan.ts';
 import type { ResolvedEngine, Resources } from '../memory.ts';
 import {
   CPU_TIER,
   foreignNamespaceOf,
+  isPerNode,
   modelKeyOf,
   modelNameOf,
   replicaSetName,
@@ -28,6 +32,8 @@ import {
   tlsSecretName,
 } from '../names.ts';
 import { stableJson, type WantedRevision } from '../revision.ts';
+import { NOTHING } from '../traffic/state.ts';
+import type { TemplateTraffic } from '../traffic/types.ts';
 import { accessParts, type PodParts } from './access.ts';
 import { childMetadata } from './owner.ts';
 
@@ -78,7 +84,15 @@ export interface ReplicaSetInput {
   /** Devices that are counted are among them. */
   readonly resources: Resources;
   readonly imagePullPolicy: string;
+  /** Whether the Service leads there, and what is passed on. */
+  readonly traffic?: TemplateTraffic | undefined;
 }
+
+/** Of pods that get requests and pass none on. */
+const TRAFFIC: TemplateTraffic = {
+  labels: { [crdLabels.traffic]: trafficStates.open },
+  annotations: { [annotations.traffic]: NOTHING },
+};
 
 /** Name of the claim inside a pod. */
 const CLAIM = 'device';
@@ -102,6 +116,7 @@ export function makeReplicaSet(input: ReplicaSetInput): KubeObject {
         ...(elsewhere === undefined ? {} : { [annotations.modelNamespace]: elsewhere }),
         [annotations.settingsHash]: wanted.settingsHash,
         [annotations.revisionNumber]: String(number),
+        ...(isPerNode(deployment) ? { [annotations.placement]: 'PerNode' } : {}),
         ...(wanted.images === undefined ? {} : { [annotations.serverImages]: stableJson(wanted.images) }),
       },
     },
@@ -114,7 +129,7 @@ export function makeReplicaSet(input: ReplicaSetInput): KubeObject {
 }
 
 function makePodTemplate(input: ReplicaSetInput, labels: Record<string, string>): object {
-  const { deployment, wanted, hardware } = input;
+  const { deployment, wanted, hardware, traffic = TRAFFIC } = input;
   const { spec } = deployment;
   const own = spec.podTemplate;
   const settings = own?.spec;
@@ -123,8 +138,8 @@ function makePodTemplate(input: ReplicaSetInput, labels: Record<string, string>)
   const tolerations = [...(settings?.tolerations ?? []), ...(hardware.tolerations ?? [])];
   return {
     metadata: {
-      labels: { ...own?.metadata?.labels, ...labels },
-      ...(own?.metadata?.annotations === undefined ? {} : { annotations: own.metadata.annotations }),
+      labels: { ...own?.metadata?.labels, ...labels, ...traffic.labels },
+      annotations: { ...own?.metadata?.annotations, ...traffic.annotations },
     },
     spec: {
       automountServiceAccountToken: false,
@@ -173,6 +188,16 @@ function makePodTemplate(input: ReplicaSetInput, labels: Record<string, string>)
             },
           },
         },
+        {
+          // The kubelet keeps these files as the pod says: a running server learns by them what to pass on.
+          name: pod.infoVolume,
+          downwardAPI: {
+            items: [
+              fieldFile(podFiles.traffic, `metadata.annotations['${annotations.traffic}']`),
+              fieldFile(podFiles.revision, `metadata.labels['${crdLabels.revision}']`),
+            ],
+          },
+        },
         ...access.volumes,
         ...(input.promptCacheBytes === 0
           ? []
@@ -212,6 +237,7 @@ function makeContainer(input: ReplicaSetInput, access: PodParts, drainSeconds: n
     },
     volumeMounts: [
       { name: pod.modelVolume, mountPath: pod.modelPath, readOnly: true },
+      { name: pod.infoVolume, mountPath: pod.infoPath, readOnly: true },
       ...access.mounts,
       ...(input.promptCacheBytes === 0 ? [] : [{ name: pod.promptCacheVolume, mountPath: pod.promptCachePath }]),
       { name: 'tmp', mountPath: '/tmp' },
@@ -257,6 +283,10 @@ function makeEnv(input: ReplicaSetInput, access: PodParts, drainSeconds: number)
   return Object.entries(values)
     .filter(([, value]) => value !== undefined)
     .map(([name, value]) => ({ name, value: String(value) }));
+}
+
+function fieldFile(path: string, fieldPath: string): object {
+  return { path, fieldRef: { apiVersion: 'v1', fieldPath } };
 }
 
 /** Bytes as people write them, where that is exact. */

@@ -6,7 +6,7 @@ import { makeDisruptionBudget } from './disruption-budget.ts';
 import { makeModel } from './model.ts';
 import { makeNetworkPolicy } from './network-policy.ts';
 import { makeReplicaSet, modelPath } from './replica-set.ts';
-import { makeService } from './service.ts';
+import { makeCandidateService, makeService } from './service.ts';
 
 type Spec = Parameters<typeof deployment>[0];
 
@@ -85,6 +85,9 @@ it('the ReplicaSet of a revision', () => {
         },
         "template": {
           "metadata": {
+            "annotations": {
+              "slm.dev/traffic": "{}",
+            },
             "labels": {
               "app.kubernetes.io/component": "server",
               "app.kubernetes.io/instance": "chat",
@@ -94,6 +97,7 @@ it('the ReplicaSet of a revision', () => {
               "slm.dev/model": "smollm2",
               "slm.dev/revision": "0123456789",
               "slm.dev/tier": "cpu",
+              "slm.dev/traffic": "open",
             },
           },
           "spec": {
@@ -214,6 +218,11 @@ it('the ReplicaSet of a revision', () => {
                     "readOnly": true,
                   },
                   {
+                    "mountPath": "/etc/slm/pod",
+                    "name": "pod-info",
+                    "readOnly": true,
+                  },
+                  {
                     "mountPath": "/etc/slm/api-keys",
                     "name": "api-keys",
                     "readOnly": true,
@@ -263,6 +272,27 @@ it('the ReplicaSet of a revision', () => {
                   },
                 },
                 "name": "model",
+              },
+              {
+                "downwardAPI": {
+                  "items": [
+                    {
+                      "fieldRef": {
+                        "apiVersion": "v1",
+                        "fieldPath": "metadata.annotations['slm.dev/traffic']",
+                      },
+                      "path": "traffic",
+                    },
+                    {
+                      "fieldRef": {
+                        "apiVersion": "v1",
+                        "fieldPath": "metadata.labels['slm.dev/revision']",
+                      },
+                      "path": "revision",
+                    },
+                  ],
+                },
+                "name": "pod-info",
               },
               {
                 "name": "api-keys",
@@ -442,6 +472,7 @@ it('the settings of a pod that people may choose', () => {
       "metadata": {
         "annotations": {
           "note": "b",
+          "slm.dev/traffic": "{}",
         },
         "labels": {
           "app.kubernetes.io/component": "server",
@@ -452,6 +483,7 @@ it('the settings of a pod that people may choose', () => {
           "slm.dev/model": "smollm2",
           "slm.dev/revision": "0123456789",
           "slm.dev/tier": "cpu",
+          "slm.dev/traffic": "open",
           "team": "a",
         },
       },
@@ -496,6 +528,27 @@ it('the settings of a pod that people may choose', () => {
             "name": "model",
           },
           {
+            "downwardAPI": {
+              "items": [
+                {
+                  "fieldRef": {
+                    "apiVersion": "v1",
+                    "fieldPath": "metadata.annotations['slm.dev/traffic']",
+                  },
+                  "path": "traffic",
+                },
+                {
+                  "fieldRef": {
+                    "apiVersion": "v1",
+                    "fieldPath": "metadata.labels['slm.dev/revision']",
+                  },
+                  "path": "revision",
+                },
+              ],
+            },
+            "name": "pod-info",
+          },
+          {
             "emptyDir": {
               "sizeLimit": "64Mi",
             },
@@ -507,6 +560,11 @@ it('the settings of a pod that people may choose', () => {
         {
           "mountPath": "/model",
           "name": "model",
+          "readOnly": true,
+        },
+        {
+          "mountPath": "/etc/slm/pod",
+          "name": "pod-info",
           "readOnly": true,
         },
         {
@@ -630,6 +688,54 @@ it('the NetworkPolicy', () => {
       },
     }
   `);
+});
+
+it('a NetworkPolicy of pods that pass requests on to each other', () => {
+  const peers = {
+    to: [
+      {
+        podSelector: { matchLabels: { 'app.kubernetes.io/managed-by': 'slm-operator', 'slm.dev/deployment': 'chat' } },
+      },
+    ],
+    ports: [
+      { port: 11434, protocol: 'TCP' },
+      { port: 8080, protocol: 'TCP' },
+    ],
+  };
+  const egressOf = (policy: object) => (policy as { spec: { egress?: object[] } }).spec.egress;
+  expect(egressOf(makeNetworkPolicy(deployment(), undefined, true))).toEqual([peers]);
+  expect(egressOf(makeNetworkPolicy(deployment(), { namespace: 'slm-system' }, true))).toEqual([
+    expect.objectContaining({ ports: [{ port: 9443, protocol: 'TCP' }] }),
+    peers,
+  ]);
+  expect(
+    egressOf(makeNetworkPolicy(deployment({ isolation: { denyEgress: false } }), undefined, true)),
+  ).toBeUndefined();
+});
+
+it('the Service of open pods alone, and the one of a candidate', () => {
+  const own = { 'app.kubernetes.io/managed-by': 'slm-operator', 'slm.dev/deployment': 'chat' };
+  expect(makeService(deployment(), { 'slm.dev/traffic': 'open' })).toMatchObject({
+    metadata: { name: 'chat' },
+    spec: { selector: { ...own, 'slm.dev/traffic': 'open' } },
+  });
+  const candidate = makeCandidateService(
+    deployment({ service: { type: 'LoadBalancer', annotations: { pool: 'a' } } }),
+    '0123456789',
+  );
+  expect(candidate).toMatchObject({
+    metadata: { name: 'chat-candidate' },
+    spec: { type: 'ClusterIP', selector: { ...own, 'slm.dev/revision': '0123456789' } },
+  });
+  expect(candidate.metadata.annotations).toBeUndefined();
+});
+
+it('a ReplicaSet of pods that get no requests yet', () => {
+  const closed = { labels: { 'slm.dev/traffic': 'closed' }, annotations: { 'slm.dev/traffic': '{}' } };
+  const { spec } = set({}, { traffic: closed }) as unknown as SetShape;
+  expect(spec.template.metadata.labels).toMatchObject(closed.labels);
+  // Which pods are whose never depends on it.
+  expect(Object.keys(spec.selector.matchLabels)).not.toContain('slm.dev/traffic');
 });
 
 it('a NetworkPolicy that lets pods send', () => {

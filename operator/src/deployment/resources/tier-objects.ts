@@ -9,6 +9,7 @@ import type { ModelState } from '../model-state.ts';
 import { isPerNode, replicaSetName } from '../names.ts';
 import type { Observed, ReplicaSetObject } from '../observed.ts';
 import { imageOf, type WantedRevision } from '../revision.ts';
+import type { TemplateTraffic } from '../traffic/types.ts';
 import { makeClaimTemplate } from './claim-template.ts';
 import { oneEachNode, STAYS } from './each-node.ts';
 import { makeReplicaSet } from './replica-set.ts';
@@ -24,6 +25,7 @@ export interface TierObjectsInput {
   readonly replicas: number;
   /** Number of the rollout. */
   readonly number: number;
+  readonly traffic?: TemplateTraffic | undefined;
   readonly config: { readonly serverImagePullPolicy: string };
 }
 
@@ -37,6 +39,7 @@ export function makeTierObjects({
   avoid,
   replicas,
   number,
+  traffic,
   config,
 }: TierObjectsInput): KubeObject[] {
   const { deployment, nodes } = observed;
@@ -72,6 +75,7 @@ export function makeTierObjects({
     engine: tier.engine,
     promptCacheBytes: tier.memory.promptCache,
     resources: tier.resources,
+    traffic,
     imagePullPolicy: config.serverImagePullPolicy,
   });
   if (claim === undefined || 'templateName' in claim) return [set];
