@@ -66,6 +66,12 @@ const benches: Record<string, Known> = {
     runs: 3,
     idleSeconds: 60,
   },
+  rollout: {
+    load: async () => (await import('./rollout.ts')).rollout,
+    options: ['deployments', 'nodes', 'only', 'operator', 'profile'],
+    parts: async () => (await import('./rollout.ts')).rolloutParts,
+    runs: 3,
+  },
 };
 
 const USAGE = `usage: npm run bench -- NAME [--runs N] [options of NAME]
@@ -89,7 +95,13 @@ const USAGE = `usage: npm run bench -- NAME [--runs N] [options of NAME]
     --only PART[,PART]   latency, idle, change, restart; create is always there
     --operator FILE      a bundle of another version's operator
     --profile FOLDER     processor profiles of the operator, for Chrome's developer tools; it is slower then
-  --runs N         runs of each side (default 5; placement 3, memory 1)`;
+  rollout      many deployments of three pods move to a new revision: times, API writes for a pod, processor time and memory.
+               Peer: Deployments with the same pods, moved by the controller manager.
+    --deployments N[,N]  default 1000
+    --nodes N            default 200
+    --only PART[,PART]   settings, model (what changes)
+    --operator FILE, --profile FOLDER   as above
+  --runs N         runs of each side (default 5; placement and rollout 3, memory 1)`;
 
 async function main(): Promise<void> {
   const { values, positionals } = parseArgs({

@@ -125,7 +125,8 @@ export function sumOf(exposition: string, name: string, words: readonly string[]
 /** Ticks of processor time in a second, the same on every Linux that there is. */
 const TICKS = 100;
 
-async function usageOf(pid: number): Promise<Usage> {
+/** What a process of this machine has taken so far. */
+export async function usageOf(pid: number): Promise<Usage> {
   const [stat, status] = await Promise.all([
     readFile(`/proc/${pid}/stat`, 'utf8'),
     readFile(`/proc/${pid}/status`, 'utf8'),

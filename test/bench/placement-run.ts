@@ -266,7 +266,7 @@ async function runPeer(options: RunOptions, recorded: Recorded, lanes: number): 
 }
 
 /** Waits until a user has written nothing but leases for a while; answers all writes since the last look. */
-async function quiet({ audit }: PlacementWorld, user: string, quietMs = QUIET_MS): Promise<Write[]> {
+export async function quiet({ audit }: PlacementWorld, user: string, quietMs = QUIET_MS): Promise<Write[]> {
   const seen: Write[] = [];
   for (let since = performance.now(); performance.now() - since < quietMs; ) {
     await sleep(250);
@@ -329,7 +329,7 @@ export function objectWrites(writes: readonly Write[]): Write[] {
 }
 
 /** The kinds of writes, the most frequent first. */
-function describeWrites(writes: readonly Write[], per: number): string {
+export function describeWrites(writes: readonly Write[], per: number): string {
   return [...countByKind(writes)]
     .toSorted(([, a], [, b]) => b - a)
     .map(([what, count]) => `${what} ${(count / per).toFixed(2)}`)

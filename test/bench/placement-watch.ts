@@ -49,8 +49,12 @@ export function isSettled({ metadata, spec, status }: ReplicaSetObject): boolean
 }
 
 function slimStatus<T extends KubeObject & { readonly status?: object }>({ metadata, status }: T): T {
-  const { observedGeneration, conditions } = (status ?? {}) as { observedGeneration?: number; conditions?: unknown };
-  return { metadata, status: { observedGeneration, conditions } } as unknown as T;
+  const { observedGeneration, conditions, updateRevision } = (status ?? {}) as {
+    observedGeneration?: number;
+    conditions?: unknown;
+    updateRevision?: string;
+  };
+  return { metadata, status: { observedGeneration, conditions, updateRevision } } as unknown as T;
 }
 
 function slimReplicaSet({ metadata, spec, status }: ReplicaSetObject): ReplicaSetObject {
