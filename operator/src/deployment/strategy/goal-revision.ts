@@ -14,6 +14,8 @@ export interface GoalInput {
   readonly revisions: readonly RevisionState[];
   readonly lastRollback: LastRollback | undefined;
   readonly permission: Permission;
+  /** Why a revision can get no pods any more: a sentence about its bytes. Default: every revision can. */
+  readonly lost?: ((revision: string) => string | undefined) | undefined;
 }
 
 export interface GoalChoice {
@@ -31,13 +33,14 @@ export interface GoalChoice {
 }
 
 export function chooseGoal(input: GoalInput): GoalChoice {
-  const { deployment, revisions, lastRollback, permission } = input;
+  const { deployment, revisions, lastRollback, permission, lost = () => undefined } = input;
   const { status } = deployment;
   const target = rollbackTargetOf(deployment);
   const isKnown = (revision: string | undefined) => revisions.some((state) => state.revision === revision);
   const stableFor = (goal: string | undefined) => stableOf(revisions, status?.currentRevision, status?.rollout, goal);
 
-  if (target !== undefined && (isKnown(target) || target === input.wanted)) {
+  const gone = target === undefined || !isKnown(target) || target === input.wanted ? undefined : lost(target);
+  if (target !== undefined && gone === undefined && (isKnown(target) || target === input.wanted)) {
     return { asked: target, revision: target, kind: 'wanted', undo: true, stable: stableFor(target) };
   }
   const asked = input.wanted;
@@ -50,9 +53,13 @@ export function chooseGoal(input: GoalInput): GoalChoice {
     stable: to,
     why,
   });
+  if (gone !== undefined) {
+    const message = `revision ${target} cannot be gone back to: ${gone}; or name another revision in ${whereFrom(deployment)}, or remove it`;
+    return { ...stay('held', { reason: 'RollbackTargetEvicted', message }), asked: target };
+  }
   if (target !== undefined) {
     const message = `revision ${target} to go back to is not in the history; it has ${namesOf(revisions)}: name one of them in ${whereFrom(deployment)}, or remove it`;
-    return { ...stay('held', { reason: 'RollbackTargetNotFound', message }), asked: target };
+    return { ...stay('held', { reason: 'RollbackTargetNotFound', message }), kind: 'held' };
   }
   if (asked === undefined) return { asked, revision: undefined, kind: 'wanted', undo: false, stable: serving };
   if (isTakenBack(deployment, lastRollback, asked)) {
@@ -62,7 +69,9 @@ export function chooseGoal(input: GoalInput): GoalChoice {
   if (!permission.allowed) {
     const why = { reason: 'WaitingForWave' as const, message: permission.why };
     if (permission.withdrawn) {
-      const to = isKnown(permission.to) ? permission.to : newestBut(revisions, asked);
+      const bearable = revisions.filter(({ revision }) => revision !== asked && lost(revision) === undefined);
+      const named = bearable.find(({ revision }) => revision === permission.to)?.revision;
+      const to = named ?? newestBut(bearable, asked);
       if (to !== undefined) return stay('held', why, to);
     } else {
       const { admitted } = permission;
