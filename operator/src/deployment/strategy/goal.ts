@@ -4,10 +4,20 @@
  */
 import { modelDefaultsOf } from '@slm-operator/crds';
 import { modelAt, pastRevision } from '../../model/history.ts';
+import { lostBytes } from '../../model/lost-bytes.ts';
 import { adoptionOf } from '../../rollout/makings.ts';
 import { adoptsImages, permissionOf } from '../../rollout/permission.ts';
 import type { ModelState } from '../model-state.ts';
-import { knownRevision, numberOf, type Observed, type ReplicaSetObject, revisionOf, tierOf } from '../observed.ts';
+import { modelTextOf } from '../names.ts';
+import {
+  hasPods,
+  knownRevision,
+  numberOf,
+  type Observed,
+  type ReplicaSetObject,
+  revisionOf,
+  tierOf,
+} from '../observed.ts';
 import { type ServerImages, type WantedRevision, wantedRevision } from '../revision.ts';
 import { chooseGoal, type GoalChoice } from './goal-revision.ts';
 import type { LastRollback, RevisionState } from './types.ts';
@@ -51,6 +61,7 @@ export function goalOf(
     revisions: states,
     lastRollback: last,
     permission,
+    lost: (revision) => lostOf(observed, revision),
   });
   if (choice.revision === wanted?.revision) {
     return { choice, wanted, model: model.usable ? model : undefined, only: undefined };
@@ -59,6 +70,15 @@ export function goalOf(
   const [newest] = sets.toSorted((a, b) => numberOf(b) - numberOf(a));
   if (newest === undefined) return { choice, wanted: undefined, model: undefined, only: undefined };
   return { choice, ...pastGoal(observed, model, newest, sets, images) };
+}
+
+/** Why a revision that has no pods can get none any more. */
+function lostOf(observed: Observed, revision: string): string | undefined {
+  const { deployment, model, nodes, caches } = observed;
+  const sets = observed.replicaSets.filter((set) => revisionOf(set) === revision);
+  if (sets.some(hasPods)) return undefined;
+  const { namespace = '' } = deployment.metadata;
+  return lostBytes({ namespace, modelText: modelTextOf(deployment), model, sets, nodes, caches });
 }
 
 /** An older revision. With the settings of today it may have pods wherever these may be; else where it had some. */
