@@ -29,6 +29,8 @@ export interface OperatorConfig {
   readonly minFreePercent: number;
   /** Name of the ServiceAccount of the node agent, in `namespace`. */
   readonly agentServiceAccount: string;
+  /** Name of the operator's own ServiceAccount, in `namespace`. */
+  readonly serviceAccount: string;
   /** Seconds of the leader's lease: duration, renew deadline, retry period. */
   readonly lease: { readonly durationSeconds: number; readonly renewSeconds: number; readonly retrySeconds: number };
   /** Port of metrics and probes. */
@@ -76,6 +78,7 @@ export function readConfig(env: Readonly<Record<string, string | undefined>>): O
     hfEndpointInsecure,
     minFreePercent: number(env, 'SLM_MIN_FREE_PERCENT', 10, 0, 95),
     agentServiceAccount: env['SLM_AGENT_SERVICE_ACCOUNT'] || 'slm-operator-agent',
+    serviceAccount: env['SLM_SERVICE_ACCOUNT'] || 'slm-operator',
     lease: {
       durationSeconds: number(env, 'SLM_LEASE_DURATION_SECONDS', 15, 2, 3600),
       renewSeconds: number(env, 'SLM_LEASE_RENEW_SECONDS', 10, 1, 3600),

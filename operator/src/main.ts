@@ -5,8 +5,11 @@
 import { pino } from 'pino';
 import { makeBroker } from './broker/server.ts';
 import { type OperatorConfig, readConfig } from './config.ts';
+import { makeAnalyst } from './deployment/analysis/analyst.ts';
+import { registerEvaluationMetrics } from './deployment/analysis/metrics.ts';
 import { makeDeploymentController } from './deployment/controller.ts';
 import { registerHardwareMetrics } from './deployment/hardware-metrics.ts';
+import { openStores, podsOf } from './deployment/observe.ts';
 import { SLMDeployment, SLMModel, SLMNodeCache } from './execution/kinds.ts';
 import { storedParts } from './execution/stored-parts.ts';
 import { allPods } from './hardware/all-pods.ts';
@@ -17,6 +20,7 @@ import { Pod } from './kube/resource.ts';
 import { makeModelController } from './model/controller.ts';
 import { makeNodeCacheController } from './nodecache/controller.ts';
 import { makeRolloutController } from './rollout/controller.ts';
+import { systemClock } from './runtime/clock.ts';
 import { makeEventRecorder } from './runtime/events.ts';
 import { makeManager, terminationSignal } from './runtime/manager.ts';
 import { makeRuntimeMetrics } from './runtime/metrics.ts';
@@ -61,13 +65,23 @@ async function main(given: OperatorConfig): Promise<void> {
   manager.add(makeNodeCacheController({ manager, recorder, minFreePercent, hardware }));
   manager.add(makeModelController({ manager, recorder, log, hfEndpoint, hfEndpointInsecure, hardware }));
   const place = { namespace: config.namespace, service: config.service };
-  manager.add(makeDeploymentController({ manager, client, config, broker: place, recorder }));
+  const deploymentStores = openStores(manager);
+  const analyst = makeAnalyst({
+    client,
+    serviceAccount: { namespace: config.namespace, name: config.serviceAccount },
+    findDeployment: (key) => deploymentStores.deployments.get(key),
+    podsOf: (key) => podsOf(deploymentStores, key),
+    clock: systemClock,
+    log,
+  });
+  manager.add(makeDeploymentController({ manager, client, config, broker: place, recorder, analyst }));
   manager.add(makeRolloutController({ manager, recorder, images: config.serverImages }));
 
   const models = manager.store(SLMModel);
   const caches = manager.store(SLMNodeCache);
   const deployments = manager.store(SLMDeployment);
   registerHardwareMetrics(metrics.registry, () => deployments.list());
+  registerEvaluationMetrics(metrics.registry, () => analyst.results());
   const pods = manager.store(Pod, allPods);
   const broker = makeBroker({
     client,
@@ -77,6 +91,7 @@ async function main(given: OperatorConfig): Promise<void> {
     findDeployment: (key) => deployments.get(key),
     namespace: config.namespace,
     agentServiceAccount: config.agentServiceAccount,
+    serviceAccount: config.serviceAccount,
     hosts: config.brokerHosts,
     hfEndpoint,
     port: config.brokerPort,

@@ -75,6 +75,7 @@ beforeAll(async () => {
     findDeployment: () => undefined,
     namespace,
     agentServiceAccount: 'agent',
+    serviceAccount: 'operator',
     hosts: ['slm-operator', 'localhost'],
     hfEndpoint: 'https://huggingface.co',
     host: '127.0.0.1',

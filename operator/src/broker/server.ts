@@ -36,6 +36,8 @@ export interface BrokerOptions {
   readonly namespace: string;
   /** ServiceAccount of the agents, in `namespace`. */
   readonly agentServiceAccount: string;
+  /** The operator's own ServiceAccount, in `namespace`: it asks deployments their smoke tests. */
+  readonly serviceAccount: string;
   /** DNS names that the certificate is for. */
   readonly hosts: readonly string[];
   readonly hfEndpoint: string;
@@ -83,7 +85,8 @@ class GrantServer implements Broker {
     const monotonic = () => this.#clock.monotonic();
     const username = `system:serviceaccount:${options.namespace}:${options.agentServiceAccount}`;
     this.#podOf = makeServingPods({ client: options.client, monotonic });
-    this.#review = makeTokenReviews({ ...options, monotonic });
+    const operator = { namespace: options.namespace, name: options.serviceAccount };
+    this.#review = makeTokenReviews({ ...options, operator, monotonic });
     this.#callerOf = makeCallers({ client: options.client, username, monotonic });
     this.#limit = makeRateLimit(GRANT_RATE, monotonic);
   }

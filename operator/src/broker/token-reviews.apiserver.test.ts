@@ -64,6 +64,7 @@ beforeAll(async () => {
     findDeployment: (key) => (key === `${namespace}/chat` ? served : undefined),
     namespace,
     agentServiceAccount: 'agent',
+    serviceAccount: 'operator',
     hosts: ['slm-operator'],
     hfEndpoint: 'https://huggingface.co',
     host: '127.0.0.1',

@@ -35,6 +35,7 @@ import type { Manager } from '../runtime/manager.ts';
 import { done, type Outcome } from '../runtime/outcome.ts';
 import type { StoreEvent } from '../runtime/store.ts';
 import { type BrokerPlace, makeSeenSecrets } from './access-state.ts';
+import type { Analyst } from './analysis/analyst.ts';
 import { isPerNode, modelKeyOf } from './names.ts';
 import {
   borrowersIn,
@@ -73,6 +74,8 @@ export interface DeploymentControllerOptions {
   readonly concurrency?: number | undefined;
   /** Default: asks pods over HTTP. */
   readonly reports?: PodReports | undefined;
+  /** Default: nobody, and revisions pass their smoke tests and gates unseen. */
+  readonly analyst?: Analyst | undefined;
   /** Called after every run, for tests. */
   readonly onOutcome?: ((key: string, outcome: object) => void) | undefined;
 }
@@ -92,6 +95,7 @@ export function makeDeploymentController(options: DeploymentControllerOptions): 
   const own = makeOwnWrites(clock);
   const inventory = makeInventory({ nodes: stores.nodes, pods: stores.pods, caches: stores.caches, clock });
   const reports = options.reports ?? makePodReports({ clock });
+  const { analyst } = options;
   const freed = makeChannel('Inventory');
   inventory.onWake((key) => freed.push(key));
 
@@ -113,6 +117,7 @@ export function makeDeploymentController(options: DeploymentControllerOptions): 
       deploymentsTouched(stores.deployments, stores.rollouts),
       freed,
       reports.source,
+      ...(analyst?.sources ?? []),
     ],
     async reconcile(key, { signal, log, backlog }): Promise<Outcome> {
       const stored = stores.deployments.get(key);
@@ -124,11 +129,12 @@ export function makeDeploymentController(options: DeploymentControllerOptions): 
         own.forget(key);
         inventory.forget(key);
         reports.forget(key);
+        analyst?.forget(key);
         return done;
       }
       const deployment = withStatus(stored, ahead.get(key));
       const { observed, look } = await observe(
-        { stores, client, clock, random, broker, inventory, reports, secrets },
+        { stores, client, clock, random, broker, inventory, reports, analyst, secrets },
         deployment,
         signal,
       );

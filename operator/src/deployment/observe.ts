@@ -31,8 +31,16 @@ import type { Clock } from '../runtime/clock.ts';
 import type { Manager } from '../runtime/manager.ts';
 import type { Store } from '../runtime/store.ts';
 import { type BrokerPlace, lookForBroker, lookForKeys, lookForTls, type SeenSecrets } from './access-state.ts';
+import type { Analyst } from './analysis/analyst.ts';
 import { digestOf } from './causes.ts';
-import { borrowerOf, disruptionBudgetName, managedSelector, modelKeyOf } from './names.ts';
+import {
+  borrowerOf,
+  candidateServiceName,
+  disruptionBudgetName,
+  managedSelector,
+  modelKeyOf,
+  serviceName,
+} from './names.ts';
 import type { NodeView } from './node-match.ts';
 import type { Observed, PodObject } from './observed.ts';
 import { isMounting } from './pod-causes.ts';
@@ -70,6 +78,11 @@ export interface Stores {
 export function deploymentKeyOf(object: KubeObject): string | undefined {
   const name = object.metadata?.labels?.[labels.deployment];
   return name === undefined ? undefined : makeKey(object.metadata?.namespace, name);
+}
+
+/** Pods of a deployment. @param key `namespace/name` of it */
+export function podsOf({ pods }: Pick<Stores, 'pods'>, key: string): readonly PodObject[] {
+  return pods.byIndex(BY_DEPLOYMENT, key);
 }
 
 /** The manager's stores with the indexes that are needed here. */
@@ -125,6 +138,8 @@ export interface ObserveOptions {
   readonly broker: BrokerPlace;
   readonly inventory: Pick<Inventory, 'nodes'>;
   readonly reports: Pick<PodReports, 'look'>;
+  /** Absent: nobody asks and measures revisions that come. */
+  readonly analyst?: Pick<Analyst, 'look'> | undefined;
   readonly secrets: SeenSecrets;
   /** Random bytes for keys. Default: the system's. */
   readonly random?: ((size: number) => Uint8Array) | undefined;
@@ -138,7 +153,7 @@ export interface Observation {
 
 /** Everything that is known of one deployment. What changes all the time is read last, so that a plan made at once knows it. */
 export async function observe(
-  { stores, client, clock, broker, inventory, reports, secrets, random = randomBytes }: ObserveOptions,
+  { stores, client, clock, broker, inventory, reports, analyst, secrets, random = randomBytes }: ObserveOptions,
   deployment: Deployment,
   signal?: AbortSignal,
 ): Promise<Observation> {
@@ -156,7 +171,12 @@ export async function observe(
   const leftover = stores.models.get(inlineName);
   const model = stores.models.get(modelKeyOf(deployment));
   const budget = stores.disruptionBudgets.get(makeKey(namespace, disruptionBudgetName(name)));
+  const service = (child: string) => {
+    const found = stores.services.get(makeKey(namespace, child));
+    return found !== undefined && mine(found) ? found : undefined;
+  };
   const pods = stores.pods.byIndex(BY_DEPLOYMENT, key);
+  const sets = stores.replicaSets.byIndex(BY_DEPLOYMENT, key).filter(mine);
   const { reports: said, ...look } = reports.look(key, pods, lookOptions(deployment));
   const observed: Observed = {
     ...asked,
@@ -167,12 +187,14 @@ export async function observe(
       : { sharing: sharingOf(model, namespace ?? '', labelsIn(stores.namespaces)) }),
     leftoverModel:
       leftover !== undefined && mine(leftover) && modelKeyOf(deployment) !== inlineName ? leftover : undefined,
-    replicaSets: stores.replicaSets.byIndex(BY_DEPLOYMENT, key).filter(mine),
+    replicaSets: sets,
     pods,
     nodes: inventory.nodes(key),
     caches: stores.caches,
     disruptionBudget: budget !== undefined && mine(budget) ? budget : undefined,
+    services: { main: service(serviceName(name)), candidate: service(candidateServiceName(name)) },
     reports: said,
+    ...analyst?.look(key, { deployment, pods, sets }),
     fleet: {
       rollouts: stores.rollouts.list(),
       namespaceLabels: stores.namespaces.get(namespace ?? '')?.metadata?.labels,

@@ -12,6 +12,7 @@ import type { KeyPair } from './resources/api-keys.ts';
 import type { BrokerAccess } from './resources/broker-config.ts';
 import { BASE_IMAGE, type KnownRevision, type ServerImages } from './revision.ts';
 import type { RevisionSize } from './rollout-planner.ts';
+import type { TrafficServices } from './traffic/types.ts';
 
 export type PodObject = ObjectOf<typeof Pod>;
 export type ReplicaSetObject = ObjectOf<typeof ReplicaSet>;
@@ -64,6 +65,8 @@ export interface Observed {
   /** By node. */
   readonly caches: CachesByNode;
   readonly disruptionBudget: DisruptionBudgetObject | undefined;
+  /** Default: there are none yet. */
+  readonly services?: TrafficServices | undefined;
   readonly apiKeys: ApiKeys;
   readonly tls: TlsSecret;
   readonly broker: Broker;
