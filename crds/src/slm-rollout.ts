@@ -32,7 +32,11 @@ export const Wave = object(
     maxParallel: optional(
       integer({ minimum: 1, maximum: 10000, description: 'Deployments that move at the same time. Default: all.' }),
     ),
-    soak: optional(duration('How long the wave must have been well before the next begins, such as 30m. Default 0s.')),
+    soak: optional(
+      duration(
+        'How long the next wave waits when this one is done, such as 30m; it must be well then, too. Default 0s.',
+      ),
+    ),
     requireApproval: optional(
       boolean({ description: 'The wave begins only with revisions in spec.approvedRevisions. Default false.' }),
     ),

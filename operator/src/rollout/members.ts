@@ -2,7 +2,14 @@
  * What an SLMRollout sees of the deployments that it orders. Works out what each wants from the objects themselves, as its own controller
  * does, because a status may not have heard of a new commit yet. Owns the memory of what was worked out; pure but for that.
  */
-import { annotations, modelDefaultsOf, type SLMDeployment, type SLMModel, type SLMRollout } from '@slm-operator/crds';
+import {
+  annotations,
+  modelDefaultsOf,
+  type SLMDeployment,
+  type SLMDeploymentStatus,
+  type SLMModel,
+  type SLMRollout,
+} from '@slm-operator/crds';
 import { modelStateOf } from '../deployment/model-state.ts';
 import { knownRevision, type ReplicaSetObject } from '../deployment/observed.ts';
 import { BASE_IMAGE, type ServerImages, wantedRevision } from '../deployment/revision.ts';
@@ -62,8 +69,7 @@ function memberOf(input: MembersInput, deployment: SLMDeployment, selectable: Se
   const current = asked?.adoption.current;
   const says = status !== undefined && status.observedGeneration === metadata.generation;
   const isAbout = says && wanted !== undefined && status.updateRevision === wanted.revision;
-  const isStalled = isAbout && isConditionTrue(status.conditions, 'Stalled');
-  const stalled = isStalled ? status.conditions?.find(({ type }) => type === 'Stalled')?.message : undefined;
+  const failure = isAbout ? failureOf(status) : undefined;
   return {
     key: `${metadata.namespace}/${metadata.name}`,
     wave: waveIndexOf(rollout.spec, selectable),
@@ -81,8 +87,18 @@ function memberOf(input: MembersInput, deployment: SLMDeployment, selectable: Se
           ],
     settling: asked?.settling ?? false,
     ready: isAbout && isConditionTrue(status.conditions, 'Ready'),
-    failure: stalled === undefined ? undefined : shortFailure(stalled),
+    failure: failure === undefined ? undefined : shortFailure(failure),
   };
+}
+
+/** Why a deployment that was let go says that its update revision cannot be had; what it says of another revision is no answer. */
+function failureOf({ conditions, lastRollback, rollout, updateRevision }: SLMDeploymentStatus): string | undefined {
+  if (isConditionTrue(conditions, 'RolledBack') && lastRollback?.revision === updateRevision) {
+    return lastRollback?.message;
+  }
+  const isOther = rollout?.revision !== undefined && rollout.revision !== updateRevision;
+  if (isOther || rollout?.phase === 'WaitingForWave' || !isConditionTrue(conditions, 'Stalled')) return undefined;
+  return conditions?.find(({ type }) => type === 'Stalled')?.message;
 }
 
 interface Asked {

@@ -176,10 +176,14 @@ function elsewhereText({ elsewhere }: RolloutStatusInput): string {
 function wakeAfter({ plan, window, now }: RolloutStatusInput): number | undefined {
   const times: number[] = [];
   for (const { state, soakedAt } of plan.waves) if (state === 'Soaking' && soakedAt !== undefined) times.push(soakedAt);
-  const waits = plan.waves.some((wave) => wave.waiting.length > 0);
+  const waits = plan.waves.some(({ state, waiting: rest }) => isForWindow(state) && rest.length > 0);
   if (waits && window.state === 'closed' && window.opens !== undefined) times.push(window.opens);
-  if (waits && window.state === 'open' && window.until !== undefined) times.push(window.until);
   return times.length === 0 ? undefined : Math.max(1, Math.min(...times) - now);
+}
+
+/** Whether what waits in such a wave may begin once the window opens. */
+function isForWindow(state: WavePlan['state']): boolean {
+  return state === 'WaitingForWindow' || state === 'Running';
 }
 
 /** The beginning and the end of each wave, once. */

@@ -117,11 +117,11 @@ function deploymentMatters(event: StoreEvent<Deployment>): boolean {
 
 function deploymentKey({ metadata, status }: Deployment): string {
   const { generation, deletionTimestamp, labels, annotations } = metadata;
-  const stalled = status?.conditions?.find(({ type, status: is }) => type === 'Stalled' && is === 'True');
+  const bad = status?.conditions?.filter(({ type }) => type === 'Stalled' || type === 'RolledBack');
   return JSON.stringify([
     [generation, deletionTimestamp, labels, annotations?.[names.rollbackTo]],
     [status?.observedGeneration, status?.currentRevision, status?.updateRevision],
-    [isConditionTrue(status?.conditions, 'Ready'), stalled?.message],
+    [isConditionTrue(status?.conditions, 'Ready'), bad?.map(({ status: is, message }) => [is, message])],
   ]);
 }
 
