@@ -31,6 +31,41 @@ describe('an SLMModel', () => {
       { source: hf, integrity: { digest: 'sha256:abc' } },
       /spec.integrity.digest: .*should match/,
     ],
+    ['for every namespace', { source: hf, allowedNamespaces: { from: 'All' } }, 'accepted'],
+    [
+      'for namespaces with labels',
+      {
+        source: hf,
+        allowedNamespaces: {
+          from: 'Selector',
+          selector: { matchExpressions: [{ key: 'team', operator: 'In', values: ['a', 'b'] }] },
+        },
+      },
+      'accepted',
+    ],
+    [
+      'for namespaces with labels that it does not name',
+      { source: hf, allowedNamespaces: { from: 'Selector' } },
+      /allowedNamespaces.selector and from: Selector go together/,
+    ],
+    [
+      'for every namespace with labels',
+      { source: hf, allowedNamespaces: { from: 'All', selector: { matchLabels: { team: 'a' } } } },
+      /allowedNamespaces.selector and from: Selector go together/,
+    ],
+    [
+      'for namespaces of some kind else',
+      { source: hf, allowedNamespaces: { from: 'Cluster' } },
+      /supported values: "Same", "All", "Selector"/,
+    ],
+    [
+      'for namespaces with a label among no values',
+      {
+        source: hf,
+        allowedNamespaces: { from: 'Selector', selector: { matchExpressions: [{ key: 'team', operator: 'In' }] } },
+      },
+      /In and NotIn need values/,
+    ],
     [
       'with a file for each kind of hardware',
       {
@@ -180,6 +215,13 @@ describe('an SLMDeployment', () => {
   const modelRef = { name: 'm' };
   it.each<[sentence: string, spec: unknown, verdict: string | RegExp, name?: string]>([
     ['of a model by name', { modelRef }, 'accepted'],
+    [
+      'of a pinned revision of a model of another namespace',
+      { modelRef: { name: 'm', namespace: 'models', revision: '0123456789' } },
+      'accepted',
+    ],
+    ['of a revision by its digest', { modelRef: { name: 'm', revision: digest } }, /spec.modelRef.revision/],
+    ['of a model of no namespace', { modelRef: { name: 'm', namespace: 'Not/One' } }, /spec.modelRef.namespace/],
     ['of a model in place', { model: { uri: 'hf://org/repo/m.gguf' } }, 'accepted'],
     ['with both', { modelRef, model: { uri: 'hf://org/repo' } }, /exactly one of spec.modelRef .* and spec.model/],
     ['with neither', { replicas: 1 }, /exactly one of spec.modelRef .* and spec.model/],

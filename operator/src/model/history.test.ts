@@ -73,7 +73,7 @@ test('a deployment asks for the latest revision, or for the one that it pins', (
 
 test('an older revision brings what was known of it, and of one of which nothing was kept the latest stands in', () => {
   expect(modelAt(model, revision('b'))).toBe(model);
-  const [, known, unknown] = model.status?.revisions as [ModelRevision, ModelRevision, ModelRevision];
+  const [, known, unknown] = (model.status?.revisions ?? []) as [ModelRevision, ModelRevision, ModelRevision];
   expect(modelAt(model, known).status).toMatchObject({ metadata: { format: 'ONNX' }, estimate: { weights: 7 } });
   expect(modelAt(model, unknown).status).toMatchObject({ metadata: { format: 'GGUF' }, estimate: { weights: 1 } });
 });

@@ -131,18 +131,18 @@ describe('a revision without pods', () => {
       kept(
         '0',
         ['f', '1', '2', '3', '4', '5', '6', '7', '8', '9'],
-        [...'0123456789'].map((one) => use(one)),
+        '0123456789'.split('').map((one) => use(one)),
         [chat],
         [past('f')],
       ),
-      [...'0123456789'].map((letter) => `${letter} chat`),
+      '0123456789'.split('').map((letter) => `${letter} chat`),
     ],
   ])('%s', (_, got, expected) => {
     expect(got).toEqual(expected);
   });
 
   test('of ten the oldest of the history is let go', () => {
-    const letters = [...'abcdef12345'];
+    const letters = 'abcdef12345'.split('');
     const got = kept(
       '0',
       letters,
@@ -150,7 +150,7 @@ describe('a revision without pods', () => {
       [chat],
       letters.map((letter) => past(letter)),
     );
-    expect(got).toEqual(['0 chat', ...[...'abcdef123'].map((letter) => `${letter} -`)]);
+    expect(got).toEqual(['0 chat', ...'abcdef123'.split('').map((letter) => `${letter} -`)]);
   });
 
   test('keeps what was known of it when it was the latest', () => {

@@ -163,6 +163,61 @@ test('what is known and used is looked up by namespace and digest, variants amon
   expect([demands.lists('demo/a', half), demands.lists('demo/none', half)]).toEqual([true, false]);
 });
 
+describe('a model of another namespace', () => {
+  const elsewhere = (): SLMDeployment => {
+    const chat = deploymentOf('chat', 'a', 'nvidia');
+    return {
+      ...chat,
+      metadata: { ...chat.metadata, namespace: 'apps' },
+      spec: { ...chat.spec, modelRef: { name: 'a', namespace: 'demo' } },
+    };
+  };
+  const share = (from: 'All' | 'Same') => {
+    const model = modelOf('a');
+    put(world.models, {
+      ...model,
+      metadata: meta('a', { namespace: 'demo', uid: model.metadata.uid }),
+      spec: { ...model.spec, allowedNamespaces: { from } },
+    });
+    return demands.changed('demo/a').sort();
+  };
+
+  test('wakes nobody before its owner lets the namespace in, and then the nodes where it may run', () => {
+    expect(wakes(put(world.deployments, elsewhere()))).toEqual([]);
+    expect(share('All')).toEqual(['gpu-1', 'gpu-2']);
+    expect(share('Same')).toEqual(['gpu-1', 'gpu-2']);
+  });
+
+  test('is found by the namespace that borrows it, from deployments and from ReplicaSets', () => {
+    expect([...demands.borrowedBy('apps')]).toEqual([]);
+    put(world.deployments, elsewhere());
+    const set = setOf('old', 'b', half);
+    const notes = { ...set.metadata?.annotations, [annotations.modelNamespace]: 'demo' };
+    put(world.sets, { ...set, metadata: { ...set.metadata, namespace: 'apps', annotations: notes } });
+    expect([...demands.borrowedBy('apps')]).toEqual(['demo/a', 'demo/b']);
+    expect([...demands.borrowedBy('demo')]).toEqual([]);
+    expect(demands.usedOf('apps', half)).toEqual(['demo/b']);
+  });
+});
+
+test('the bytes of a ReplicaSet without pods are wanted again when its deployment goes back to it', () => {
+  const chat = put(world.deployments, deploymentOf('chat', 'b', 'nvidia'));
+  const set = setOf('chat', 'a', half);
+  const own = { ...set.metadata?.labels, [labels.revision]: 'aaaaaaaaaa' };
+  put(world.sets, {
+    ...set,
+    metadata: { ...set.metadata, labels: own },
+    spec: { ...set.spec, replicas: 0 },
+  } as SetObject);
+  expect(demands.changed('demo/a')).toEqual([]);
+  put(world.deployments, {
+    ...chat,
+    metadata: meta('chat', { namespace: 'demo' }),
+    spec: { ...chat.spec, rollbackTo: { revision: 'aaaaaaaaaa' } },
+  });
+  expect(demands.changed('demo/a').sort()).toEqual(['gpu-1', 'gpu-2', 'plain']);
+});
+
 test('a model that is gone is wanted no more', () => {
   expect(demands.all()).toHaveLength(2);
   const model = world.models.get('demo/a') as SLMModel;

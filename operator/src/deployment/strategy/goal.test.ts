@@ -2,7 +2,7 @@ import { annotations } from '@slm-operator/crds';
 import { expect, it, test } from 'vitest';
 import { modelStateOf } from '../model-state.ts';
 import type { Observed, ReplicaSetObject } from '../observed.ts';
-import { cache, config, deployment, digest, model, observed, replicaSet } from '../testing/objects.ts';
+import { cache, config, deployment, digest, observed, replicaSet } from '../testing/objects.ts';
 import { goalOf } from './goal.ts';
 import { revisionStates } from './revision-states.ts';
 
