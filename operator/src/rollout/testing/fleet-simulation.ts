@@ -117,7 +117,7 @@ export class FleetSimulation {
     const keys = [...this.fleet.keys()];
     const actor = choose(keys.length + Math.ceil(keys.length / 2));
     const key = keys[actor];
-    if (key === undefined) this.#plan(choose);
+    if (key === undefined) this.#plan();
     else this.#act(key, choose);
     this.now += choose(3) === 0 ? STEP_MS : 0;
   }
@@ -128,7 +128,7 @@ export class FleetSimulation {
     for (let round = 0; idle < 3; round++) {
       if (round > most) throw new Error(`it does not end:\n${this.log.slice(-40).join('\n')}`);
       const before = this.#text();
-      this.#plan(() => 0);
+      this.#plan();
       for (const key of this.fleet.keys()) this.#act(key, () => 0);
       this.now += STEP_MS;
       const again = planRolloutOf(this.rollout, { members: this.members(), elsewhere: new Map() }, this.now).outcome;
@@ -168,7 +168,7 @@ export class FleetSimulation {
     }
     const text = (counts: ReadonlyMap<string, number>) =>
       [...counts]
-        .toSorted()
+        .toSorted(([a], [b]) => (a < b ? -1 : 1))
         .map(([revision, count]) => `${count}×${revision}`)
         .join(' ');
     return Object.fromEntries([...waves].map(([wave, counts]) => [wave, text(counts)]));
@@ -178,8 +178,8 @@ export class FleetSimulation {
     return (this.rollout.status?.waves ?? []).map(({ name, state }) => `${name} ${state}`).join(', ');
   }
 
-  /** The rollout controller, which may have a status that is a version old: its own writes it knows. */
-  #plan(_: Choose): void {
+  /** The rollout controller, which knows its own writes. */
+  #plan(): void {
     const members = this.members();
     const before = this.rollout;
     const { status, notes } = planRolloutOf(before, { members, elsewhere: new Map() }, this.now);
@@ -298,7 +298,10 @@ export class FleetSimulation {
   }
 
   #text(): string {
-    return JSON.stringify([this.rollout.status, [...this.fleet.values()].map(({ object: _, ...rest }) => rest)]);
+    return JSON.stringify([
+      this.rollout.status,
+      [...this.fleet.values()].map((served) => ({ ...served, object: undefined })),
+    ]);
   }
 
   #of(key: string): Served {
