@@ -29,7 +29,7 @@ import { approvedOf } from './strategy/goal-revision.ts';
 import { rollbackEvents, rollbackOf } from './strategy/going-back.ts';
 import { planStrategy } from './strategy/plan-strategy.ts';
 import { crashOf, goingBut, revisionStates } from './strategy/revision-states.ts';
-import type { LastRollback, RevisionState, StrategyPlan, TrafficEffect } from './strategy/types.ts';
+import type { LastRollback, RevisionState, StrategyPlan } from './strategy/types.ts';
 import {
   expectationsOf,
   interestOf,
@@ -38,6 +38,9 @@ import {
   type TierPlacement,
   tierRooms,
 } from './tier-plan.ts';
+import { mergePatches } from './traffic/patches.ts';
+import { planTraffic } from './traffic/plan-traffic.ts';
+import type { TrafficDecision, TrafficPlan, TrafficServices } from './traffic/types.ts';
 
 /** Operator configuration that a plan depends on. */
 export interface DeploymentConfig extends PlacementConfig {
@@ -105,7 +108,9 @@ function planFor(situation: Situation): { readonly plan: DeploymentPlan; readonl
     surge: isAuto(spec.strategy?.maxSurge) ? undefined : bounds.maxSurge,
     maxUnavailable: bounds.maxUnavailable,
     capacity: capacityOf({ goals, tiers }),
+    placeable: (goals ?? []).reduce((sum, { target }) => sum + target, 0),
   });
+  const traffic = trafficOf(observed, strategy.decision);
   if (strategy.verdict !== undefined) {
     const failed = rollbackOf(deployment, goal.choice, strategy.verdict, states, now);
     if (failed !== undefined) return { plan: nothing, failed };
@@ -124,8 +129,9 @@ function planFor(situation: Situation): { readonly plan: DeploymentPlan; readonl
     needed: new Set([goal.choice.asked, goal.choice.stable].filter((revision) => revision !== undefined)),
   };
   const rollout = planRollout(input);
-  const going = choosePodsToGo(observed, placement, rollout.sizes, now);
-  const sizes = rollout.sizes.filter(({ name }) => !going.wait.has(name));
+  const left = new Set(old.map(({ metadata }) => metadata?.name ?? ''));
+  const going = choosePodsToGo(observed, placement, rollout.sizes, left, now);
+  const { sizes } = going;
 
   const status = deploymentStatus({
     observed,
@@ -148,7 +154,11 @@ function planFor(situation: Situation): { readonly plan: DeploymentPlan; readonl
   }
 
   const reviews = observed.broker.state === 'ready' ? observed.broker.access : undefined;
-  const apply: KubeObject[] = [makeService(deployment), makeNetworkPolicy(deployment, reviews)];
+  const apply: KubeObject[] = [
+    makeService(deployment, traffic.selector),
+    makeNetworkPolicy(deployment, reviews, traffic.egressToPeers),
+    ...traffic.apply,
+  ];
   if (reviews !== undefined) apply.push(makeBrokerConfig(deployment, reviews));
   const inline = makeModel(deployment);
   if (inline !== undefined && (model.usable || model.reason !== 'ModelConflict')) apply.unshift(inline);
@@ -165,7 +175,19 @@ function planFor(situation: Situation): { readonly plan: DeploymentPlan; readonl
     );
     if (view === undefined) continue;
     made.set(size.name, imageOf(wanted, view.tier.image) ?? wanted.image);
-    apply.push(...makeTierObjects({ observed, model: goal.model, wanted, ...view, replicas: size.to, number, config }));
+    const template = traffic.template(wanted.revision);
+    apply.push(
+      ...makeTierObjects({
+        observed,
+        model: goal.model,
+        wanted,
+        ...view,
+        replicas: size.to,
+        number,
+        traffic: template,
+        config,
+      }),
+    );
   }
 
   const remove = rollout.remove.flatMap((name) => {
@@ -181,8 +203,9 @@ function planFor(situation: Situation): { readonly plan: DeploymentPlan; readonl
   const plan: DeploymentPlan = {
     create: observed.apiKeys.state === 'to-make' ? [makeApiKeysSecret(deployment, observed.apiKeys.keys)] : [],
     apply,
-    patch: [...going.patch, ...sizePatches(replicaSets, sizes, wanted, number)],
-    remove,
+    // Pods get requests before others go, and a ReplicaSet is told both at once.
+    patch: mergePatches(traffic.patch, going.patch, sizePatches(replicaSets, sizes, wanted, number)),
+    remove: [...remove, ...traffic.remove],
     status: status.status,
     events: [
       ...sizes.flatMap((size) => sizeEvents(size, made, wanted, replicaSets, modelNameOf(deployment))),
@@ -228,7 +251,7 @@ function strategyOf(
   { observed, states, context }: Situation,
   { choice }: Goal,
   placement: TierPlacement | undefined,
-  numbers: { replicas: number; surge: number | undefined; maxUnavailable: number; capacity: number },
+  numbers: { replicas: number; surge: number | undefined; maxUnavailable: number; capacity: number; placeable: number },
 ): StrategyPlan {
   const { deployment } = observed;
   const { spec, status } = deployment;
@@ -249,12 +272,21 @@ function strategyOf(
     approved: approvedOf(deployment),
     smoke: observed.smoke,
     gates: observed.gates,
-    effectOf: () => AT_ONCE,
+    effectOf: (decision) => trafficOf(observed, decision),
     now: context.now,
   });
 }
 
-const AT_ONCE: TrafficEffect = { separated: true, effective: true };
+/** What a decision over requests takes, and how far it is carried out. */
+function trafficOf(
+  { deployment, replicaSets, pods, beside = [], services = NO_SERVICES, reports }: Observed,
+  decision: TrafficDecision,
+): TrafficPlan {
+  const all = beside.length === 0 ? pods : [...pods, ...beside];
+  return planTraffic({ deployment, sets: replicaSets, pods: all, services, decision, reports });
+}
+
+const NO_SERVICES: TrafficServices = { main: undefined, candidate: undefined };
 
 function stageOf({ stage }: StrategyPlan, { choice }: Goal): Partial<RolloutInput> {
   if (stage === undefined) return {};

@@ -44,7 +44,7 @@ export function planTraffic(input: TrafficInput): TrafficPlan {
       annotations: { [annotations.traffic]: NOTHING },
     }),
     separated: opening.separated,
-    effective: passing.effective,
+    effective: opening.opened && passing.effective,
     why,
     unable: passing.unable,
   };
@@ -59,6 +59,8 @@ interface Opening {
   /** The Service leads to open pods alone. */
   readonly selects: boolean;
   readonly separated: boolean;
+  /** Those that are to get requests are seen to get them. */
+  readonly opened: boolean;
   readonly why: string | undefined;
 }
 
@@ -97,12 +99,16 @@ function planOpening({ sets, services, decision }: TrafficInput, pods: readonly 
     pods.every((pod) => !decision.closed.has(revisionOfPod(pod)) || isOut(stateOfPod(pod))) &&
     sets.every((set) => !decision.closed.has(revisionOf(set)) || isOut(stateOfSet(set)));
   const separated = decision.closed.size === 0 || (selects && out);
+  const opened = pods.every((pod) => decision.closed.has(revisionOfPod(pod)) || !isOut(stateOfPod(pod)));
   return {
     patch,
     selects: selects || (demanded && unlabelled === 0),
     separated,
+    opened,
     why: separated
-      ? undefined
+      ? opened
+        ? undefined
+        : 'the Service is being told that it leads to more pods'
       : (held ??
         (unlabelled > 0
           ? 'pods are being labelled, so that the Service can tell revisions apart'
