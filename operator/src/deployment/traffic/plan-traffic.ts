@@ -4,7 +4,7 @@
  * every pod has a label; a pod is taken out only while another one serves; the candidate's address goes only when nobody uses it.
  */
 import { annotations, labels, type TrafficSetting, trafficStates } from '@slm-operator/crds';
-import { type ObjectRef, type PatchIntent, refTo } from '../../execution/plan.ts';
+import { type PatchIntent, refTo } from '../../execution/plan.ts';
 import { type PodObject, type ReplicaSetObject, revisionOf } from '../observed.ts';
 import { isReady } from '../pod-causes.ts';
 import { makeCandidateService } from '../resources/service.ts';
@@ -102,7 +102,8 @@ function planOpening({ sets, services, decision }: TrafficInput, pods: readonly 
   const opened = pods.every((pod) => decision.closed.has(revisionOfPod(pod)) || !isOut(stateOfPod(pod)));
   return {
     patch,
-    selects: selects || (demanded && unlabelled === 0),
+    // Once it leads to open pods alone, one of them must serve.
+    selects: selects || (demanded && unlabelled === 0 && (serves || !pods.some(isReady))),
     separated,
     opened,
     why: separated
@@ -189,23 +190,19 @@ function unableSentence(pods: readonly PodObject[]): string | undefined {
   return `no part of the requests can be passed on by ${some} of revision ${revision}, ${cause}: roll out once with strategy Rolling, then weights can be had`;
 }
 
+/** These change nothing that anybody else decides about, so they hold whatever else was written meanwhile. */
 function labelSet(set: ReplicaSetObject, state: TrafficState): PatchIntent {
   const metadata = { labels: { [labels.traffic]: state } };
-  return { target: withoutVersion(refTo(set)), patch: { spec: { template: { metadata } } } };
+  return { target: refTo(set), patch: { spec: { template: { metadata } } } };
 }
 
 function labelPod(pod: PodObject, state: TrafficState): PatchIntent {
-  return { target: withoutVersion(refTo(pod)), patch: { metadata: { labels: { [labels.traffic]: state } } } };
+  return { target: refTo(pod), patch: { metadata: { labels: { [labels.traffic]: state } } } };
 }
 
 function annotatePod(pod: PodObject, setting: string): PatchIntent {
   return {
-    target: withoutVersion(refTo(pod)),
+    target: refTo(pod),
     patch: { metadata: { annotations: { [annotations.traffic]: setting } } },
   };
-}
-
-/** These change nothing that anybody else decides about. */
-function withoutVersion({ resourceVersion: _, ...ref }: ObjectRef): ObjectRef {
-  return ref;
 }
