@@ -49,7 +49,7 @@ export function planByNode(
 ): DeploymentPlan {
   const scene = sceneOf(observed, context);
   const planned = plan(viewOf(observed, scene), context);
-  const shrinks = shrinksOf(observed, scene);
+  const shrinks = shrinksOf(observed, scene, planned.patch ?? []);
   const { status, notes, expected } = planned;
   return {
     ...planned,
@@ -135,21 +135,20 @@ function viewOf(observed: Observed, scene: NodeScene): Observed {
   };
 }
 
+/**
+ * Sizes without the pods beside, counted by the pods: the ReplicaSet's status comes later, and by it a node could lose its old pod
+ * for a new one that went along with another node.
+ */
 function setInView(set: ReplicaSetObject, beside: ReadonlySet<PodObject>, pods: readonly PodObject[]) {
-  const out = podsBeside(set, beside, pods);
-  if (out.length === 0) return set;
-  const ready = out.filter(isReady).length;
-  const replicas = Math.max(0, (set.status?.replicas ?? 0) - out.length);
-  const less = (count: number | undefined) => Math.max(0, Math.min(replicas, (count ?? 0) - ready));
+  const there = podsOfSet(pods, set);
+  const seen = there.filter((pod) => !beside.has(pod));
+  const out = there.filter((pod) => beside.has(pod));
+  const ready = seen.filter(isReady).length;
+  const desired = sizeInView(set, out, pods);
   return {
     ...set,
-    spec: { ...set.spec, replicas: sizeInView(set, out, pods) } as NonNullable<ReplicaSetObject['spec']>,
-    status: {
-      ...set.status,
-      replicas,
-      readyReplicas: less(set.status?.readyReplicas),
-      availableReplicas: less(set.status?.availableReplicas),
-    },
+    spec: { ...set.spec, replicas: desired } as NonNullable<ReplicaSetObject['spec']>,
+    status: { ...set.status, replicas: seen.length, readyReplicas: ready, availableReplicas: ready },
   };
 }
 
@@ -172,8 +171,12 @@ interface Shrinks {
   readonly notes: readonly string[];
 }
 
-/** Pods whose nodes match no more go, as soon as the ReplicaSet would remove them and no others. */
-function shrinksOf({ replicaSets, pods }: Observed, { leaving, parked }: NodeScene): Shrinks {
+/** Pods whose nodes match no more go, as soon as the ReplicaSet has all others and would remove none of them. */
+function shrinksOf(
+  { replicaSets, pods }: Observed,
+  { leaving, parked }: NodeScene,
+  patches: readonly PatchIntent[],
+): Shrinks {
   const marks: PatchIntent[] = [];
   const kept = new Map<string, number>();
   const events: EventIntent[] = [];
@@ -183,15 +186,16 @@ function shrinksOf({ replicaSets, pods }: Observed, { leaving, parked }: NodeSce
     const there = podsOfSet(pods, set);
     const going = there.filter((pod) => leaving.includes(pod));
     if (going.length === 0) continue;
-    const starting = there.filter((pod) => !isReady(pod) && !going.includes(pod) && !parked.includes(pod));
+    const others = there.filter((pod) => !going.includes(pod) && !parked.includes(pod));
+    const beside = there.filter((pod) => !others.includes(pod));
+    const planned = plannedSize(patches, name) ?? sizeInView(set, beside, pods);
+    const isStarting = others.length < planned || !others.every(isReady);
     const where = going.map((pod) => pod.spec?.nodeName).join(', ');
     const missing = marksFor(going, going);
     marks.push(...missing);
-    if (missing.length > 0 || starting.length > 0) {
+    if (missing.length > 0 || isStarting) {
       kept.set(name, going.length);
-      notes.push(
-        `wait with the pods of ${name} on ${where}: ${starting.length > 0 ? 'others are starting' : 'marked'}`,
-      );
+      notes.push(`wait with the pods of ${name} on ${where}: ${isStarting ? 'others are starting' : 'marked'}`);
       continue;
     }
     notes.push(`scale down ${name}: ${where} matches no more`);
@@ -203,6 +207,12 @@ function shrinksOf({ replicaSets, pods }: Observed, { leaving, parked }: NodeSce
     });
   }
   return { marks, kept, events, notes };
+}
+
+/** Size of a ReplicaSet that is planned, if another one is. */
+function plannedSize(patches: readonly PatchIntent[], name: string): number | undefined {
+  const intent = patches.find(({ target }) => target.kind === 'ReplicaSet' && target.name === name);
+  return (intent?.patch as { spec?: { replicas?: number } } | undefined)?.spec?.replicas;
 }
 
 /** Sizes of ReplicaSets with the pods that the planning was not told of. */

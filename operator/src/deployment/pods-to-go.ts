@@ -17,8 +17,8 @@ const FIRST_TO_GO = '-1000';
 export interface PodsToGo {
   /** Marks to set and to take away. */
   readonly patch: readonly PatchIntent[];
-  /** ReplicaSets that must keep their size until the marks were seen. */
-  readonly wait: ReadonlySet<string>;
+  /** What is to be written now: without those that must wait until the marks were seen. */
+  readonly sizes: readonly SizeIntent[];
 }
 
 /** Pods of a ReplicaSet that nobody has told to go. */
@@ -44,47 +44,104 @@ function isMarked(pod: PodObject): boolean {
   return pod.metadata?.annotations?.[COST] === FIRST_TO_GO;
 }
 
+/** A ReplicaSet of which pods go. */
+interface Shrinking {
+  readonly set: ReplicaSetObject;
+  readonly from: number;
+  readonly to: number;
+  readonly why: string;
+  readonly there: readonly PodObject[];
+  /** Those that do not serve go first in any case, and before them those that were not made yet. */
+  readonly idle: number;
+}
+
 /**
  * Pods of a deployment with one on each node: the first to go are those whose node has another pod that serves, so that every
- * node stays served. How many go is the rollout planner's.
+ * node stays served. How many go is the rollout planner's; of which old revision, it does not matter.
+ *
+ * @param old names of the ReplicaSets that are left
  */
 export function choosePodsByNode(
-  { pods, replicaSets }: Pick<Observed, 'pods' | 'replicaSets'>,
+  { pods, replicaSets, beside = [] }: Pick<Observed, 'pods' | 'replicaSets' | 'beside'>,
   sizes: readonly SizeIntent[],
+  old: ReadonlySet<string>,
 ): PodsToGo {
-  const patch: PatchIntent[] = [];
-  const wait = new Set<string>();
-  const chosen = new Set<PodObject>();
-  const serving = pods.filter((pod) => isServing(pod));
-  const isCovered = (pod: PodObject) =>
-    serving.some((other) => other !== pod && !chosen.has(other) && other.spec?.nodeName === pod.spec?.nodeName);
-  const shrinking = replicaSets.flatMap((set) => {
-    const size = sizes.find(({ name, from, to }) => name === set.metadata?.name && to < from);
-    return size === undefined ? [] : [{ size, there: podsOfSet(pods, set) }];
+  const sets = replicaSets.map((set): Shrinking => {
+    const { name = '' } = set.metadata ?? {};
+    const size = sizes.find((candidate) => candidate.name === name);
+    const from = set.spec?.replicas ?? 1;
+    const there = podsOfSet(pods, set);
+    const idle = from - there.length + there.filter((pod) => !isReady(pod)).length;
+    return { set, from, to: size?.to ?? from, why: size?.why ?? '', there, idle: Math.max(0, idle) };
   });
-  for (const { size, there } of shrinking) if (size.to === 0) for (const pod of there) chosen.add(pod);
-  for (const { size, there } of shrinking) {
-    // Where all go there is nothing to choose.
-    if (size.to === 0) continue;
-    const ready = there.filter(isReady);
-    // The ReplicaSet may not have carried out what it was told last.
-    const going = Math.max(size.from, there.length) - size.to - (there.length - ready.length);
-    const mine: PodObject[] = [];
-    for (let index = 0; index < going; index++) {
-      const left = ready.filter((pod) => !mine.includes(pod));
-      const [next] = left.toSorted(
-        (a, b) =>
-          Number(isCovered(b)) - Number(isCovered(a)) || Number(isMarked(b)) - Number(isMarked(a)) || byName(a, b),
-      );
-      if (next === undefined) break;
-      mine.push(next);
-      chosen.add(next);
+  const kept = sizes.filter(({ name, from, to }) => to >= from || !sets.some(({ set }) => set.metadata?.name === name));
+  const shrinking = sets.filter(({ from, to }) => to < from);
+  if (shrinking.length === 0) return { patch: [], sizes };
+  // What was told to shrink and did not yet will choose by the marks of before.
+  if (sets.some(({ from, there }) => there.length > from)) return { patch: [], sizes: kept };
+
+  const choice = new Choice(pods);
+  const isOld = ({ set }: Shrinking) => old.has(set.metadata?.name ?? '');
+  for (const one of shrinking) if (one.to === 0 && !isOld(one)) choice.goes(...one.there);
+  const patch: PatchIntent[] = [];
+  const planned: SizeIntent[] = [];
+  for (const group of [sets.filter(isOld), ...shrinking.filter((one) => !isOld(one)).map((one) => [one])]) {
+    const working = (one: Shrinking) => Math.max(0, one.from - one.to - one.idle);
+    const going = group.reduce((sum, one) => sum + working(one), 0);
+    // A set with pods that do not serve, and that are to stay for now, could lose none but those.
+    const open = group.filter((one) => one.to < one.from || one.idle === 0);
+    const chosen = choice.choose(open.flatMap(({ there }) => there).filter(isReady), going);
+    const why = group.find(({ to, from }) => to < from)?.why ?? '';
+    for (const one of group) {
+      const mine = one.there.filter((pod) => chosen.includes(pod));
+      const to = one.from - Math.min(one.from - one.to, one.idle) - mine.length;
+      if (to >= one.from) continue;
+      const all = to === 0 && podsOfSet(beside, one.set).length === 0;
+      const marks = all ? [] : marksFor(one.there, mine);
+      patch.push(...marks);
+      if (marks.length === 0) planned.push({ name: one.set.metadata?.name ?? '', from: one.from, to, why });
     }
-    const marks = marksFor(there, mine);
-    patch.push(...marks);
-    if (marks.length > 0) wait.add(size.name);
   }
-  return { patch, wait };
+  return { patch, sizes: [...kept, ...planned] };
+}
+
+/** Pods that are chosen one by one, each in view of those before. */
+class Choice {
+  readonly #serving: readonly PodObject[];
+  readonly #going = new Set<PodObject>();
+
+  constructor(pods: readonly PodObject[]) {
+    this.#serving = pods.filter(isServing);
+  }
+
+  goes(...pods: readonly PodObject[]): void {
+    for (const pod of pods) this.#going.add(pod);
+  }
+
+  choose(among: readonly PodObject[], count: number): PodObject[] {
+    const chosen: PodObject[] = [];
+    while (chosen.length < count) {
+      const [next] = among
+        .filter((pod) => !chosen.includes(pod))
+        .toSorted(
+          (a, b) =>
+            Number(this.#isCovered(b)) - Number(this.#isCovered(a)) ||
+            Number(isMarked(b)) - Number(isMarked(a)) ||
+            byName(a, b),
+        );
+      if (next === undefined) break;
+      chosen.push(next);
+      this.goes(next);
+    }
+    return chosen;
+  }
+
+  /** Its node has another pod that serves, and that stays. */
+  #isCovered(pod: PodObject): boolean {
+    return this.#serving.some(
+      (other) => other !== pod && !this.#going.has(other) && other.spec?.nodeName === pod.spec?.nodeName,
+    );
+  }
 }
 
 /** Ready, and the Service leads to it. */

@@ -27,12 +27,13 @@ function choose(
   });
   const sizes = [{ name: 'chat-x', from: pods.length, to: pods.length - 1, why: 'one is on nvidia' }];
   const placement = { views: [], problems: [], auto: false, plan: { promoting } } as unknown as TierPlacement;
-  const { patch, wait, promoted } = choosePodsToGo(known, placement, sizes, now);
+  const chosen = choosePodsToGo(known, placement, sizes, new Set(), now);
+  const { patch, promoted } = chosen;
   const marks = patch.map(({ target, patch: { metadata } }) => {
     const { annotations } = metadata as { annotations: Record<string, string | null> };
     return `${target.name} ${annotations[COST]}`;
   });
-  return { marks, shrinks: wait.size === 0, promoted: promoted?.set };
+  return { marks, shrinks: chosen.sizes.length === sizes.length, promoted: promoted?.set };
 }
 
 describe('a pod that moves to better hardware', () => {

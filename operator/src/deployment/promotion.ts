@@ -14,16 +14,21 @@ export interface ChosenPods extends PodsToGo {
   readonly promoted: { readonly set: string; readonly from: string; readonly to: string } | undefined;
 }
 
-/** Marks for the sizes that are planned. */
+/**
+ * Marks for the sizes that are planned, and what of those is written now.
+ *
+ * @param old names of the ReplicaSets of revisions that are left
+ */
 export function choosePodsToGo(
   observed: Observed,
   placement: TierPlacement | undefined,
   sizes: readonly SizeIntent[],
+  old: ReadonlySet<string>,
   now: number,
 ): ChosenPods {
   const { deployment, pods, replicaSets, reports } = observed;
   if (isPerNode(deployment)) {
-    return { ...choosePodsByNode(observed, sizes), promoted: undefined };
+    return { ...choosePodsByNode(observed, sizes, old), promoted: undefined };
   }
   const promoting = placement?.plan.promoting;
   const size = sizes.find((candidate) => {
@@ -32,7 +37,7 @@ export function choosePodsToGo(
   });
   const set = replicaSets.find(({ metadata }) => metadata?.name === size?.name);
   if (promoting === undefined || size === undefined || set === undefined) {
-    return { patch: [], wait: new Set(), promoted: undefined };
+    return { patch: [], sizes, promoted: undefined };
   }
   const there = podsOfSet(pods, set);
   const idleFor = (pod: PodObject) => {
@@ -50,7 +55,7 @@ export function choosePodsToGo(
   const ready = chosen.length + unready >= size.from - size.to && marks.length === 0;
   return {
     patch: marks,
-    wait: new Set(ready ? [] : [size.name]),
+    sizes: ready ? sizes : sizes.filter(({ name }) => name !== size.name),
     promoted: { set: size.name, ...promoting },
   };
 }

@@ -61,6 +61,11 @@ export abstract class ObjectCluster {
   /** A node changed. */
   protected abstract onNodes(): void;
 
+  /** What becomes of a pod that has its devices: it serves, it never gets ready, or its server ends again and again. */
+  protected fateOf(_pod: PodObject): 'serves' | 'hangs' | 'crashes' {
+    return 'serves';
+  }
+
   node(name: string, allocatable: Record<string, number>): this {
     const amounts = Object.fromEntries(Object.entries(allocatable).map(([key, amount]) => [key, String(amount)]));
     this.nodes.put({
@@ -146,15 +151,22 @@ export abstract class ObjectCluster {
     }
     for (const [key, pod] of this.pods.objects) {
       if (this.ownerOf(pod) === undefined) continue;
-      if (isGoing(pod)) moves.push(() => this.#removePod(key));
+      const place = this.nodes.objects.get(pod.spec?.nodeName ?? '');
+      if (place !== undefined && !isNodeReady(place)) {
+        // Its kubelet does nothing, and the node controller says so of its pods.
+        if (isReady(pod)) moves.push(() => this.#lose(pod));
+      } else if (isGoing(pod)) moves.push(() => this.#removePod(key));
       else if (pod.spec?.nodeName === undefined) {
-        const node = [...this.nodes.objects.values()].find((candidate) => this.#takes(candidate, pod));
+        const node = this.#placeFor(pod);
         const isTold =
           pod.status?.conditions?.some(({ type, status }) => type === UNSCHEDULED && status === 'False') === true;
         if (node !== undefined) moves.push(() => this.#bind(pod, node));
         else if (!isTold) moves.push(() => this.#refuse(pod));
-      } else if (!isReady(pod) && !this.#isBad(pod)) moves.push(() => this.#serve(pod));
-      else if (!isReady(pod) && pod.status?.containerStatuses === undefined) moves.push(() => this.#crash(pod));
+      } else if (!isReady(pod) && !this.#isBad(pod)) {
+        const fate = this.fateOf(pod);
+        if (fate === 'serves') moves.push(() => this.#serve(pod));
+        if (fate === 'crashes' && restartsOf(pod) < 3) moves.push(() => this.#end(pod));
+      } else if (!isReady(pod) && pod.status?.containerStatuses === undefined) moves.push(() => this.#crash(pod));
     }
     return moves;
   }
@@ -167,9 +179,32 @@ export abstract class ObjectCluster {
     return pod.metadata?.ownerReferences?.[0]?.name;
   }
 
+  #placeFor(pod: PodObject): NodeObject | undefined {
+    const takers = [...this.nodes.objects.values()].filter((node) => this.#takes(node, pod));
+    const { preferredDuringSchedulingIgnoredDuringExecution: preferred = [] } =
+      pod.spec?.affinity?.podAntiAffinity ?? {};
+    const nearby = (node: NodeObject) =>
+      preferred.reduce(
+        (sum, { podAffinityTerm: { labelSelector } }) =>
+          sum + this.#podsOn(node).filter((other) => hasLabels(other.metadata, labelSelector?.matchLabels)).length,
+        0,
+      );
+    return preferred.length === 0 ? takers[0] : takers.toSorted((a, b) => nearby(a) - nearby(b))[0];
+  }
+
+  #podsOn(node: NodeObject): PodObject[] {
+    return [...this.pods.objects.values()].filter((pod) => pod.spec?.nodeName === node.metadata?.name);
+  }
+
   #takes(node: NodeObject, pod: PodObject): boolean {
-    if (node.spec?.unschedulable === true) return false;
-    const used = [...this.pods.objects.values()].filter((other) => other.spec?.nodeName === node.metadata?.name);
+    if (node.spec?.unschedulable === true || !isNodeReady(node)) return false;
+    if (!hasLabels(node.metadata, pod.spec?.nodeSelector)) return false;
+    const used = this.#podsOn(node);
+    const { requiredDuringSchedulingIgnoredDuringExecution: required = [] } = pod.spec?.affinity?.podAntiAffinity ?? {};
+    if (
+      required.some(({ labelSelector }) => used.some((other) => hasLabels(other.metadata, labelSelector?.matchLabels)))
+    )
+      return false;
     return Object.entries({ ...requestsOfPod(pod), pods: 1 }).every(([resource, amount]) => {
       if (resource === 'cpu' || resource === 'memory' || amount === 0) return true;
       const taken = used.reduce((sum, other) => sum + ({ ...requestsOfPod(other), pods: 1 }[resource] ?? 0), 0);
@@ -250,6 +285,12 @@ export abstract class ObjectCluster {
     this.putPod({ ...pod, status: { phase: 'Running', conditions, containerStatuses } });
   }
 
+  /** Nobody hears of its node. */
+  #lose(pod: PodObject): void {
+    const conditions = [this.#condition(UNSCHEDULED, 'True'), this.#condition('Ready', 'False')];
+    this.putPod({ ...pod, status: { ...pod.status, conditions } });
+  }
+
   /** Its engine finds no device. */
   #crash(pod: PodObject): void {
     const message = 'DeviceNotFound: promised a gpu and the engine found none';
@@ -257,6 +298,18 @@ export abstract class ObjectCluster {
     const state = { waiting: { reason: 'CrashLoopBackOff' } };
     const containerStatuses = [
       { name: 'server', image: '', imageID: '', ready: false, restartCount: 1, state, lastState },
+    ];
+    const conditions = [this.#condition(UNSCHEDULED, 'True'), this.#condition('Ready', 'False')];
+    this.putPod({ ...pod, status: { phase: 'Running', conditions, containerStatuses } });
+  }
+
+  /** Its server ended once more. */
+  #end(pod: PodObject): void {
+    const lastState = { terminated: { exitCode: 1, reason: 'Error', message: 'the model is no model' } };
+    const state = { waiting: { reason: 'CrashLoopBackOff' } };
+    const restartCount = restartsOf(pod) + 1;
+    const containerStatuses = [
+      { name: 'server', image: '', imageID: '', ready: false, restartCount, state, lastState },
     ];
     const conditions = [this.#condition(UNSCHEDULED, 'True'), this.#condition('Ready', 'False')];
     this.putPod({ ...pod, status: { phase: 'Running', conditions, containerStatuses } });
@@ -294,6 +347,21 @@ export abstract class ObjectCluster {
   time(): string {
     return new Date(this.clock.now()).toISOString().replace(/\.\d+/, '');
   }
+}
+
+function restartsOf(pod: PodObject): number {
+  return pod.status?.containerStatuses?.[0]?.restartCount ?? 0;
+}
+
+function isNodeReady(node: NodeObject): boolean {
+  return node.status?.conditions?.some(({ type, status }) => type === 'Ready' && status === 'True') === true;
+}
+
+function hasLabels(
+  metadata: { readonly labels?: Readonly<Record<string, string>> | undefined } | undefined,
+  wanted: Readonly<Record<string, string>> = {},
+): boolean {
+  return Object.entries(wanted).every(([key, value]) => metadata?.labels?.[key] === value);
 }
 
 export function isGoing(pod: PodObject): boolean {

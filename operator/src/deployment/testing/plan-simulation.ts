@@ -6,6 +6,7 @@ import { labels, type SLMDeployment, type SLMDeploymentSpec, type SLMDeploymentS
 import type { Plan } from '../../execution/plan.ts';
 import { type Inventory, makeInventory } from '../../hardware/inventory.ts';
 import type { Choose } from '../../hardware/testing/choices.ts';
+import { isPerNode } from '../names.ts';
 import type { PodObject, ReplicaSetObject } from '../observed.ts';
 import { type DeploymentPlan, planDeployment } from '../plan.ts';
 import type { PodReport } from '../pod-reports.ts';
@@ -44,9 +45,11 @@ export class PlanSimulation extends ObjectCluster {
     if (name !== undefined) this.#queue.add(name);
   }
 
-  /** As the controller: nodes matter to those that wait. */
+  /** As the controller: nodes matter to those that wait, and to those with a pod on each. */
   protected override onNodes(): void {
-    for (const [name, { object }] of this.known) if (object.status?.rollout?.phase !== 'Idle') this.#queue.add(name);
+    for (const [name, { object }] of this.known) {
+      if (object.status?.rollout?.phase !== 'Idle' || isPerNode(object)) this.#queue.add(name);
+    }
   }
 
   deploy(name: string, spec: Partial<SLMDeploymentSpec>): this {
@@ -96,7 +99,8 @@ export class PlanSimulation extends ObjectCluster {
       }),
       { now: this.clock.now(), config },
     );
-    this.#check(known, plan, replicaSets);
+    if (isPerNode(known.object)) this.checkNodes(known.object, plan);
+    else this.#check(known, plan, replicaSets);
     if (plan.expected !== undefined) {
       this.#inventory.expect(key, plan.expected.places);
       this.#inventory.interest(key, plan.expected.interest);
@@ -174,6 +178,9 @@ export class PlanSimulation extends ObjectCluster {
     }
     return wrote;
   }
+
+  /** What must hold of a plan for a deployment with a pod on each node. */
+  protected checkNodes(_object: SLMDeployment, _plan: DeploymentPlan): void {}
 
   #check({ object, capped }: Known, plan: DeploymentPlan, sets: readonly ReplicaSetObject[]): void {
     const { name } = object.metadata;
