@@ -120,8 +120,8 @@ async function embed(
     const embedder = await placeOf(options, options.embedderOf(place.deployment, name), signal);
     return await options.client.embed(embedder, texts, timeoutSeconds, signal);
   } catch (error) {
-    // Nothing of this speaks against the revision that is asked.
-    if (error instanceof AskError) throw new AskError('unreachable', `embedder ${name}: ${error.message}`);
-    throw error;
+    if (!(error instanceof AskError)) throw error;
+    // An embedder that fails does not speak against the revision that is asked; one that refuses this text always will.
+    throw new AskError(error.kind === 'refused' ? 'refused' : 'unreachable', `embedder ${name}: ${error.message}`);
   }
 }
