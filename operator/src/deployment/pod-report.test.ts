@@ -25,6 +25,13 @@ describe('a report', () => {
       { reason: 'too-slow', message: '3 of 20 tokens a second', tokensPerSecond: 3 },
       { reason: 'too-slow', message: '3 of 20 tokens a second', tokensPerSecond: 3 },
     ],
+    [
+      'says what a pod passes on, and why it cannot',
+      { traffic: { weight: 10, revision: 'new', problem: 'it answers\n401', more: 1 } },
+      { traffic: { weight: 10, revision: 'new', problem: 'it answers 401' } },
+    ],
+    ['of a pod that passes nothing on tells that it could', { traffic: {} }, { traffic: {} }],
+    ['of a pod from before weights has no word of them', { traffic: 10 }, {}],
     ['of a server older than devices has none', { status: 'ready', device: 'cpu' }, {}],
     ['leaves out a device of no known class', { device: { ...device, class: 'tpu' } }, {}],
     ['leaves out numbers that are none', { tokensPerSecond: '40', running: -1, idleSeconds: 1e99 }, {}],

@@ -126,6 +126,65 @@ describe('a ready pod', () => {
   });
 });
 
+describe('a pod that passes requests on', () => {
+  const told = (weight?: number): PodObject => {
+    const setting = weight === undefined ? {} : { weight, address: '10.0.0.9:11434', revision: 'new' };
+    const made = running();
+    return {
+      ...made,
+      metadata: { ...made.metadata, annotations: { 'slm.dev/traffic': JSON.stringify(setting) } },
+    };
+  };
+  const says = (weight?: number) => ({ ...gpu, traffic: weight === undefined ? {} : { weight, revision: 'new' } });
+
+  it('is asked each second until it does what it was told, then now and then whether it still can', async () => {
+    pods.look([told()]);
+    await pods.answer(says());
+    expect(pods.look([told()]).again).toBeUndefined();
+    expect(pods.look([told(10)]).again).toBe(1000);
+    pods.clock.advance(1000);
+    pods.look([told(10)]);
+    await pods.answer(says(10));
+    expect(pods.woken).toHaveLength(2);
+    expect(pods.look([told(10)]).again).toBe(10_000);
+    expect(pods.look([told(50)]).again).toBe(1000);
+    pods.clock.advance(1000);
+    pods.look([told(50)]);
+    await pods.answer(says(50));
+    expect(pods.look([told()]).again).toBe(1000);
+    pods.clock.advance(1000);
+    pods.look([told()]);
+    await pods.answer(says());
+    expect(pods.look([told()]).again).toBeUndefined();
+  });
+
+  it('and does not answer is asked for as long as that takes', async () => {
+    pods.look([told()]);
+    await pods.answer(says());
+    for (const pause of [1000, 2000, 10_000, 60_000, 10_000, 10_000]) {
+      expect(pods.look([told(10)]).again).toBe(pause);
+      pods.clock.advance(pause);
+      pods.look([told(10)]);
+      await pods.answer(new Error('timeout'));
+    }
+  });
+
+  it('wakes the deployment when it cannot', async () => {
+    pods.look([told(10)]);
+    await pods.answer(says(10));
+    pods.clock.advance(10_000);
+    pods.look([told(10)]);
+    await pods.answer({ ...says(10), traffic: { weight: 10, revision: 'new', problem: 'it answers 401' } });
+    expect(pods.woken).toHaveLength(2);
+  });
+
+  it('is asked no more often when its server is from before there were weights', async () => {
+    pods.look([told(10)]);
+    await pods.answer(gpu);
+    expect(pods.look([told(10)]).again).toBeUndefined();
+  });
+});
+
 describe('a pod that is not ready', () => {
   it('is left alone', () => {
     pods.look([running('a', false)]);

@@ -134,8 +134,10 @@ class BackgroundReports implements PodReports {
   #due(entry: Entry, pod: PodObject, { unready, activityMs, tls }: LookOptions): number | undefined {
     if (entry.asking || placeOf(pod, tls) === undefined) return undefined;
     const now = this.#clock.monotonic();
+    const traffic = trafficAge(entry.report, pod);
     if (entry.failures > 0) {
-      const pause = RETRY_MS[entry.failures - 1];
+      // What a rollout waits for is asked for as long as it takes.
+      const pause = RETRY_MS[entry.failures - 1] ?? (traffic < Number.POSITIVE_INFINITY ? PASSING_AGE_MS : undefined);
       return pause === undefined ? undefined : (entry.askedAt ?? now) + pause - now;
     }
     const ready = isReady(pod);
@@ -144,7 +146,7 @@ class BackgroundReports implements PodReports {
     if (entry.answeredAt === undefined || (ready && !entry.ready)) return 0;
     const age = now - entry.answeredAt;
     if (!ready || entry.report?.reason !== undefined) return UNREADY_AGE_MS - age;
-    const allowed = Math.min(activityMs ?? Number.POSITIVE_INFINITY, trafficAge(entry.report, pod));
+    const allowed = Math.min(activityMs ?? Number.POSITIVE_INFINITY, traffic);
     return allowed === Number.POSITIVE_INFINITY ? undefined : allowed - age;
   }
 

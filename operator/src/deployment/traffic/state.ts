@@ -38,8 +38,10 @@ export function passesOn(pod: PodObject): boolean {
 
 /** What the annotation asks for; undefined: nothing. */
 export function weightOf(pod: PodObject): number | undefined {
+  const setting = settingOf(pod);
+  if (setting === undefined || setting === NOTHING) return undefined;
   try {
-    return (JSON.parse(settingOf(pod) ?? NOTHING) as Partial<TrafficSetting>).weight;
+    return (JSON.parse(setting) as Partial<TrafficSetting>).weight;
   } catch {
     return undefined;
   }
