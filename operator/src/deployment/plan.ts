@@ -21,14 +21,15 @@ import { makeNetworkPolicy } from './resources/network-policy.ts';
 import { makeService } from './resources/service.ts';
 import { makeTierObjects, tierChildrenOf } from './resources/tier-objects.ts';
 import { imageOf, type WantedRevision } from './revision.ts';
+import { sum } from './rollout-draft.ts';
 import { capacityOf, closedGate, goalsOf, goalsOfSets } from './rollout-goals.ts';
 import { isAuto, planRollout, type RolloutInput, resolveBounds, type SizeIntent } from './rollout-planner.ts';
 import { deploymentStatus } from './status.ts';
 import { type Goal, goalOf } from './strategy/goal.ts';
-import { approvedOf } from './strategy/goal-revision.ts';
+import { approvedOf, carryingOf } from './strategy/goal-revision.ts';
 import { rollbackEvents, rollbackOf } from './strategy/going-back.ts';
 import { planStrategy } from './strategy/plan-strategy.ts';
-import { crashOf, goingBut, revisionStates } from './strategy/revision-states.ts';
+import { crashOf, podsBut, revisionStates } from './strategy/revision-states.ts';
 import type { LastRollback, RevisionState, StrategyPlan } from './strategy/types.ts';
 import {
   expectationsOf,
@@ -117,7 +118,7 @@ function planFor(situation: Situation): { readonly plan: DeploymentPlan; readonl
   }
 
   const input: RolloutInput = {
-    replicas,
+    replicas: isRefused(model) ? Math.min(replicas, sum(old.map((set) => set.spec?.replicas ?? 1))) : replicas,
     ...bounds,
     ...stageOf(strategy, goal),
     paused: spec.paused === true,
@@ -125,7 +126,7 @@ function planFor(situation: Situation): { readonly plan: DeploymentPlan; readonl
     goals,
     old: old.map((set) => ({ ...sizeOf(set), ...(isShut(set, strategy, goal) ? { shut: true } : {}) })),
     ...(tiers === undefined ? {} : { tiers }),
-    ...(strategy.recreate ? { recreate: { going: goingBut(observed, goal.choice.revision ?? '') } } : {}),
+    ...(strategy.recreate ? { recreate: { pods: podsBut(observed, goal.choice.revision ?? '') } } : {}),
     needed: new Set([goal.choice.asked, goal.choice.stable].filter((revision) => revision !== undefined)),
   };
   const rollout = planRollout(input);
@@ -232,13 +233,18 @@ function placementOf({ observed, context }: Situation, { wanted, model, only }: 
   return only !== undefined && placement.views.length === 0 ? undefined : placement;
 }
 
+/** Nodes give new pods no volume, so that there are none to be made; those that serve stay. */
+function isRefused(model: ModelState): boolean {
+  return !model.usable && model.reason === 'ModelNotAllowed';
+}
+
 function rolloutGoals(
-  { observed }: Situation,
+  { observed, model }: Situation,
   { wanted, choice }: Goal,
   placement: TierPlacement | undefined,
   replicas: number,
 ) {
-  if (wanted === undefined) return undefined;
+  if (wanted === undefined || isRefused(model)) return undefined;
   if (placement === undefined) return goalsOfSets(observed.replicaSets, wanted.revision, replicas);
   const goals = goalsOf(observed, wanted, placement, accessGate(observed));
   // What served before may come back while a node still pulls: its pods wait there, and others serve.
@@ -266,9 +272,9 @@ function strategyOf(
     undo,
     stable,
     revisions: states,
-    going: goingBut(observed, revision),
     crash: crashOf(observed, revision, placement),
     previous: status?.rollout,
+    carrying: carryingOf(deployment, states, revision),
     approved: approvedOf(deployment),
     smoke: observed.smoke,
     gates: observed.gates,
@@ -291,7 +297,7 @@ const NO_SERVICES: TrafficServices = { main: undefined, candidate: undefined };
 function stageOf({ stage }: StrategyPlan, { choice }: Goal): Partial<RolloutInput> {
   if (stage === undefined) return {};
   const { surge, ...rest } = stage;
-  return { maxSurge: surge, ...(choice.stable === undefined ? {} : { stage: { ...rest, stable: choice.stable } }) };
+  return { maxSurge: surge, stage: { ...rest, stable: choice.stable ?? '' } };
 }
 
 /** Its pods get no requests and never will: not those of what comes, nor of what serves. */

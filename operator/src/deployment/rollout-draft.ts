@@ -30,8 +30,10 @@ export interface Stage {
   readonly stable: string;
   /** Pods of it that stay. */
   readonly keep: number;
-  /** Where no device is free, as few of them may stay. */
-  readonly yieldTo: number;
+  /** Where no device is free, as many of them may go for pods of the goal. */
+  readonly gives: number;
+  /** Pods of the goal that count as serving: no more than its part of the requests takes. */
+  readonly counts: number;
 }
 
 /** Closed: a set gets no pods, for this reason. */
@@ -80,8 +82,8 @@ export interface RolloutInput {
   readonly tiers?: ReadonlyMap<string, TierRoom> | undefined;
   /** Default: on to `replicas` of the goal. */
   readonly stage?: Stage | undefined;
-  /** All old pods go before the first new one comes. `going`: those told to go that are not gone yet. */
-  readonly recreate?: { readonly going: number } | undefined;
+  /** All old pods go before the first new one comes. `pods`: those of other revisions that are not gone yet. */
+  readonly recreate?: { readonly pods: number } | undefined;
   /** Revisions whose sets are kept whatever their age. */
   readonly needed?: ReadonlySet<string> | undefined;
 }
@@ -149,7 +151,8 @@ export class Draft {
 
   /** Pods of a set that serve, were it of its drafted size: those that do not are the first to go. */
   working(set: RevisionSize): number {
-    return set.shut === true ? 0 : Math.min(set.available, this.size(set));
+    // A status from before it was told to shrink must not count what it grows by now.
+    return set.shut === true ? 0 : Math.min(set.available, set.desired, this.size(set));
   }
 
   /** Pods of an old set that may go as far as the stage is concerned. */
@@ -173,7 +176,9 @@ export class Draft {
 
   /** The same of all sets. */
   available(): number {
-    return sum(this.all().map((set) => this.working(set)));
+    const coming = sum(this.goals.map((set) => this.working(set)));
+    const { counts = coming } = this.input.stage ?? {};
+    return sum(this.old.map((set) => this.working(set))) + Math.min(coming, counts);
   }
 
   /** Pods that may be made before there are too many. A ReplicaSet that was told to shrink still has the pods that it has. */

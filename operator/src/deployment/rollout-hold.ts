@@ -20,6 +20,8 @@ function growable(draft: Draft, active: readonly RevisionSize[]): readonly Revis
   const mayGrow = (set: RevisionSize) => !('goal' in set && isGoalGated(draft.input, (set as GoalSet).goal));
   if (active.length > 0) return active.filter(mayGrow);
   if (!draft.input.paused) return [];
+  const { recreate } = draft.input;
+  if (recreate !== undefined && recreate.pods + sum(draft.all().map((set) => set.current)) > 0) return [];
   // Paused at size 0 and sized up again: the newest revision that ever ran, as a Deployment does.
   const made = draft.all().filter((set) => set.number !== UNMADE && mayGrow(set));
   const latest = Math.max(...made.map((set) => set.number));

@@ -199,7 +199,7 @@ function yieldDevice(draft: Draft): void {
   if (draft.intents().length > 0) return;
   // Pods that have no place anywhere will not serve either, whatever waits for them.
   const { placeable } = draft;
-  const floor = input.stage?.yieldTo ?? 0;
+  const floor = input.stage === undefined ? 0 : Math.max(0, placeable - input.stage.gives);
   const mayGo = (set: RevisionSize) =>
     draft.size(set) > 0 && ((set.revision ?? set.name) !== input.stage?.stable || draft.stable() > floor);
   const underway = draft.goals.some((set) => set.desired - set.available > (set.goal.stuck ?? 0));

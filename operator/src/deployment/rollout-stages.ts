@@ -15,7 +15,7 @@ export function dropShut(draft: Draft): boolean {
 export function recreate(draft: Draft): boolean {
   const { input } = draft;
   if (input.recreate === undefined) return false;
-  const left = sum(draft.old.map((set) => Math.max(set.desired, set.current))) + input.recreate.going;
+  const left = Math.max(input.recreate.pods, sum(draft.old.map((set) => Math.max(set.desired, set.current))));
   if (left === 0) return false;
   for (const set of draft.old) draft.resize(set, 0, 'with strategy Recreate old pods go before new ones come');
   draft.notes.push(`wait with new pods: ${plural(left, 'old pod')} ${left === 1 ? 'is' : 'are'} still there`);

@@ -36,12 +36,11 @@ export function planBlueGreen(input: StrategyInput): StrategyPlan {
 
 /** Old pods stay whole; where devices are short all but one. */
 function beside({ replicas, maxUnavailable }: StrategyInput): RolloutStage {
-  const yieldTo = Math.max(0, Math.min(replicas - 1, replicas - maxUnavailable));
-  return { target: replicas, keep: replicas, yieldTo, surge: replicas };
+  return { target: replicas, keep: replicas, gives: Math.max(1, maxUnavailable), counts: 0, surge: replicas };
 }
 
 function come(input: StrategyInput, candidate: Candidate): StrategyPlan {
-  const { goal, replicas, strategy, stable, capacity } = input;
+  const { goal, replicas, strategy, stable, capacity, placeable } = input;
   const decision = { closed: closedBut(input).add(goal) };
   const { separated, why } = input.effectOf(decision);
   const stage = beside(input);
@@ -54,7 +53,7 @@ function come(input: StrategyInput, candidate: Candidate): StrategyPlan {
   });
   if (plan.verdict !== undefined || candidate.available === 0) return plan;
   const isWhole = candidate.available >= replicas;
-  const noMore = capacity <= candidate.available && (stateOf(input, stable)?.desired ?? 0) <= stage.yieldTo;
+  const noMore = capacity <= candidate.available && (stateOf(input, stable)?.desired ?? 0) <= placeable - stage.gives;
   if (!isSmokeFree(input)) {
     return isWhole || noMore ? { ...plan, phase: 'Analyzing', line: smokeLine(input) } : plan;
   }

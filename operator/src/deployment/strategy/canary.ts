@@ -94,7 +94,7 @@ function inStep(input: StrategyInput, candidate: Candidate, at: Standing): { rea
     const stage = { ...stageOf(input, 1, 0), target: candidate.desired };
     return { plan: makePlan(closed, { stage, line, settled: false, fields: fieldsOf(input, { steps: count }) }) };
   }
-  const stage = stageOf(input, podsFor(step.weight, replicas), step.weight);
+  const stage = stageOf(input, podsFor(step.weight, replicas), step.weight, effect.effective ? weight : 0);
   const isThere = began !== undefined || (weight === step.weight && candidate.available > 0);
   const since = began ?? (isThere && effect.effective ? now : undefined);
   const verdict = verdictOn(input, { since: began });
@@ -128,11 +128,12 @@ function inStep(input: StrategyInput, candidate: Candidate, at: Standing): { rea
  * make room, its part grows with its pods.
  */
 function weightNow(input: StrategyInput, candidate: Candidate, { step, weight, began }: Standing): number {
-  const { replicas, stable } = input;
+  const { replicas, stable, surge, capacity } = input;
   const { available } = candidate;
-  if (began !== undefined || available >= podsFor(step.weight, replicas)) return step.weight;
-  const left = stateOf(input, stable)?.desired ?? 0;
-  if (left >= replicas) return Math.min(weight, step.weight);
+  const pods = podsFor(step.weight, replicas);
+  if (began !== undefined || available >= pods) return step.weight;
+  const hasRoom = (surge ?? pods) >= pods && capacity >= pods;
+  if (hasRoom && (stateOf(input, stable)?.desired ?? 0) >= replicas) return Math.min(weight, step.weight);
   return Math.max(Math.min(weight, step.weight), Math.min(step.weight, Math.floor((100 * available) / replicas)));
 }
 

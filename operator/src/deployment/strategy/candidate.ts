@@ -32,9 +32,9 @@ export function stateOf({ revisions }: StrategyInput, revision: string | undefin
   return revisions.find((state) => state.revision === revision);
 }
 
-/** Revisions with pods that stay without requests, but for these. */
+/** Revisions that stay without requests, but for these. A set without pods stays closed too: one may be on its way. */
 export function closedBut({ revisions }: StrategyInput, ...open: readonly (string | undefined)[]): Set<string> {
-  const closed = revisions.filter(({ traffic, current, desired }) => traffic === 'closed' && current + desired > 0);
+  const closed = revisions.filter(({ traffic }) => traffic === 'closed');
   return new Set(closed.map(({ revision }) => revision).filter((revision) => !open.includes(revision)));
 }
 

@@ -5,6 +5,7 @@
 import { annotations, type Reason, type SLMDeployment } from '@slm-operator/crds';
 import type { Permission } from '../../rollout/permission.ts';
 import { shortHash } from '../revision.ts';
+import { resolveBounds } from '../rollout-planner.ts';
 import type { GoalKind, LastRollback, RevisionState, RolloutStatus } from './types.ts';
 
 export interface GoalInput {
@@ -152,8 +153,41 @@ function halfWay({ deployment, revisions }: GoalInput, asked: string, stable: st
   const serves = revisions.some(({ revision, available }) => revision === stable && available > 0);
   if ((candidate !== undefined && hasPods(candidate)) || !serves) return undefined;
   return revisions.find(
-    (state) => state.revision !== asked && state.revision !== stable && state.traffic !== 'closed' && hasPods(state),
+    (state) =>
+      state.revision !== asked &&
+      state.revision !== stable &&
+      (state.traffic !== 'closed' || carries(deployment, revisions, state.revision, stable)) &&
+      hasPods(state),
   )?.revision;
+}
+
+/**
+ * Whether a revision that was given up gets a part of the requests that the stable one has too few pods for: it was a step's, and pods of
+ * the stable one had made room.
+ */
+function carries(
+  { spec, status }: SLMDeployment,
+  revisions: readonly RevisionState[],
+  revision: string,
+  stable: string,
+): boolean {
+  const { rollout } = status ?? {};
+  if (rollout?.revision !== revision || (rollout.weight ?? 0) === 0) return false;
+  const { replicas = 1, strategy } = spec;
+  const { maxUnavailable } = resolveBounds(replicas, strategy?.maxSurge, strategy?.maxUnavailable);
+  const left = revisions.find((state) => state.revision === stable);
+  return Math.min(left?.available ?? 0, left?.desired ?? 0) < replicas - maxUnavailable;
+}
+
+/** The revision that carries requests beside the goal. */
+export function carryingOf(
+  deployment: SLMDeployment,
+  revisions: readonly RevisionState[],
+  goal: string,
+): string | undefined {
+  const { revision } = deployment.status?.rollout ?? {};
+  if (revision === undefined || revision === goal) return undefined;
+  return carries(deployment, revisions, revision, goal) ? revision : undefined;
 }
 
 function namesOf(revisions: readonly RevisionState[]): string {

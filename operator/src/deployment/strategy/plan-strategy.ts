@@ -57,13 +57,11 @@ function answersOf({ strategy, goal, smoke, gates, previous, now }: StrategyQues
   };
 }
 
-/** There is something to compare with: a stable revision with pods, or one that the rollout began beside. */
+/** There is something to compare with: a revision that serves, or one that the rollout began beside. */
 function isServing(input: StrategyInput): boolean {
   const { previous, goal, stable } = input;
-  const state = stateOf(input, stable);
-  if (state === undefined) return false;
   const isUnderway = previous?.revision === goal && previous.stableRevision === stable && previous.steps !== undefined;
-  return isUnderway ? state.desired + state.current > 0 || state.available > 0 : state.available > 0;
+  return isUnderway || (stateOf(input, stable)?.available ?? 0) > 0;
 }
 
 /** Straight to the goal, and nothing is asked of it: it served before, or it serves now. */
@@ -77,13 +75,16 @@ function settle(input: StrategyInput): StrategyPlan {
   if (kind === 'back' && bySteps && serves) {
     for (const { revision, current } of input.revisions) if (revision !== goal && current > 0) closed.add(revision);
   }
+  // One that was given up in the middle of a step is no worse than it was: it goes as the goal grows.
+  const { carrying } = input;
+  if (kind !== 'back' && carrying !== undefined) closed.delete(carrying);
   const isMoving = input.revisions.some(({ revision, current, desired }) => revision !== goal && current + desired > 0);
   return makePlan({ closed }, { recreate, fields: kind === 'wanted' && !isMoving ? {} : { revision: goal } });
 }
 
 /** Paused: what was decided stays, and so does the clock. */
 function stand(input: StrategyInput): StrategyPlan {
-  const { goal, previous, replicas } = input;
+  const { goal, previous, replicas, strategy } = input;
   const candidate = candidateOf(input);
   const { revision, stableRevision, step, steps, stepStartedAt, weight, analysis } = previous ?? {};
   const closed = closedBut(input);
@@ -92,8 +93,17 @@ function stand(input: StrategyInput): StrategyPlan {
   return makePlan(isPassing ? { closed, weight: { candidate: goal, percent: weight } } : { closed }, {
     // What is there beyond replicas and surge came by a step, and stays.
     ...(total > replicas && closed.size + (weight ?? 0) > 0
-      ? { stage: { target: replicas, keep: 0, yieldTo: 0, surge: Math.max(input.surge ?? 1, total - replicas) } }
+      ? {
+          stage: {
+            target: replicas,
+            keep: 0,
+            gives: 0,
+            counts: replicas,
+            surge: Math.max(input.surge ?? 1, total - replicas),
+          },
+        }
       : {}),
+    recreate: strategy?.type === 'Recreate',
     fields: {
       ...(revision === undefined ? {} : { revision }),
       ...(stableRevision === undefined ? {} : { stableRevision }),

@@ -53,13 +53,10 @@ export function crashOf(
   return undefined;
 }
 
-/** Pods of other revisions that were told to go and are not gone. */
-export function goingBut({ pods }: Observed, revision: string): number {
+/** Pods of other revisions that are not gone, whatever they were told. */
+export function podsBut({ pods }: Observed, revision: string): number {
   return pods.filter(
     ({ metadata, status }) =>
-      metadata?.deletionTimestamp !== undefined &&
-      metadata.labels?.[labels.revision] !== revision &&
-      status?.phase !== 'Failed' &&
-      status?.phase !== 'Succeeded',
+      metadata?.labels?.[labels.revision] !== revision && status?.phase !== 'Failed' && status?.phase !== 'Succeeded',
   ).length;
 }

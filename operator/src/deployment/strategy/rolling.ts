@@ -69,12 +69,13 @@ function askFirst(input: StrategyInput, candidate: Candidate): StrategyPlan {
   const decision = { closed: closedBut(input).add(goal) };
   const { separated, why } = input.effectOf(decision);
   const recreate = strategy?.type === 'Recreate';
-  const stage = recreate || stable === undefined ? undefined : stageOf(input, 1, 0);
+  const none = { target: 0, keep: 0, gives: 0, counts: 0, surge: input.surge ?? 1 };
+  const isAlone = recreate || stable === undefined;
   const isAsked = candidate.available > 0;
   return makePlan(decision, {
     // Without this its first pods would get requests.
-    stage: separated ? stage : { ...(stage ?? stageOf(input, 0, 0)), target: 0 },
-    recreate: recreate && separated,
+    stage: isAlone ? (separated ? undefined : none) : { ...stageOf(input, 1, 0), ...(separated ? {} : { target: 0 }) },
+    recreate,
     verdict: verdictOn(input, candidate),
     fields: fieldsOf(input, {}),
     settled: false,
@@ -94,9 +95,10 @@ function stepsBefore({ before }: Candidate) {
  * Bounds while a revision gets a part of the requests: Auto keeps all pods of the stable one and puts the candidate's on top; an
  * explicit surge is shared.
  * @param target pods of the candidate
- * @param weight of a hundred requests, those that the candidate gets
+ * @param weight of a hundred requests, those that the candidate is to get
+ * @param has those that it does get
  */
-export function stageOf(input: StrategyInput, target: number, weight: number): RolloutStage {
+export function stageOf(input: StrategyInput, target: number, weight: number, has = 0): RolloutStage {
   const { replicas, surge, maxUnavailable } = input;
   const total = replicas + (surge ?? target);
   // Who gets no requests is no replacement for a pod that serves.
@@ -105,7 +107,8 @@ export function stageOf(input: StrategyInput, target: number, weight: number): R
   return {
     target: most,
     keep: Math.max(0, Math.min(replicas, total - most)),
-    yieldTo: Math.max(0, weight === 0 ? Math.min(replicas - 1, replicas - maxUnavailable) : replicas - most),
+    gives: weight === 0 ? Math.max(1, maxUnavailable) : most,
+    counts: Math.ceil((replicas * has) / 100),
     surge: surge ?? target,
   };
 }

@@ -53,11 +53,13 @@ export interface StrategyInput {
   readonly revisions: readonly RevisionState[];
   /** Pods of the goal that could exist beside all that there is. */
   readonly capacity: number;
-  /** Told to go, of other revisions, and not gone yet. */
-  readonly going: number;
+  /** Pods of the goal that could exist in the end. */
+  readonly placeable: number;
   /** Why the pods of the goal end; undefined while they do not. */
   readonly crash: string | undefined;
   readonly previous: RolloutStatus | undefined;
+  /** A revision that was given up in a step, and gets requests that the goal has too few pods for. */
+  readonly carrying: string | undefined;
   /** `REVISION` or `REVISION:STEP`. */
   readonly approved: string | undefined;
   readonly smoke: SmokeState;
@@ -86,8 +88,10 @@ export interface RolloutStage {
   readonly target: number;
   /** Pods of the stable revision that stay. */
   readonly keep: number;
-  /** Where no device is free, as few of them may stay. */
-  readonly yieldTo: number;
+  /** Where no device is free, as many of them may go for pods of the goal. */
+  readonly gives: number;
+  /** Pods of the goal that count as serving. */
+  readonly counts: number;
   /** Pods above `replicas`. */
   readonly surge: number;
 }
