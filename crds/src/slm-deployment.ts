@@ -348,6 +348,15 @@ export const SLMDeploymentSpec = object(
         message: 'placement.mode PerNode moves node by node: use strategy.type Rolling or Recreate',
       },
       {
+        rule: "!has(self.placement) || !has(self.placement.mode) || self.placement.mode != 'PerNode' || !has(self.hardware) || !has(self.hardware.promoteBack) || self.hardware.promoteBack == 'Never'",
+        message:
+          'placement.mode PerNode keeps one pod on a node, so none can come back to better hardware beside it: leave out hardware.promoteBack; the next revision takes the best hardware again',
+      },
+      {
+        rule: "!has(self.placement) || !has(self.placement.mode) || self.placement.mode != 'PerNode' || !has(self.api) || !has(self.api.management) || !self.api.management",
+        message: 'api.management keeps models in one pod, and placement.mode PerNode runs many: leave out one of them',
+      },
+      {
         rule: '!has(self.tracing) || (has(self.isolation) && has(self.isolation.denyEgress) && !self.isolation.denyEgress)',
         message:
           'spec.tracing sends spans out of the pods: set isolation.denyEgress: false, and a NetworkPolicy of your own where that is too much',

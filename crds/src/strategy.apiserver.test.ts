@@ -116,6 +116,12 @@ describe('a placement on each node', () => {
     ['with a number of pods', { replicas: 3 }, /leave out replicas/],
     ['with steps', { strategy: { type: 'Canary' } }, /moves node by node: use strategy.type Rolling or Recreate/],
     ['that starts anew', { strategy: { type: 'Recreate' } }, 'accepted'],
+    [
+      'that comes back to better hardware',
+      { hardware: { preferred: 'gpu', promoteBack: 'WhenIdle' } },
+      /leave out hardware.promoteBack/,
+    ],
+    ['whose models are managed over the API', { api: { management: true } }, /leave out one of them/],
   ])('%s', async (_sentence, more, expected) => {
     expect(
       await verdictOf(api, 'SLMDeployment', { modelRef: { name: 'm' }, placement: { mode: 'PerNode' }, ...more }),
