@@ -209,7 +209,7 @@ export class World implements AsyncDisposable {
         size,
         files: [],
         sources: [],
-        models: [`${this.namespace}/${model}`],
+        models: [model.includes('/') ? model : `${this.namespace}/${model}`],
         namespaces: [this.namespace],
       };
       await this.client.patch(SLMNodeCache, { name }, 'merge', { spec: { wanted: [wanted] } });
@@ -226,18 +226,18 @@ export class World implements AsyncDisposable {
   }
 
   /** A model, resolved to a revision whose bytes are told from `content`. */
-  async addModel(name: string, content: string): Promise<string> {
+  async addModel(name: string, content: string, namespace = this.namespace): Promise<string> {
     await this.client.create(SLMModel, {
       apiVersion: API_VERSION,
       kind: 'SLMModel',
-      metadata: this.ref(name),
+      metadata: { name, namespace },
       spec: { source: { uri: 'hf://org/repo' } },
     });
-    return this.resolveModel(name, content);
+    return this.resolveModel(name, content, namespace);
   }
 
   /** What the model controller writes when the source was resolved. Answers the digest. */
-  async resolveModel(name: string, content: string): Promise<string> {
+  async resolveModel(name: string, content: string, namespace = this.namespace): Promise<string> {
     const files = [
       {
         path: 'model.gguf',
@@ -246,7 +246,7 @@ export class World implements AsyncDisposable {
       },
     ];
     const digest = revisionDigest(files);
-    const model = await this.client.get(SLMModel, this.ref(name));
+    const model = await this.client.get(SLMModel, { name, namespace });
     const common = {
       name: digest.slice(7, 17),
       digest,
@@ -260,7 +260,7 @@ export class World implements AsyncDisposable {
       metadata: { format: 'GGUF', contextLength: 2048 },
       estimate: { weights: 98_362_432, kvCachePer1kTokens: 23_592_960 },
     };
-    await this.client.patch(SLMModel, this.ref(name), 'merge', { status }, { subresource: 'status' });
+    await this.client.patch(SLMModel, { name, namespace }, 'merge', { status }, { subresource: 'status' });
     return digest;
   }
 
