@@ -11,6 +11,7 @@ import { BrokerClient } from '@slm-operator/runtime-image/plugins/broker-client'
 import { ServiceAccounts } from '@slm-operator/runtime-image/plugins/service-accounts';
 import { pino } from 'pino';
 import { afterAll, beforeAll, beforeEach, describe, expect, inject, test, vi } from 'vitest';
+import { makeOperatorAccess } from '../deployment/analysis/operator-access.ts';
 import { accessFrom, loadKubeConfig } from '../kube/config.ts';
 import { makeKubeClient } from '../kube/http-client.ts';
 import { ConfigMap, type KubeObject, Namespace, Node, Pod, ServiceAccount } from '../kube/resource.ts';
@@ -51,7 +52,8 @@ beforeAll(async () => {
     await client.create(ServiceAccount, { metadata: { namespace: name, name: 'app' } });
     await addPod(name, 'client', 'app');
   }
-  for (const name of ['server', 'other']) await client.create(ServiceAccount, { metadata: { namespace, name } });
+  for (const name of ['server', 'other', 'operator'])
+    await client.create(ServiceAccount, { metadata: { namespace, name } });
   await addPod(namespace, 'chat-1', 'server', { 'slm.dev/deployment': 'chat' });
   await addPod(namespace, 'stranger', 'server');
   await addPod(namespace, 'other', 'other');
@@ -135,9 +137,9 @@ test('a pod of the namespace comes in with its own token, and is known by its Se
   expect(await door().enter(await tokenOf('app', 'client'))).toBe(`${namespace}/app`);
 });
 
+const list = (...allowed: NonNullable<NonNullable<SLMDeployment['spec']['auth']>['allowedServiceAccounts']>) => allowed;
+
 describe('who else is let in', () => {
-  const list = (...allowed: NonNullable<NonNullable<SLMDeployment['spec']['auth']>['allowedServiceAccounts']>) =>
-    allowed;
   test.each<[string, ReturnType<typeof list> | undefined, string, string]>([
     ['without a list, nobody of another namespace', undefined, elsewhere, '403'],
     ['with a list, those on it', list({ namespace: elsewhere, name: 'app' }), elsewhere, `${elsewhere}/app`],
@@ -157,6 +159,27 @@ describe('who else is let in', () => {
         : expected,
     );
   });
+});
+
+test('the operator itself comes in to ask smoke tests, with a token for this deployment alone, whomever the list names', async () => {
+  served = deployment({ type: 'ServiceAccount', allowedServiceAccounts: list({ name: 'other' }) });
+  const requests: string[] = [];
+  const counting: Pick<typeof client, 'find' | 'request'> = {
+    find: (type, ref, options) => client.find(type, ref, options),
+    request: (request) => {
+      requests.push(request.path);
+      return client.request(request);
+    },
+  };
+  const access = makeOperatorAccess({ client: counting, serviceAccount: { namespace, name: 'operator' }, clock: Date });
+  const { key = '', certificate } = await access(served);
+  expect(certificate).toBeUndefined();
+  expect(await door().enter(key)).toBe(`${namespace}/operator`);
+  // The token is kept while it is good.
+  expect((await access(served)).key).toBe(key);
+  expect(requests).toHaveLength(1);
+  const other = { ...served, metadata: { ...served.metadata, name: 'other' } };
+  expect(await door().enter((await access(other)).key ?? '')).toMatch(/^401 the token is made for another audience/);
 });
 
 describe('nobody comes in', () => {
