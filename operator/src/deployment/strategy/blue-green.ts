@@ -15,6 +15,8 @@ import {
   closedBut,
   fieldsOf,
   gateLine,
+  isAlone,
+  isLeft,
   isSmokeFree,
   type Line,
   makePlan,
@@ -30,7 +32,8 @@ export function planBlueGreen(input: StrategyInput): StrategyPlan {
   const candidate = candidateOf(input);
   const { step, weight } = candidate.before ?? {};
   if (step !== undefined) return weight === undefined ? finish(input) : soak(input, candidate);
-  if (candidate.isOpen) return roll(input, true);
+  if (candidate.isOpen && !isAlone(input)) return roll(input, true);
+  if (isLeft(input) && isSmokeFree(input) && candidate.available > 0) return roll(input);
   return come(input, candidate);
 }
 
@@ -41,7 +44,8 @@ function beside({ replicas, maxUnavailable }: StrategyInput): RolloutStage {
 
 function come(input: StrategyInput, candidate: Candidate): StrategyPlan {
   const { goal, replicas, strategy, stable, capacity, placeable } = input;
-  const decision = { closed: closedBut(input).add(goal) };
+  const mustServe = isAlone(input) && isSmokeFree(input) && candidate.available > 0;
+  const decision = { closed: mustServe ? closedBut(input, goal) : closedBut(input).add(goal) };
   const { separated, why } = input.effectOf(decision);
   const stage = beside(input);
   const plan = makePlan(decision, {

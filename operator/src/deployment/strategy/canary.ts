@@ -14,6 +14,8 @@ import {
   closedBut,
   fieldsOf,
   gateLine,
+  isAlone,
+  isLeft,
   isSmokeFree,
   type Line,
   makePlan,
@@ -28,8 +30,9 @@ import type { StrategyInput, StrategyPlan } from './types.ts';
 export function planCanary(input: StrategyInput): StrategyPlan {
   const candidate = candidateOf(input);
   const { step, weight } = candidate.before ?? {};
-  if (candidate.isOpen || (step !== undefined && weight === undefined)) return roll(input, true);
+  if (step === undefined ? candidate.isOpen : weight === undefined) return roll(input, true);
   if (step === undefined && !isSmokeFree(input)) return prepare(input, candidate);
+  if (isLeft(input) && candidate.available > 0) return roll(input);
   return walk(input, candidate);
 }
 
@@ -138,6 +141,7 @@ function weightNow(input: StrategyInput, candidate: Candidate, { step, weight, b
 }
 
 function decisionOf(input: StrategyInput, percent: number): TrafficDecision {
+  if (isAlone(input)) return { closed: closedBut(input, input.goal) };
   const closed = closedBut(input).add(input.goal);
   return percent === 0 ? { closed } : { closed, weight: { candidate: input.goal, percent } };
 }
@@ -148,6 +152,8 @@ export function howToApprove(revision: string, step?: number): string {
 }
 
 function waitsFor(where: string, why: string | undefined, { available }: Candidate, target: number): string {
-  if (available < target) return `${where}: ${available} of its ${target} pods serve`;
+  if (available < target) {
+    return `${where}: ${target === 1 ? 'its pod is starting' : `${available} of its ${target} pods serve`}`;
+  }
   return why === undefined ? where : `${where}: ${why}`;
 }

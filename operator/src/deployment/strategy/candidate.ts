@@ -38,6 +38,20 @@ export function closedBut({ revisions }: StrategyInput, ...open: readonly (strin
   return new Set(closed.map(({ revision }) => revision).filter((revision) => !open.includes(revision)));
 }
 
+/** Nobody else serves users: the stable revision made room for it, or its pods fail. Then it must, once it passed the smoke tests. */
+export function isAlone({ revisions, goal }: StrategyInput): boolean {
+  return !revisions.some(
+    ({ revision, available, desired, traffic }) =>
+      revision !== goal && traffic !== 'closed' && Math.min(available, desired) > 0,
+  );
+}
+
+/** The stable revision has no pods left to come back, so that there are no steps to take beside it. */
+export function isLeft(input: StrategyInput): boolean {
+  const { desired, current } = stateOf(input, input.stable) ?? NONE;
+  return desired + current === 0;
+}
+
 export type Fields = StrategyPlan['fields'];
 
 /** Fields of `status.rollout` for a rollout that is measured or goes by steps. */

@@ -19,7 +19,7 @@ interface Story {
   /** Of the revision that comes, B. */
   readonly quality?: Quality;
   /** What happens once B was asked for; default: nothing but time. */
-  readonly then?: (simulation: StrategySimulation) => void;
+  readonly next?: (simulation: StrategySimulation) => void;
   /** Revisions with pods in the end, and what is said of them. */
   readonly running: Record<string, number>;
   readonly summary: string;
@@ -79,7 +79,7 @@ const stories: Record<string, Story> = {
   },
   'canary step by step with approval': {
     spec: { replicas: 2, strategy: { type: 'Canary', canary: { steps: approval } } },
-    then: (simulation) => {
+    next: (simulation) => {
       minutes(simulation, 60);
       simulation.annotate('approve another revision', { [annotations.approvedRevision]: simulation.revision('A') });
       minutes(simulation, 5);
@@ -112,7 +112,7 @@ const stories: Record<string, Story> = {
   },
   'canary and a larger size in the middle': {
     spec: { replicas: 4, strategy: { type: 'Canary' } },
-    then: (simulation) => {
+    next: (simulation) => {
       minutes(simulation, 6);
       simulation.change('replicas: 8', { replicas: 8 });
       minutes(simulation, 1);
@@ -123,7 +123,7 @@ const stories: Record<string, Story> = {
   },
   'canary and a new spec in the middle': {
     spec: { replicas: 3, strategy: { type: 'Canary' } },
-    then: (simulation) => {
+    next: (simulation) => {
       minutes(simulation, 6);
       simulation.ask('C');
     },
@@ -132,7 +132,7 @@ const stories: Record<string, Story> = {
   },
   'canary paused in the middle of a step': {
     spec: { replicas: 2, strategy: { type: 'Canary', canary: { steps: [{ weight: 20, pause: '10m' }] } } },
-    then: (simulation) => {
+    next: (simulation) => {
       minutes(simulation, 4);
       simulation.change('pause', { paused: true });
       minutes(simulation, 60);
@@ -152,7 +152,7 @@ const stories: Record<string, Story> = {
       replicas: 2,
       strategy: { type: 'BlueGreen', blueGreen: { requireApproval: true, soak: '5m' }, analysis: { smokeTests } },
     },
-    then: (simulation) => {
+    next: (simulation) => {
       minutes(simulation, 60);
       simulation.annotate('approve', { [annotations.approvedRevision]: simulation.revision('B') });
     },
@@ -172,7 +172,7 @@ const stories: Record<string, Story> = {
   },
   'a person goes back, and on again': {
     spec: { replicas: 2 },
-    then: (simulation) => {
+    next: (simulation) => {
       simulation.settle(inOrder);
       simulation.annotate('go back', { [annotations.rollbackTo]: simulation.revision('A') });
       simulation.settle(inOrder);
@@ -184,7 +184,7 @@ const stories: Record<string, Story> = {
   'tried again after it was mended': {
     spec: { replicas: 2, strategy: { type: 'Canary', analysis: gates } },
     quality: { failsAt: 10 },
-    then: (simulation) => {
+    next: (simulation) => {
       simulation.settle(inOrder);
       simulation.change('size up, which tries nothing again', { replicas: 3 });
       simulation.settle(inOrder);
@@ -197,7 +197,7 @@ const stories: Record<string, Story> = {
 };
 
 describe('a rollout', () => {
-  it.each(Object.entries(stories))('%s', async (name, { spec, quality = {}, then, running, summary }) => {
+  it.each(Object.entries(stories))('%s', async (name, { spec, quality = {}, next, running, summary }) => {
     const simulation = new StrategySimulation(spec);
     if (spec.hardware !== undefined) {
       simulation.isShort = true;
@@ -205,7 +205,7 @@ describe('a rollout', () => {
     }
     simulation.qualities.set('B', quality);
     simulation.settle(inOrder).ask('B');
-    then?.(simulation);
+    next?.(simulation);
     simulation.settle(inOrder);
     expect(simulation.running()).toEqual(running);
     expect(simulation.summary()).toBe(summary);

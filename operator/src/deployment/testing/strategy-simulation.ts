@@ -173,7 +173,7 @@ export class StrategySimulation extends ObjectCluster {
   #report(pod: PodObject): PodReport {
     const passing = this.#passing.get(pod.metadata?.uid ?? '');
     const traffic = passing === undefined ? {} : { weight: passing.weight, revision: passing.revision };
-    return { at: this.clock.now(), running: 0, traffic } as PodReport;
+    return { at: this.clock.now(), running: 0, traffic };
   }
 
   #smoke(): SmokeState {
@@ -339,6 +339,16 @@ export class StrategySimulation extends ObjectCluster {
     this.#checkSmoke();
   }
 
+  /** Where somebody can serve, somebody does. */
+  #checkRest(): void {
+    const asksFirst = this.object.spec.strategy?.analysis?.smokeTests !== undefined;
+    const able = this.podsOf(NAME).filter((pod) => {
+      const revision = pod.metadata?.labels?.[labels.revision] ?? '';
+      return isReady(pod) && !isGoing(pod) && (!asksFirst || this.#passed.get(revision) === true);
+    });
+    if (able.length > 0 && this.#reachable().open.length === 0) throw this.failed('pods could serve, and none does');
+  }
+
   #surge(replicas: number): number {
     const { strategy } = this.object.spec;
     const { maxSurge } = resolveBounds(replicas, strategy?.maxSurge, strategy?.maxUnavailable);
@@ -409,6 +419,7 @@ export class StrategySimulation extends ObjectCluster {
         moves[choose(moves.length)]?.();
         continue;
       }
+      this.#checkRest();
       if (this.clock.advanceToNext()) continue;
       const next = Math.min(this.#wakeAt ?? Number.POSITIVE_INFINITY, this.#wakeGates);
       if (next > until || next === Number.POSITIVE_INFINITY) {
