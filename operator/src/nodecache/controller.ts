@@ -14,12 +14,13 @@ import {
 } from '@slm-operator/crds';
 import { managedSelector, modelKeyOf, modelKeyOfSet } from '../deployment/names.ts';
 import { executePlan, FIELD_MANAGER } from '../execution/execute.ts';
-import { SLMDeployment, SLMModel, SLMNodeCache } from '../execution/kinds.ts';
+import { SLMDeployment, SLMModel, SLMNodeCache, SLMRollout } from '../execution/kinds.ts';
 import { done, type KubeObject, type Plan, waiting } from '../execution/plan.ts';
 import { allPods, isManaged } from '../hardware/all-pods.ts';
 import { keyOf, Namespace, Node, type ObjectOf, Pod, ReplicaSet } from '../kube/resource.ts';
 import { revisionsAsked } from '../model/history.ts';
 import { labelsChanged, labelsIn } from '../model/namespaces.ts';
+import { pullingAheadMatters } from '../rollout/wakes.ts';
 import { makeApplier } from '../runtime/apply.ts';
 import { type Clock, systemClock } from '../runtime/clock.ts';
 import { type Controller, defineController, makeChannel, watches } from '../runtime/controller.ts';
@@ -59,9 +60,10 @@ export function makeNodeCacheController(options: NodeCacheControllerOptions): Co
   const caches = manager.store(SLMNodeCache);
   const pods = manager.store(Pod, { ...allPods, indexes: { 'nodecache.node': podNode } });
   const { shelf, choice } = prePullFor(manager, hardware);
+  const deployments = manager.store(SLMDeployment);
   const demands = makeDemands({
     models: manager.store(SLMModel),
-    deployments: manager.store(SLMDeployment),
+    deployments,
     sets: manager.store(ReplicaSet, { labelSelector: managedSelector }),
     caches,
     shelf,
@@ -108,6 +110,10 @@ export function makeNodeCacheController(options: NodeCacheControllerOptions): Co
       watches(SLMModel, (model) => modelWork(keyOf(model)), { predicate: modelMatters }),
       watches(SLMDeployment, (deployment) => modelWork(modelKeyOf(deployment)), {
         predicate: deploymentMatters,
+        delayMs: GATHER_MS,
+      }),
+      watches(SLMRollout, () => new Set(deployments.list().map((deployment) => modelWork(modelKeyOf(deployment)))), {
+        predicate: pullingAheadMatters,
         delayMs: GATHER_MS,
       }),
       watches(ReplicaSet, workOfSet, {

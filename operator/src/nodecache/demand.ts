@@ -36,6 +36,8 @@ export interface FileChoice {
   ) => readonly Place[];
   /** Digests for the hardware that a node has, used or not. */
   readonly filesFor: (revision: ModelRevision, model: SLMModel, node: NodeStock) => readonly string[];
+  /** Whether nodes of a deployment that serves an older revision may pull the new one already. Default: yes. */
+  readonly mayPull?: ((deployment: SLMDeployment) => boolean) | undefined;
 }
 
 /** What a node needs to pull one of the files lists of a revision. */
@@ -146,6 +148,7 @@ function placesAhead(
   const used = users.flatMap((deployment) => {
     const revision = soughtRevision(deployment, model);
     if (revision === undefined) return [];
+    if (isOlder(deployment, revision, uses) && choice.mayPull?.(deployment) === false) return [];
     return choice.placesOf(deployment, modelAt(model, revision), revision, images.get(keyOf(deployment)) ?? []);
   });
   if (policy === 'OnDemand') return used;
@@ -168,6 +171,13 @@ function placesAhead(
     ...place,
     standing: (node) => (isEligible(node, nodeSelector, tolerations) ? place.standing(node) : 'no'),
   }));
+}
+
+/** Whether the deployment serves something, and nothing of this revision. */
+function isOlder({ metadata }: SLMDeployment, revision: ModelRevision, uses: readonly RevisionUse[]): boolean {
+  const own = uses.filter((use) => use.deployment === metadata.name && use.namespace === metadata.namespace);
+  const digests = digestsOf(revision);
+  return own.length > 0 && !own.some(({ digest }) => digests.includes(digest));
 }
 
 /** Whether a file is for devices alone, which come and go with their plugins; processors stay. */

@@ -88,6 +88,18 @@ export function keysTouched(
   return touched;
 }
 
+/** Whether nodes may pull for other deployments than before; never where spec.prePullAhead is not used. */
+export function pullingAheadMatters(event: StoreEvent<Rollout>): boolean {
+  const { object } = event;
+  const previous = event.type === 'update' ? event.previous : undefined;
+  if (object.spec.prePullAhead === undefined && previous?.spec.prePullAhead === undefined) return false;
+  if (event.type !== 'update' || specChanged(event) || statesOf(object.status) !== statesOf(event.previous.status)) {
+    return true;
+  }
+  const keys = ({ status }: Rollout) => (status?.admitted ?? []).map(({ deployment }) => deployment).join();
+  return keys(object) !== keys(event.previous);
+}
+
 function specChanged({ object, previous }: { readonly object: Rollout; readonly previous: Rollout }): boolean {
   const key = ({ metadata }: Rollout) => `${metadata.generation} ${metadata.deletionTimestamp} ${retryOf(metadata)}`;
   return key(object) !== key(previous);
