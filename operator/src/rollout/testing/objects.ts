@@ -2,11 +2,7 @@
 import type { SLMDeployment, SLMRollout, SLMRolloutSpec, SLMRolloutStatus } from '@slm-operator/crds';
 
 /** One with waves dev, staging and prod, by label `wave`. */
-export function rollout(
-  spec: Partial<SLMRolloutSpec> = {},
-  status: SLMRolloutStatus | undefined = undefined,
-  name = 'fleet',
-): SLMRollout {
+export function rollout(spec: Partial<SLMRolloutSpec> = {}, status?: SLMRolloutStatus, name = 'fleet'): SLMRollout {
   return {
     apiVersion: 'slm.dev/v1alpha1',
     kind: 'SLMRollout',
