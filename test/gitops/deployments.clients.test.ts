@@ -4,28 +4,11 @@ import { GPU } from '@slm-operator/operator/deployment/testing/hardware-plans';
 import { type Choose, inOrder, seeded } from '@slm-operator/operator/hardware/testing/choices';
 import { describe, expect, test } from 'vitest';
 import { isInstalled } from '../cluster/command.ts';
-import { judge, type Verdict } from './engines.ts';
-import { type Moment, momentsOf, Recording } from './recorded-deployments.ts';
+import { failed, held, judge, moving, problemOf, ready, storyOf, textOf } from './engines.ts';
+import { type Moment, Recording } from './recordings.ts';
 
 const MINUTE = 60_000;
 const HOUR = 60 * MINUTE;
-
-/** `kstatus/Argo CD/Flux`, with what cannot be judged spelled out. */
-function textOf({ kstatus, argo, flux }: Verdict): string {
-  return [kstatus, argo, flux].map(({ status, error }) => error ?? status).join('/');
-}
-
-/** Verdicts in their order, each once as long as it lasts. */
-async function storyOf(moments: readonly Moment[]): Promise<string[]> {
-  const said = (await judge(moments.map(({ object }) => object))).map(textOf);
-  return said.filter((text, index) => text !== said[index - 1]);
-}
-
-const moving = 'InProgress/Progressing/InProgress';
-const ready = 'Current/Healthy/Current';
-const failed = 'Failed/Degraded/Failed';
-/** Somebody else ends it, and users are served. */
-const held = 'InProgress/Suspended/Current';
 
 const cpus = () => new Recording().node('n1', { pods: 9 }).node('n2', { pods: 9 });
 
@@ -95,7 +78,7 @@ describe.skipIf(!(await isInstalled('go')))('an SLMDeployment (needs Go on the P
   test.each(Object.entries(stories))(
     '%s',
     async (_, [play, verdicts]) => {
-      expect(await storyOf(momentsOf(play(), 'web'))).toEqual(verdicts);
+      expect(await storyOf(play().moments)).toEqual(verdicts);
     },
     600_000,
   );
@@ -104,30 +87,16 @@ describe.skipIf(!(await isInstalled('go')))('an SLMDeployment (needs Go on the P
     const moments = Array.from({ length: 40 }, (_, seed) => live(seeded(seed + 1))).flat();
     const verdicts = await judge(moments.map(({ object }) => object));
     expect(moments.length).toBeGreaterThan(1000);
-    const wrong = moments.flatMap(({ object, whole }, index) => {
-      const said = verdicts[index] as Verdict;
-      const problem = problemOf(said, object, whole);
-      return problem === undefined ? [] : [{ problem, said: textOf(said), status: object.status }];
+    const wrong = moments.flatMap((moment, index) => {
+      const said = verdicts[index];
+      const problem = said && problemOf(said, moment);
+      return said === undefined || problem === undefined
+        ? []
+        : [{ problem, said: textOf(said), status: moment.object.status }];
     });
     expect(wrong).toEqual([]);
   }, 600_000);
 });
-
-/** What is wrong with a verdict, if anything is. */
-function problemOf(said: Verdict, { metadata, status, spec }: Moment['object'], whole: boolean): string | undefined {
-  const { kstatus, argo, flux, fluxKstatus } = said;
-  for (const { error } of [kstatus, argo, flux, fluxKstatus]) if (error !== undefined) return error;
-  if (kstatus.status !== fluxKstatus.status) return 'the two kstatus differ';
-  const isSeen = status?.observedGeneration === metadata.generation;
-  if (!isSeen) return textOf(said) === moving ? undefined : 'a spec that nobody has acted on is not moving';
-  if (kstatus.status === 'Current' && !whole) return 'Current too early';
-  const isHeld =
-    spec.paused === true || ['Paused', 'WaitingForApproval', 'WaitingForWave'].includes(status?.rollout?.phase ?? '');
-  if (isHeld && argo.status !== 'Degraded')
-    return argo.status === 'Suspended' ? undefined : 'held, and Argo CD does not say so';
-  const expected = { Current: ready, Failed: failed }[kstatus.status ?? ''] ?? moving;
-  return textOf(said) === expected ? undefined : 'they differ';
-}
 
 const strategies: readonly SLMDeploymentSpec['strategy'][] = [
   undefined,
@@ -136,7 +105,7 @@ const strategies: readonly SLMDeploymentSpec['strategy'][] = [
 ];
 
 /** A life of two deployments on a small cluster. */
-function live(choose: Choose): Moment[] {
+function live(choose: Choose): readonly Moment[] {
   const pick = <T>(values: readonly T[]) => values[choose(values.length)] as T;
   const world = new Recording().node('n1', { pods: 6, [GPU]: 1 }).node('n2', { pods: 4 });
   for (const name of ['web', 'chat']) {

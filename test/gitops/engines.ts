@@ -1,10 +1,10 @@
 /**
  * What GitOps tools say of objects: kstatus' own library, Argo CD's engine with our health.lua, and Flux's engine with our
- * expressions, all three in a Go program beside this file. Owns asking it; judges nothing itself.
+ * expressions, all three in a Go program beside this file. Owns asking it, and what must hold of the answers.
  */
 import { readFile } from 'node:fs/promises';
 import path from 'node:path';
-import { GROUP } from '@slm-operator/crds';
+import { GROUP, type SLMDeployment } from '@slm-operator/crds';
 import { parse } from 'yaml';
 import { repoRoot } from '../cache.ts';
 import { runCommand } from '../cluster/command.ts';
@@ -50,4 +50,42 @@ export async function judge(objects: readonly object[]): Promise<Verdict[]> {
     healthCheckExprs: await healthCheckExprs(),
   });
   return JSON.parse(await runCommand([program], { input })) as Verdict[];
+}
+
+/** `kstatus/Argo CD/Flux`, with what cannot be judged spelled out. */
+export function textOf({ kstatus, argo, flux }: Verdict): string {
+  return [kstatus, argo, flux].map(({ status, error }) => error ?? status).join('/');
+}
+
+export const moving = 'InProgress/Progressing/InProgress';
+export const ready = 'Current/Healthy/Current';
+export const failed = 'Failed/Degraded/Failed';
+/** Somebody else ends it, and users are served. */
+export const held = 'InProgress/Suspended/Current';
+
+/** Verdicts over versions of an object in their order, each once as long as it lasts. */
+export async function storyOf(moments: readonly { readonly object: object }[]): Promise<string[]> {
+  const said = (await judge(moments.map(({ object }) => object))).map(textOf);
+  return said.filter((text, index) => text !== said[index - 1]);
+}
+
+const heldPhases = ['Paused', 'WaitingForApproval', 'WaitingForWave'];
+
+/** What is wrong with a verdict on a deployment, if anything is. `whole`: it has all that its spec asks for, and nothing else. */
+export function problemOf(
+  said: Verdict,
+  { object, whole }: { readonly object: SLMDeployment; readonly whole: boolean },
+): string | undefined {
+  const { kstatus, argo, flux, fluxKstatus } = said;
+  const { metadata, spec, status } = object;
+  for (const { error } of [kstatus, argo, flux, fluxKstatus]) if (error !== undefined) return error;
+  if (kstatus.status !== fluxKstatus.status) return 'the two kstatus differ';
+  if (status?.observedGeneration !== metadata.generation)
+    return textOf(said) === moving ? undefined : 'a spec that nobody has acted on is not moving';
+  if (kstatus.status === 'Current' && !whole) return 'Current too early';
+  const isHeld = spec.paused === true || heldPhases.includes(status?.rollout?.phase ?? '');
+  if (isHeld && argo.status !== 'Degraded')
+    return argo.status === 'Suspended' ? undefined : 'held, and Argo CD does not say so';
+  const expected = { Current: ready, Failed: failed }[kstatus.status ?? ''] ?? moving;
+  return textOf(said) === expected ? undefined : 'the tools differ';
 }

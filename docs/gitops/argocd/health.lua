@@ -16,8 +16,8 @@ local function isTrue(type)
   return condition ~= nil and condition.status == "True"
 end
 
--- Phases of a deployment that only somebody else ends: the person who paused or approves it, or the waves of an SLMRollout.
-local held = { Paused = true, WaitingForApproval = true, WaitingForWave = true }
+-- What only somebody else ends: a person who resumes or approves, a window, or the waves of an SLMRollout.
+local held = { Paused = true, WaitingForApproval = true, WaitingForWave = true, OutsideWindow = true }
 
 local ready = find("Ready")
 if ready == nil or status.observedGeneration ~= obj.metadata.generation then
@@ -30,7 +30,7 @@ if isTrue("Stalled") then
   return { status = "Degraded", message = ready.message }
 end
 local phase = (status.rollout or {}).phase
-if obj.spec.paused or obj.spec.suspend or held[phase] or ready.reason == "WaitingForApproval" then
+if obj.spec.paused or obj.spec.suspend or held[phase] or (obj.kind == "SLMRollout" and held[ready.reason]) then
   return { status = "Suspended", message = ready.message }
 end
 if ready.status == "True" then
