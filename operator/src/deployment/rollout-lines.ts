@@ -3,8 +3,8 @@
  * sentences and the condition RolledBack. Pure.
  */
 import type { Reason } from '@slm-operator/crds';
-import type { DesiredCondition } from '../runtime/conditions.ts';
-import type { Observed } from './observed.ts';
+import { type DesiredCondition, findCondition } from '../runtime/conditions.ts';
+import { hasPods, type Observed, revisionOf } from './observed.ts';
 import type { Goal } from './strategy/goal.ts';
 import { rollbackSentence, standSentence } from './strategy/going-back.ts';
 import type { LastRollback, RolloutStatus, StrategyPlan } from './strategy/types.ts';
@@ -32,8 +32,9 @@ export function goalLine(input: GoalLineInput): GoalLine | undefined {
   const { observed, goal, strategy, lastRollback, arrived } = input;
   const { choice } = goal;
   if (choice.kind === 'back' && lastRollback !== undefined) {
-    const message = rollbackSentence({ ...lastRollback, to: choice.revision ?? '' }, arrived) + evicted(input);
-    return { reason: arrived ? 'RolledBack' : 'RollingBack', message, phase: arrived ? 'Stalled' : undefined };
+    const isBack = arrived || isStillBack(input);
+    const message = rollbackSentence({ ...lastRollback, to: choice.revision ?? '' }, isBack) + evicted(input);
+    return { reason: isBack ? 'RolledBack' : 'RollingBack', message, phase: isBack ? 'Stalled' : undefined };
   }
   if (strategy.verdict !== undefined && choice.kind === 'wanted' && choice.stable !== choice.revision) {
     const message = standSentence(strategy.verdict, observed.deployment, choice.stable);
@@ -56,6 +57,13 @@ export function goalLine(input: GoalLineInput): GoalLine | undefined {
   return undefined;
 }
 
+/** It was back already, and what moves is its size alone: whoever waits for a verdict keeps it. */
+function isStillBack({ observed, goal }: Pick<GoalLineInput, 'observed' | 'goal'>): boolean {
+  const before = findCondition(observed.deployment.status?.conditions, 'RolledBack');
+  const left = observed.replicaSets.some((set) => revisionOf(set) === goal.choice.asked && hasPods(set));
+  return before?.reason === 'RolledBack' && observed.deployment.status?.updateRevision === goal.choice.asked && !left;
+}
+
 /** That bytes of a revision of before have to be pulled again; empty where they do not. */
 function evicted({ goal, placement, arrived }: GoalLineInput): string {
   const { choice } = goal;
@@ -69,10 +77,12 @@ function evicted({ goal, placement, arrived }: GoalLineInput): string {
 
 /** True while what the spec asks for was taken back; absent otherwise. */
 export function rolledBackCondition(
-  { goal, lastRollback }: Pick<GoalLineInput, 'goal' | 'lastRollback'>,
+  input: Pick<GoalLineInput, 'observed' | 'goal' | 'lastRollback'>,
   arrived: boolean,
 ): DesiredCondition[] {
+  const { goal, lastRollback } = input;
+  const isBack = arrived || isStillBack(input);
   if (goal.choice.kind !== 'back' || lastRollback === undefined) return [];
-  const message = rollbackSentence({ ...lastRollback, to: goal.choice.revision ?? '' }, arrived);
-  return [{ type: 'RolledBack', status: 'True', reason: arrived ? 'RolledBack' : 'RollingBack', message }];
+  const message = rollbackSentence({ ...lastRollback, to: goal.choice.revision ?? '' }, isBack);
+  return [{ type: 'RolledBack', status: 'True', reason: isBack ? 'RolledBack' : 'RollingBack', message }];
 }

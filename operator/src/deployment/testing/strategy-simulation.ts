@@ -195,7 +195,14 @@ export class StrategySimulation extends ObjectCluster {
   }
 
   #gates(): GateState {
-    const { revision: candidate, stableRevision: stable, stepStartedAt, weight } = this.status.rollout ?? {};
+    const {
+      revision: candidate,
+      stableRevision: stable,
+      stepStartedAt,
+      step,
+      steps,
+      weight,
+    } = this.status.rollout ?? {};
     const { strategy } = this.object.spec;
     if (!hasMetricGates(strategy) || candidate === undefined || stepStartedAt === undefined) {
       return { result: 'none', items: [], why: '' };
@@ -204,7 +211,7 @@ export class StrategySimulation extends ObjectCluster {
     const subject = { candidate, stable, since };
     const { failsAt } = this.qualityOf(candidate);
     const item = { name: 'errorRate', value: '12.0 %', baseline: '0.1 %' };
-    if (failsAt !== undefined && (weight ?? 100) >= failsAt) {
+    if (failsAt !== undefined && (weight ?? (step === steps ? 100 : 50)) >= failsAt) {
       const why = 'error rate is 12.0 % of 250 requests, at most 5 % may fail';
       return { subject, result: 'failed', items: [{ ...item, result: 'Failed', message: why }], why };
     }
