@@ -25,6 +25,7 @@ describe('a new revision comes with', () => {
     ['other served names', { servedNames: ['phi'] }],
     ['a drain timeout', { strategy: { drainTimeoutSeconds: 5 } }],
     ['an image', { image: 'mine:1' }],
+    ['a pod on each node', { placement: { mode: 'PerNode' } }],
     ['another model of the same bytes', { modelRef: { name: 'other' } }],
     ['another number of devices for each pod', { hardware: { preferred: 'gpu', count: 2 } }],
     ['another least speed', { hardware: { preferred: 'gpu', minTokensPerSecond: 20 } }],
@@ -64,6 +65,7 @@ describe('no new revision comes with', () => {
     ['another Service', { service: { type: 'NodePort' } }],
     ['another NetworkPolicy', { isolation: { denyEgress: false } }],
     ['a longer history', { revisionHistoryLimit: 9 }],
+    ['the usual placement, written out', { placement: { mode: 'Replicas' } }],
     ['other hardware, which only moves pods', { hardware: { preferred: 'npu', fallback: ['gpu'], count: 1 } }],
     ['objects without content', { engine: {}, podTemplate: { spec: {} }, strategy: {} }],
   ];
