@@ -16,7 +16,7 @@ import { BASE_IMAGE, type ServerImages, wantedRevision } from '../deployment/rev
 import { type NamespaceLabels, sharingOf } from '../model/sharing.ts';
 import { isConditionTrue } from '../runtime/conditions.ts';
 import { adoptionOf } from './makings.ts';
-import { bringsOtherImage, bringsOtherModel, isHeld } from './permission.ts';
+import { bringsOtherImage, bringsOtherModel, isHeld, type Makings } from './permission.ts';
 import { isOrdered, rolloutFor, type Selectable, selectableOf, waveIndexOf } from './selectors.ts';
 import { type Member, shortFailure } from './wave-planner.ts';
 
@@ -62,7 +62,7 @@ function isKept({ spec, metadata }: SLMDeployment): boolean {
 }
 
 function memberOf(input: MembersInput, deployment: SLMDeployment, selectable: Selectable): Member {
-  const { metadata, spec, status } = deployment;
+  const { metadata, status } = deployment;
   const { rollout } = input;
   const asked = wantOf(input, deployment);
   const wanted = asked?.adoption.wanted;
@@ -76,19 +76,23 @@ function memberOf(input: MembersInput, deployment: SLMDeployment, selectable: Se
     current: status?.currentRevision,
     wanted: wanted?.revision,
     held: asked !== undefined && isHeld(rollout, asked.adoption),
-    approvals:
-      wanted === undefined || current === undefined
-        ? []
-        : [
-            ...(bringsOtherModel(wanted, current) && wanted.model !== undefined ? [wanted.model] : []),
-            ...(spec.image === undefined && bringsOtherImage(wanted, current)
-              ? [wanted.images?.[BASE_IMAGE] ?? '']
-              : []),
-          ],
+    approvals: wanted === undefined || current === undefined ? [] : approvalsFor(rollout, wanted, current),
     settling: asked?.settling ?? false,
     ready: isAbout && isConditionTrue(status.conditions, 'Ready'),
     failure: failure === undefined ? undefined : shortFailure(failure),
   };
+}
+
+/** What of spec.approvedRevisions such a move takes, by what the rollout brings. */
+function approvalsFor({ spec }: SLMRollout, wanted: Makings, current: Makings): string[] {
+  const { sources = ['ModelRevision'] } = spec;
+  const image = wanted.images?.[BASE_IMAGE];
+  return [
+    ...(sources.includes('ModelRevision') && wanted.model !== undefined && bringsOtherModel(wanted, current)
+      ? [wanted.model]
+      : []),
+    ...(sources.includes('RuntimeImage') && image !== undefined && bringsOtherImage(wanted, current) ? [image] : []),
+  ];
 }
 
 /** Why a deployment that was let go says that its update revision cannot be had; what it says of another revision is no answer. */
