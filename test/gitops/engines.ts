@@ -26,18 +26,19 @@ export interface Verdict {
   readonly flux: Opinion;
 }
 
-const docs = path.join(repoRoot, 'docs/gitops');
+/** The folder of the guide. */
+export const gitopsDocs = path.join(repoRoot, 'docs/gitops');
 /** Kinds that people keep in Git. */
 export const kindsInGit = ['SLMModel', 'SLMDeployment', 'SLMRollout'] as const;
 
 /** Our health.lua. */
 export function healthLua(): Promise<string> {
-  return readFile(path.join(docs, 'argocd/health.lua'), 'utf8');
+  return readFile(path.join(gitopsDocs, 'argocd/health.lua'), 'utf8');
 }
 
 /** Our entries for `spec.healthCheckExprs` of a Flux Kustomization. */
 export async function healthCheckExprs(): Promise<unknown> {
-  return parse(await readFile(path.join(docs, 'flux/health-check-exprs.yaml'), 'utf8'));
+  return parse(await readFile(path.join(gitopsDocs, 'flux/health-check-exprs.yaml'), 'utf8'));
 }
 
 /** Verdicts of all tools, in the order of the objects. Builds the program when it is not there: a minute or two. */
