@@ -108,6 +108,13 @@ test("a folder of models, under Ollama's names of the settings", async () => {
 describe('it ends with one clear line', () => {
   const cases: [string, Record<string, string>, number, string, RegExp][] = [
     ['for bad settings', { SLM_THREADS: 'many' }, 2, 'InvalidConfiguration', /SLM_THREADS=many must be a whole number/],
+    [
+      'for a folder that is not there',
+      { SLM_ENGINE: 'fake', SLM_POD_DIR: '/nowhere/pod' },
+      2,
+      'InvalidConfiguration',
+      /^SLM_POD_DIR=\/nowhere\/pod is not there: set it to a folder\.$/,
+    ],
     ['for a missing model', {}, 3, 'ModelNotFound', /there is no model at \/nowhere/],
     ['for what is no model', { SLM_MODEL_PATH: import.meta.filename }, 3, 'NotAModel', /is no GGUF file/],
   ];
