@@ -246,14 +246,25 @@ describe('installed', () => {
     it('lets it mark a pod of its own', async () => {
       expect(await patch('own', mark)).toMatchObject({ code: 0 });
     });
+    it.each(['closed', 'open'])(
+      'lets it take requests from a pod of its own and give them back: %s',
+      async (traffic) => {
+        expect(await patch('own', { metadata: { labels: { 'slm.dev/traffic': traffic } } })).toMatchObject({ code: 0 });
+      },
+    );
     it.each([
+      ['neither open nor closed', { metadata: { labels: { 'slm.dev/traffic': 'half' } } }],
+      ['without the mark', { metadata: { labels: { 'slm.dev/traffic': null } } }],
+      ['without a label', { metadata: { labels: { 'app.kubernetes.io/managed-by': null } } }],
       ['another image', { spec: { containers: [{ name: 'server', image: 'other:1' }] } }],
       ['another label', { metadata: { labels: { app: 'x' } } }],
       ['another owner', { metadata: { ownerReferences: [{ apiVersion: 'v1', kind: 'Pod', name: 'x', uid: 'x' }] } }],
     ])('lets it give no pod %s', async (_, change) => {
       const { code, text } = await patch('own', change);
       expect(code).not.toBe(0);
-      expect(text).toContain('the operator may change nothing of a pod but its annotations');
+      expect(text).toContain(
+        'the operator may change nothing of a pod but its annotations and whether it gets requests',
+      );
     });
   });
 
