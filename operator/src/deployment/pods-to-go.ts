@@ -107,40 +107,50 @@ export function choosePodsByNode(
 
 /** Pods that are chosen one by one, each in view of those before. */
 class Choice {
-  readonly #serving: readonly PodObject[];
+  /** Pods by node that serve and stay. */
+  readonly #serving = new Map<string, number>();
   readonly #going = new Set<PodObject>();
 
   constructor(pods: readonly PodObject[]) {
-    this.#serving = pods.filter(isServing);
+    for (const pod of pods) if (isServing(pod)) this.#count(pod, 1);
   }
 
   goes(...pods: readonly PodObject[]): void {
-    for (const pod of pods) this.#going.add(pod);
+    for (const pod of pods) {
+      if (this.#going.has(pod)) continue;
+      this.#going.add(pod);
+      if (isServing(pod)) this.#count(pod, -1);
+    }
   }
 
   choose(among: readonly PodObject[], count: number): PodObject[] {
+    const left = new Set(among.toSorted((a, b) => Number(isMarked(b)) - Number(isMarked(a)) || byName(a, b)));
     const chosen: PodObject[] = [];
     while (chosen.length < count) {
-      const [next] = among
-        .filter((pod) => !chosen.includes(pod))
-        .toSorted(
-          (a, b) =>
-            Number(this.#isCovered(b)) - Number(this.#isCovered(a)) ||
-            Number(isMarked(b)) - Number(isMarked(a)) ||
-            byName(a, b),
-        );
+      let next: PodObject | undefined;
+      for (const pod of left) {
+        next ??= pod;
+        if (!this.#isCovered(pod)) continue;
+        next = pod;
+        break;
+      }
       if (next === undefined) break;
+      left.delete(next);
       chosen.push(next);
       this.goes(next);
     }
     return chosen;
   }
 
+  #count(pod: PodObject, more: number): void {
+    const node = pod.spec?.nodeName ?? '';
+    this.#serving.set(node, (this.#serving.get(node) ?? 0) + more);
+  }
+
   /** Its node has another pod that serves, and that stays. */
   #isCovered(pod: PodObject): boolean {
-    return this.#serving.some(
-      (other) => other !== pod && !this.#going.has(other) && other.spec?.nodeName === pod.spec?.nodeName,
-    );
+    const own = isServing(pod) && !this.#going.has(pod) ? 1 : 0;
+    return (this.#serving.get(pod.spec?.nodeName ?? '') ?? 0) > own;
   }
 }
 
