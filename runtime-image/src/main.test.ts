@@ -110,7 +110,7 @@ describe('it ends with one clear line', () => {
     ['for bad settings', { SLM_THREADS: 'many' }, 2, 'InvalidConfiguration', /SLM_THREADS=many must be a whole number/],
     [
       'for a folder that is not there',
-      { SLM_ENGINE: 'fake', SLM_POD_DIR: '/nowhere/pod' },
+      { SLM_POD_DIR: '/nowhere/pod' },
       2,
       'InvalidConfiguration',
       /^SLM_POD_DIR=\/nowhere\/pod is not there: set it to a folder\.$/,

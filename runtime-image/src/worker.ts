@@ -35,6 +35,7 @@ const FLUSH_MS = 2000;
  */
 export async function serve(env: NodeJS.ProcessEnv, state: WorkerState | undefined): Promise<void> {
   const config = readConfig(env);
+  const podDir = podDirOf(config);
   const log: Logger = pino(
     {
       level: config.logLevel,
@@ -88,7 +89,7 @@ export async function serve(env: NodeJS.ProcessEnv, state: WorkerState | undefin
   ]);
   const certificate = config.tls && new (await import('./certificate.ts')).Certificate(config.tls, log);
   await certificate?.open();
-  const traffic = await makeForwarding(config, certificate, log);
+  const traffic = await makeForwarding(podDir, certificate, log);
   const tracingSettings = readTracing(env);
   tracing = tracingSettings && (await import('./tracing/provider.ts')).startTracing(tracingSettings, log);
   const app = makeApp({
@@ -123,16 +124,20 @@ export async function serve(env: NodeJS.ProcessEnv, state: WorkerState | undefin
   process.on('uncaughtException', (error) => fail(error, EXCEPTION_EXIT_CODE));
 }
 
+/** The folder with what a running pod is told; undefined where nobody ever does. */
+function podDirOf({ podDir }: Config): string | undefined {
+  if (existsSync(podDir ?? podContract.infoPath)) return podDir ?? podContract.infoPath;
+  if (podDir === undefined) return undefined;
+  throw new StartupError('InvalidConfiguration', `${serverEnv.podDir}=${podDir} is not there: set it to a folder.`);
+}
+
 /** What passes requests on; undefined where nobody ever tells this server to. */
 async function makeForwarding(
-  { podDir = podContract.infoPath }: Config,
+  podDir: string | undefined,
   certificate: Certificate | undefined,
   log: Logger,
 ): Promise<Forwarding | undefined> {
-  if (!existsSync(podDir)) {
-    if (podDir === podContract.infoPath) return undefined;
-    throw new StartupError('InvalidConfiguration', `${serverEnv.podDir}=${podDir} is not there: set it to a folder.`);
-  }
+  if (podDir === undefined) return undefined;
   const [{ PodInfo }, { Forwarding: Front }, { Peer }] = await Promise.all([
     import('./traffic/pod-info.ts'),
     import('./traffic/forwarding.ts'),
