@@ -81,6 +81,15 @@ export const SmokeTest = object(
         rule: 'has(self.contains) || has(self.regex) || has(self.jsonSchema) || has(self.similarity)',
         message: 'a smoke test needs something to expect: give one or more of contains, regex, jsonSchema, similarity',
       },
+      {
+        // An expression that is none makes this rule fail; the API server then says what is wrong with it.
+        rule: "!has(self.regex) || ''.matches(self.regex) || !''.matches(self.regex)",
+        message: 'regex is no RE2 expression',
+      },
+      {
+        rule: "!has(self.jsonSchema) || self.jsonSchema.trim().startsWith('{')",
+        message: 'jsonSchema is no JSON object: write the schema as JSON in a text, such as \'{"type": "object"}\'',
+      },
     ],
   },
 );
@@ -188,6 +197,14 @@ export const Analysis = object(
       {
         rule: '!has(self.evaluateEvery) || has(self.smokeTests)',
         message: 'analysis.evaluateEvery asks the smoke tests again, and there are none: give analysis.smokeTests',
+      },
+      {
+        rule: "!has(self.evaluateEvery) || duration(self.evaluateEvery) >= duration('10s')",
+        message: 'analysis.evaluateEvery is shorter than 10s, which is load rather than measurement: write 10s or more',
+      },
+      {
+        rule: "!has(self.window) || duration(self.window) >= duration('1s')",
+        message: 'analysis.window has no length: write 1s or more',
       },
       {
         rule: '!(has(self.window) || has(self.minRequests) || has(self.onTooFewRequests)) || has(self.errorRate) || has(self.ttftP95) || has(self.tokensPerSecond)',
