@@ -84,7 +84,7 @@ describe.skipIf(!(await isInstalled('go')))('an SLMDeployment (needs Go on the P
   );
 
   test('whatever happens, it is never Current before it is, and all tools agree', async () => {
-    const moments = Array.from({ length: 40 }, (_, seed) => live(seeded(seed + 1))).flat();
+    const moments = Array.from({ length: 80 }, (_, seed) => live(seeded(seed + 1))).flat();
     const verdicts = await judge(moments.map(({ object }) => object));
     expect(moments.length).toBeGreaterThan(1000);
     const wrong = moments.flatMap((moment, index) => {

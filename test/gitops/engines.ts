@@ -22,6 +22,7 @@ export interface Verdict {
   readonly kstatus: Opinion;
   /** The kstatus that Flux and Helm carry. */
   readonly fluxKstatus: Opinion;
+  /** Of kinds that are in Git. */
   readonly argo: Opinion;
   readonly flux: Opinion;
 }
