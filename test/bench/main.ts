@@ -99,7 +99,7 @@ const USAGE = `usage: npm run bench -- NAME [--runs N] [options of NAME]
                Peer: Deployments with the same pods, moved by the controller manager.
     --deployments N[,N]  default 1000
     --nodes N            default 200
-    --only PART[,PART]   settings, model (what changes)
+    --only PART[,PART]   settings, model, waves (what changes)
     --operator FILE, --profile FOLDER   as above
   --runs N         runs of each side (default 5; placement and rollout 3, memory 1)`;
 

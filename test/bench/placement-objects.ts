@@ -90,11 +90,13 @@ export function makeNodes(count: number): object[] {
 
 /** A file that no model has at first. */
 export const newFile = `hf://${ORGANISATION}/model-${DISTINCT_FILES}/model.gguf`;
+/** Another one. */
+export const newerFile = `hf://${ORGANISATION}/model-${DISTINCT_FILES + 1}/model.gguf`;
 
 /** Files of the file server: path below its root → content. Small: nobody reads their weights. */
 export function makeFiles(): Map<string, Buffer> {
   return new Map(
-    Array.from({ length: DISTINCT_FILES + 1 }, (_, index) => {
+    Array.from({ length: DISTINCT_FILES + 2 }, (_, index) => {
       const values: Record<string, GgufValue> = { ...tinyLlama, 'general.name': `Bench ${index}` };
       return [`hf/${ORGANISATION}/model-${index}/model.gguf`, makeGguf({ values, dataBytes: 4096 + index })] as const;
     }),

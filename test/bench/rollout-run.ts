@@ -3,7 +3,7 @@
  * manager moves Deployments with the same pods in another. Owns the phases and what is taken from each; `rollout.ts` makes rows of it.
  */
 import path from 'node:path';
-import { SLMDeployment, SLMModel } from '@slm-operator/operator/execution/kinds';
+import { SLMDeployment, SLMModel, SLMRollout } from '@slm-operator/operator/execution/kinds';
 import type { KubeClient } from '@slm-operator/operator/kube/client';
 import { findProcesses } from '../cluster/daemons.ts';
 import type { Progress, Step } from '../cluster/progress.ts';
@@ -11,7 +11,7 @@ import type { Write } from './audit-log.ts';
 import { startOperator, usageOf, waitUntilLeading } from './operator-process.ts';
 import { startAgents } from './placement-agents.ts';
 import { inLanes } from './placement-load.ts';
-import { changeOfAll, makeDeployment, makeModels, namespacesFor, newFile } from './placement-objects.ts';
+import { changeOfAll, makeDeployment, makeModels, namespacesFor, newerFile, newFile } from './placement-objects.ts';
 import { describeWrites, quiet } from './placement-run.ts';
 import { isReady, openWatches } from './placement-watch.ts';
 import { OPERATOR_USER, type PlacementWorld, startWorld, until } from './placement-world.ts';
@@ -19,13 +19,15 @@ import { DEPLOYMENT_CONTROLLER, openDeployments, recordTemplates, type Templates
 import { watchServing } from './rollout-watch.ts';
 
 /** Ways to make everything roll. */
-export const rolloutParts = ['settings', 'model'] as const;
+export const rolloutParts = ['settings', 'model', 'waves'] as const;
 export type RolloutPart = (typeof rolloutParts)[number];
 
 /** Pods of each deployment. */
 export const REPLICAS = 3;
 /** How many users write at the same time. */
 const USERS = 16;
+/** Waves of the part of that name. */
+const WAVES = 4;
 const TIMEOUT_MS = 1_200_000;
 
 export interface RolloutOptions {
@@ -112,9 +114,11 @@ async function runOurs(options: RolloutOptions): Promise<{ ours: RolloutOurs; re
   const rolls = new Map<RolloutPart, Roll>();
   const changes: Record<RolloutPart, () => Promise<void>> = {
     settings: () => changeSettings(admin, specs),
-    model: () => changeModels(admin, models),
+    model: () => changeModels(admin, models, newFile),
+    waves: () => changeModels(admin, models, newerFile),
   };
   for (const part of options.parts) {
+    if (part === 'waves') await orderWaves(admin, namespaces);
     const revisions = new Map(
       watched.deployments.list().map((object) => [idOf(object), object.status?.updateRevision]),
     );
@@ -231,10 +235,24 @@ async function changeSettings(client: KubeClient, specs: readonly ReturnType<typ
 }
 
 /** The bytes of every model change; who serves them is not told. */
-async function changeModels(client: KubeClient, models: ReturnType<typeof makeModels>): Promise<void> {
+async function changeModels(client: KubeClient, models: ReturnType<typeof makeModels>, uri: string): Promise<void> {
   await inLanes(models, USERS, async ({ metadata: { name, namespace = '' } }) => {
-    await client.patch(SLMModel, { name, namespace }, 'merge', { spec: { source: { uri: newFile } } });
+    await client.patch(SLMModel, { name, namespace }, 'merge', { spec: { source: { uri } } });
   });
+}
+
+/** From now on a quarter of the namespaces after the other. */
+async function orderWaves(client: KubeClient, namespaces: readonly string[]): Promise<void> {
+  const size = Math.ceil(namespaces.length / WAVES);
+  const waves = Array.from({ length: WAVES }, (_, wave) => namespaces.slice(wave * size, (wave + 1) * size))
+    .filter((values) => values.length > 0)
+    .map((values, wave) => {
+      const expression = { key: 'kubernetes.io/metadata.name', operator: 'In' as const, values };
+      return { name: `wave-${wave + 1}`, namespaceSelector: { matchExpressions: [expression] } };
+    });
+  const apiVersion = 'slm.dev/v1alpha1';
+  await client.create(SLMRollout, { apiVersion, kind: 'SLMRollout', metadata: { name: 'fleet' }, spec: { waves } });
+  await until(async () => isReady(await client.get(SLMRollout, { name: 'fleet' })), 'the SLMRollout to be Ready');
 }
 
 function idOf({ metadata }: { readonly metadata: { readonly name?: string; readonly namespace?: string } }): string {

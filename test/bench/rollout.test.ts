@@ -1,6 +1,6 @@
 import { makeStore } from '@slm-operator/operator/runtime/store';
 import { expect, it } from 'vitest';
-import { makeFiles, makeModels, newFile } from './placement-objects.ts';
+import { makeFiles, makeModels, newerFile, newFile } from './placement-objects.ts';
 import type { ReplicaSetObject } from './placement-watch.ts';
 import { watchServing } from './rollout-watch.ts';
 
@@ -41,7 +41,7 @@ it('a deployment that served with fewer pods for a moment is counted, one that o
 });
 
 it('the new bytes are in a file that there is and no model had', () => {
-  expect(makeFiles().has(newFile.replace('hf://', 'hf/'))).toBe(true);
+  for (const uri of [newFile, newerFile]) expect(makeFiles().has(uri.replace('hf://', 'hf/'))).toBe(true);
   const uris = makeModels(Array.from({ length: 20 }, (_, index) => `team-${index}`)).map(({ spec }) => spec.source.uri);
-  expect(uris).not.toContain(newFile);
+  expect(uris.filter((uri) => [newFile, newerFile].includes(uri))).toEqual([]);
 });

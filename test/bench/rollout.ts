@@ -23,6 +23,7 @@ type Run = Awaited<ReturnType<typeof runRollout>>;
 const titles: Record<RolloutPart, string> = {
   settings: 'a setting of each',
   model: 'new bytes of their models',
+  waves: 'new bytes, in four waves',
 };
 
 export const rollout: Bench = async (options) => {
