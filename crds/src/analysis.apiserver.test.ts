@@ -1,6 +1,8 @@
 /** What the real API server says to gates and smoke tests: the sentences that a user reads after `kubectl apply`. */
+import { readFile } from 'node:fs/promises';
 import { installCrds, type RawApi, rawApi } from '@slm-operator/test/envtest/crds';
 import { afterAll, beforeAll, expect, inject, it } from 'vitest';
+import { parse } from 'yaml';
 import { verdictOf } from './testing/verdict.ts';
 
 let api: RawApi;
@@ -11,6 +13,9 @@ beforeAll(async () => {
 });
 afterAll(() => api[Symbol.asyncDispose]());
 
+const sample = parse(await readFile(new URL('../../samples/rollout-gates.yaml', import.meta.url), 'utf8')) as {
+  readonly spec: { readonly strategy: { readonly analysis: unknown } };
+};
 const smoke = (test: object) => ({ smokeTests: [{ name: 'capital', prompt: 'Capital of France?', ...test }] });
 const good = smoke({ contains: 'Paris' });
 const errorRate = { maxPercent: 1 };
@@ -38,6 +43,7 @@ it.each<[sentence: string, analysis: unknown, verdict: string | RegExp]>([
     },
     'accepted',
   ],
+  ['the sample', sample.spec.strategy.analysis, 'accepted'],
   ['no gate at all', { window: '5m' }, /strategy.analysis has no gate: give one or more of errorRate/],
   [
     'a gate without a limit',
