@@ -140,16 +140,14 @@ function placesAhead(
   latest: ModelRevision,
 ): readonly Place[] {
   if (policy === 'None') return [];
-  const images = new Map<string, readonly string[]>();
-  for (const use of uses) {
-    const user = `${use.namespace}/${use.deployment}`;
-    if (use.images !== undefined) images.set(user, [...(images.get(user) ?? []), ...use.images]);
-  }
+  const usesOf = byUser(uses);
   const used = users.flatMap((deployment) => {
     const revision = soughtRevision(deployment, model);
     if (revision === undefined) return [];
-    if (isOlder(deployment, revision, uses) && choice.mayPull?.(deployment) === false) return [];
-    return choice.placesOf(deployment, modelAt(model, revision), revision, images.get(keyOf(deployment)) ?? []);
+    const own = usesOf.get(keyOf(deployment)) ?? [];
+    if (isOlder(own, revision) && choice.mayPull?.(deployment) === false) return [];
+    const images = own.flatMap((use) => use.images ?? []);
+    return choice.placesOf(deployment, modelAt(model, revision), revision, images);
   });
   if (policy === 'OnDemand') return used;
   const { nodeSelector, tolerations } = model.spec.prePull ?? {};
@@ -173,11 +171,23 @@ function placesAhead(
   }));
 }
 
-/** Whether the deployment serves something, and nothing of this revision. */
-function isOlder({ metadata }: SLMDeployment, revision: ModelRevision, uses: readonly RevisionUse[]): boolean {
-  const own = uses.filter((use) => use.deployment === metadata.name && use.namespace === metadata.namespace);
+/** By `namespace/name` of the deployment. */
+function byUser(uses: readonly RevisionUse[]): ReadonlyMap<string, readonly RevisionUse[]> {
+  const found = new Map<string, RevisionUse[]>();
+  for (const use of uses) {
+    const user = `${use.namespace}/${use.deployment}`;
+    const known = found.get(user);
+    if (known === undefined) found.set(user, [use]);
+    else known.push(use);
+  }
+  return found;
+}
+
+/** Whether a deployment that uses these serves something, and nothing of this revision. */
+function isOlder(own: readonly RevisionUse[], revision: ModelRevision): boolean {
+  if (own.length === 0) return false;
   const digests = digestsOf(revision);
-  return own.length > 0 && !own.some(({ digest }) => digests.includes(digest));
+  return !own.some(({ digest }) => digests.includes(digest));
 }
 
 /** Whether a file is for devices alone, which come and go with their plugins; processors stay. */
