@@ -61,6 +61,8 @@ export interface RolloutSide {
 export interface RolloutOurs extends RolloutSide {
   readonly rss: number;
   readonly peakRss: number;
+  /** Memory that is its own, at the end. */
+  readonly anonymous: number;
 }
 
 interface Recorded {
@@ -142,9 +144,9 @@ async function runOurs(options: RolloutOptions): Promise<{ ours: RolloutOurs; re
     );
     after.set(part, await recordTemplates(admin));
   }
-  const { rss, peakRss } = await operator.usage();
+  const { rss, peakRss, anonymous } = await operator.usage();
   step.done(`moved ${rolls.size} times`);
-  return { ours: { rolls, rss, peakRss }, recorded: { before, after } };
+  return { ours: { rolls, rss, peakRss, anonymous }, recorded: { before, after } };
 }
 
 async function runPeer(options: RolloutOptions, { before, after }: Recorded): Promise<RolloutSide> {
