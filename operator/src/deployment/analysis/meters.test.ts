@@ -141,6 +141,15 @@ describe('a candidate', () => {
   });
 });
 
+it('streams that a candidate broke count against it, though only those who passed them on could see it', async () => {
+  servers.look();
+  await settled();
+  await servers.pass(5);
+  servers.counts.set('10.0.0.1', { answers: 50, brokenByCandidate: 2 });
+  await servers.pass(10, () => servers.serve('10.0.0.2', 9));
+  expect(servers.look()).toMatchObject({ result: 'failed', items: [{ value: '10 %' }] });
+});
+
 describe('the revision before', () => {
   it('is compared with as it last was, when its requests went to the candidate', async () => {
     servers.look();

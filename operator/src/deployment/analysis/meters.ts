@@ -10,7 +10,7 @@ import type { PodObject } from '../observed.ts';
 import { isReady } from '../pod-causes.ts';
 import { type PodPlace, placeOf } from '../pod-report.ts';
 import { hasGates, judgeGates, MIN_REQUESTS, windowOf } from './judge.ts';
-import { growth, type Numbers, type Reading, total } from './numbers.ts';
+import { growth, type Numbers, type Reading, total, withBroken } from './numbers.ts';
 import { type AskMetrics, makeAskMetrics } from './pod-metrics.ts';
 import { type AnalysisItem, type AnalysisSubject, type GateState, NO_GATES } from './types.ts';
 
@@ -219,7 +219,9 @@ class BackgroundMeters implements Meters {
     const now = this.#clock.monotonic();
     const window = windowOf(analysis);
     const from = Math.max(now - window, watch.since ?? now);
-    const candidate = watch.since === undefined ? undefined : grown(watch, subject.candidate, from);
+    const own = watch.since === undefined ? undefined : grown(watch, subject.candidate, from);
+    const seen = subject.stable === undefined ? undefined : grown(watch, subject.stable, from);
+    const candidate = own && withBroken(own, seen);
     const live = subject.stable === undefined ? undefined : grown(watch, subject.stable, now - window);
     const stable = this.#baseline(watch, live);
     const stableGone = !pods.some((pod) => pod.metadata?.labels?.[labels.revision] === subject.stable);

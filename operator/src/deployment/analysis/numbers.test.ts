@@ -6,7 +6,14 @@ import { metricsText, reading } from './testing/readings.ts';
 
 describe('metrics of a server', () => {
   it('are read as they were written', () => {
-    const written = reading({ answers: 12, failures: 2, firstToken: 0.3, speed: 17.5, started: 1732380000.25 });
+    const written = reading({
+      answers: 12,
+      failures: 2,
+      brokenByCandidate: 1,
+      firstToken: 0.3,
+      speed: 17.5,
+      started: 1732380000.25,
+    });
     expect(readNumbers(metricsText(written))).toEqual(written);
   });
 

@@ -18,6 +18,8 @@ export interface Numbers {
   readonly answers: number;
   /** Answers that are errors of the server (5xx), and streams that ended with one. */
   readonly failures: number;
+  /** Requests that were passed on to a candidate, which went away in the middle of its answer: the candidate's failures. */
+  readonly brokenByCandidate: number;
   /** Seconds until the first token. */
   readonly firstToken: Histogram;
   /** Sum and number of the answers' tokens a second. */
@@ -34,6 +36,7 @@ export interface Reading extends Numbers {
 
 const REQUESTS = 'slm_requests_total';
 const BROKEN = 'slm_broken_streams_total';
+const FORWARDED = 'slm_forwarded_requests_total';
 const FIRST_TOKEN = 'gen_ai_server_time_to_first_token_seconds';
 const SPEED = 'slm_tokens_per_second';
 const CRASHES = 'slm_engine_restarts_total';
@@ -41,6 +44,7 @@ const STARTED = 'process_start_time_seconds';
 const NAMES: ReadonlySet<string> = new Set([
   REQUESTS,
   BROKEN,
+  FORWARDED,
   `${FIRST_TOKEN}_bucket`,
   `${FIRST_TOKEN}_count`,
   `${SPEED}_sum`,
@@ -55,6 +59,7 @@ const INFERENCE = /chat|completions|responses|messages|embed|generate|rerank|inf
 export const NOTHING: Numbers = {
   answers: 0,
   failures: 0,
+  brokenByCandidate: 0,
   firstToken: { bounds: [], counts: [], count: 0 },
   speed: { sum: 0, count: 0 },
 };
@@ -65,9 +70,11 @@ export function readNumbers(text: string): Reading | undefined {
   if (samples.length === 0) return undefined;
   let answers = 0;
   let failures = 0;
+  let brokenByCandidate = 0;
   let started: number | undefined;
   for (const { name, labels, value } of samples) {
     if (name === STARTED) started = value;
+    if (name === FORWARDED && labels['outcome'] === 'broken') brokenByCandidate += value;
     if (name !== REQUESTS && name !== BROKEN) continue;
     if (!INFERENCE.test(labels['route'] ?? '')) continue;
     const failed = name === BROKEN || Number(labels['code']) >= 500;
@@ -80,6 +87,7 @@ export function readNumbers(text: string): Reading | undefined {
     crashes: sumOf(samples, CRASHES),
     answers,
     failures,
+    brokenByCandidate,
     firstToken: histogramOf(samples, FIRST_TOKEN),
     speed: { sum: sumOf(samples, `${SPEED}_sum`), count: sumOf(samples, `${SPEED}_count`) },
   };
@@ -116,6 +124,7 @@ function countedBetween(before: Reading, after: Reading): Numbers {
     before.started !== after.started ||
     after.answers < before.answers ||
     after.failures < before.failures ||
+    after.brokenByCandidate < before.brokenByCandidate ||
     after.firstToken.count < before.firstToken.count ||
     after.speed.count < before.speed.count;
   if (restarted) return combine(after, NOTHING, (a) => a);
@@ -132,9 +141,16 @@ function combine(a: Numbers, b: Numbers, merge: (a: number, b: number) => number
   return {
     answers: merge(a.answers, b.answers),
     failures: merge(a.failures, b.failures),
+    brokenByCandidate: merge(a.brokenByCandidate, b.brokenByCandidate),
     firstToken: combineHistograms(a.firstToken, b.firstToken, merge),
     speed: { sum: merge(a.speed.sum, b.speed.sum), count: merge(a.speed.count, b.speed.count) },
   };
+}
+
+/** The candidate's numbers with the failures of it that only those who passed requests on could see. */
+export function withBroken(candidate: Numbers, stable: Numbers | undefined): Numbers {
+  const broken = stable?.brokenByCandidate ?? 0;
+  return { ...candidate, answers: candidate.answers + broken, failures: candidate.failures + broken };
 }
 
 function combineHistograms(a: Histogram, b: Histogram, merge: (a: number, b: number) => number): Histogram {

@@ -18,6 +18,7 @@ export interface ReadingOptions {
   readonly speed?: number;
   readonly started?: number;
   readonly crashes?: number;
+  readonly brokenByCandidate?: number;
 }
 
 /** What a server has counted since its start. */
@@ -28,11 +29,13 @@ export function reading({
   speed = 40,
   started = 1,
   crashes = 0,
+  brokenByCandidate = 0,
 }: ReadingOptions): Reading {
   const good = answers - failures;
   return {
     started,
     crashes,
+    brokenByCandidate,
     answers,
     failures,
     firstToken: firstTokens(good, firstToken),
@@ -41,7 +44,8 @@ export function reading({
 }
 
 /** The same as a server writes it. */
-export function metricsText({ answers, failures, firstToken, speed, started, crashes }: Reading): string {
+export function metricsText(of: Reading): string {
+  const { answers, failures, firstToken, speed, started, crashes, brokenByCandidate } = of;
   const model = '{gen_ai_request_model="chat",gen_ai_operation_name="chat"';
   const name = 'gen_ai_server_time_to_first_token_seconds';
   return [
@@ -55,6 +59,8 @@ export function metricsText({ answers, failures, firstToken, speed, started, cra
     `slm_tokens_per_second_sum{model="chat"} ${speed.sum}`,
     `slm_tokens_per_second_count{model="chat"} ${speed.count}`,
     `slm_engine_restarts_total{signal="SIGSEGV"} ${crashes}`,
+    'slm_forwarded_requests_total{outcome="answered"} 3',
+    `slm_forwarded_requests_total{outcome="broken"} ${brokenByCandidate}`,
     `process_start_time_seconds ${started}`,
     '',
   ].join('\n');
