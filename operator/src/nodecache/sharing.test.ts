@@ -161,3 +161,14 @@ test('who is let in decides over what nodes are told, so that it wakes them', ()
   expect(signature(everyone)).toBe(signature(teamA));
   expect(signature(everyone)).not.toBe(signature(model()));
 });
+
+test('of more namespaces than an entry can list, those with pods on the node are let in', () => {
+  const namespaces = Array.from({ length: 300 }, (_, index) => `team-${String(index).padStart(3, '0')}`);
+  const deployments = namespaces.map((namespace) => deploymentIn(namespace));
+  const pods = ['team-298', 'team-299', 'models'].map((namespace) => podIn(namespace));
+  const [entry = ''] = heldIn({ models: [everyone], deployments, pods });
+  const listed = /^a for (\S+)/.exec(entry)?.[1]?.split(',') ?? [];
+  expect(listed).toHaveLength(256);
+  expect(listed).toEqual(expect.arrayContaining(['models', 'team-298', 'team-299', 'team-000']));
+  expect(listed).toEqual(listed.toSorted());
+});

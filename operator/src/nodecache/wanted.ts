@@ -51,7 +51,7 @@ export function wantedFor(input: WantedInput): WantedModel[] {
   return [...wanted.values()]
     .sort((a, b) => (a.digest < b.digest ? -1 : 1))
     .slice(0, MAX_WANTED)
-    .map(finish);
+    .map((draft) => finish(draft, bound));
 }
 
 /** By digest and namespace: the models of the pods that mount it on the node, as their volumes call them. */
@@ -112,7 +112,12 @@ function add(wanted: Map<string, Draft>, entry: Omit<WantedModel, 'sources'> & {
   for (const namespace of entry.namespaces) draft.namespaces.add(namespace);
 }
 
-function finish({ digest, size, files, sources, models, namespaces }: Draft): WantedModel {
+function finish({ digest, size, files, sources, models, namespaces }: Draft, bound: Bound): WantedModel {
+  // Of more than can be listed, those come first that have pods here.
+  const here = bound.get(digest);
+  const listed = [...namespaces].sort(
+    (a, b) => Number(here?.has(b) ?? false) - Number(here?.has(a) ?? false) || (a < b ? -1 : 1),
+  );
   return {
     digest,
     size,
@@ -122,6 +127,6 @@ function finish({ digest, size, files, sources, models, namespaces }: Draft): Wa
       .slice(0, MAX_SOURCES)
       .map(([, source]) => source),
     models: [...models].sort().slice(0, MAX_MODELS),
-    namespaces: [...namespaces].sort().slice(0, MAX_NAMESPACES),
+    namespaces: listed.slice(0, MAX_NAMESPACES).sort(),
   };
 }
