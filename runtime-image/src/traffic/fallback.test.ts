@@ -35,6 +35,22 @@ describe('a candidate that cannot answer costs no answer:', () => {
     expect(await stable.metric('slm_forwarded')).toBe('slm_forwarded_requests_total{outcome="refused"} 1');
   });
 
+  test.each([
+    [401, 'revision new at 127.0.0.1 port PORT: it answers 401'],
+    [404, 'revision new at 127.0.0.1 port PORT: it answers 404'],
+    [429, undefined],
+    [500, undefined],
+  ])('it answers %d again and again: /readyz tells what will not pass by itself', async (status, problem) => {
+    const { port } = await stranger((incoming, response) => {
+      incoming.resume();
+      response.writeHead(status).end();
+    });
+    const stable = await serve('old', { target: { port } });
+    expect(await count(stable.port, 5)).toEqual({ old: 5 });
+    const { traffic } = (await stable.app.inject('/readyz')).json<{ traffic: { problem?: string } }>();
+    expect(traffic.problem?.replace(String(port), 'PORT')).toBe(problem);
+  });
+
   test('what the client did wrong is told as it is', async () => {
     const { stable } = await pair(100);
     const answer = await ask(stable.port, { model: 'chat', messages: 'hello' });

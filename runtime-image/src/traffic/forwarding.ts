@@ -40,7 +40,12 @@ const WHOLE_BYTES = 1024 * 1024;
 
 /** The other side's own trouble, or a difference in who may ask it for what; this server may well be able to answer. */
 function isRefusal(status: number): boolean {
-  return status >= 500 || [401, 403, 404, 429].includes(status);
+  return status >= 500 || status === 429 || isMismatch(status);
+}
+
+/** The two revisions do not fit each other, and will not by themselves. Load and errors pass, and are for gates to judge. */
+function isMismatch(status: number): boolean {
+  return status === 401 || status === 403 || status === 404;
 }
 
 export interface ForwardingOptions {
@@ -150,7 +155,7 @@ export class Forwarding {
       const status = head.statusCode ?? 502;
       if (isRefusal(status)) {
         head.destroy();
-        throw new RefusedError(`it answers ${status}`);
+        throw new RefusedError(status);
       }
       const length = Number(head.headers['content-length'] ?? Number.NaN);
       return { head, whole: length <= WHOLE_BYTES ? await buffer(head) : undefined };
@@ -161,6 +166,7 @@ export class Forwarding {
   }
 
   #failed(error: unknown, { host, port, revision }: Target): ForwardOutcome {
+    if (error instanceof RefusedError && !isMismatch(error.status)) return 'refused';
     const outcome =
       error instanceof RefusedError ? 'refused' : error instanceof UnreachableError ? 'unreachable' : 'failed';
     if (outcome === 'unreachable') this.#restUntil = this.#now() + REST_MS;
@@ -177,7 +183,14 @@ export class Forwarding {
   }
 }
 
-class RefusedError extends Error {}
+class RefusedError extends Error {
+  readonly status: number;
+
+  constructor(status: number) {
+    super(`it answers ${status}`);
+    this.status = status;
+  }
+}
 
 /** Writes an answer to the client. From here on nothing can be answered anew. */
 async function send(
