@@ -60,6 +60,20 @@ const stories: Record<string, [play: () => Recording, verdicts: string[]]> = {
     },
     [moving, ready],
   ],
+  'a pod on each node: a new revision, a node that joins, one that goes': [
+    () => {
+      const world = cpus()
+        .deploy('web', { placement: { mode: 'PerNode' } })
+        .settle(inOrder);
+      world.change('web', { engine: { contextLength: 1024 } });
+      world.settle(inOrder);
+      world.node('n3', { pods: 9 });
+      world.settle(inOrder);
+      world.removeNode('n3');
+      return world.settle(inOrder);
+    },
+    [moving, ready, moving, ready, moving, ready, moving, ready],
+  ],
   'pods that never start, until somebody mends them': [
     () => {
       const world = new Recording().node('n1', { pods: 9, [GPU]: 1 });

@@ -4,7 +4,7 @@
  */
 import { labels, type SLMDeployment, type SLMRollout, UNSEEN_GENERATION } from '@slm-operator/crds';
 import type { ReplicaSetObject } from '@slm-operator/operator/deployment/observed';
-import { PlanSimulation } from '@slm-operator/operator/deployment/testing/plan-simulation';
+import { NodeSimulation } from '@slm-operator/operator/deployment/testing/node-simulation';
 import { StrategySimulation } from '@slm-operator/operator/deployment/testing/strategy-simulation';
 import { FleetSimulation } from '@slm-operator/operator/rollout/testing/fleet-simulation';
 
@@ -20,27 +20,27 @@ class Versions<T extends SLMDeployment | SLMRollout> {
   readonly moments: Moment<T>[] = [];
   readonly #last = new Map<string, string>();
 
-  add(known: T | undefined, sets: readonly ReplicaSetObject[] = []): void {
+  add(known: T | undefined, sets: readonly ReplicaSetObject[] = [], pods?: number): void {
     const text = JSON.stringify(known);
     if (known === undefined || this.#last.get(known.metadata.name) === text) return;
     this.#last.set(known.metadata.name, text);
     // The API server shows this much of the status of an object that has none.
     const object = { ...known, status: known.status ?? { observedGeneration: UNSEEN_GENERATION } };
-    this.moments.push({ object, whole: object.kind === 'SLMDeployment' && isWhole(object, sets) });
+    this.moments.push({ object, whole: object.kind === 'SLMDeployment' && isWhole(object, sets, pods) });
   }
 }
 
 /** Several deployments that share a cluster. */
-export class Recording extends PlanSimulation {
+export class Recording extends NodeSimulation {
   readonly #versions = new Versions<SLMDeployment>();
 
-  override deploy(...args: Parameters<PlanSimulation['deploy']>): this {
+  override deploy(...args: Parameters<NodeSimulation['deploy']>): this {
     super.deploy(...args);
     this.#versions.add(this.known.get(args[0])?.object);
     return this;
   }
 
-  override change(...args: Parameters<PlanSimulation['change']>): void {
+  override change(...args: Parameters<NodeSimulation['change']>): void {
     super.change(...args);
     this.#versions.add(this.known.get(args[0])?.object);
   }
@@ -49,7 +49,9 @@ export class Recording extends PlanSimulation {
     // What the status speaks of is what was there before its own plan was carried out.
     const sets = this.setsOf(name);
     const wrote = super.reconcile(name);
-    this.#versions.add(this.known.get(name)?.object, sets);
+    const object = this.known.get(name)?.object;
+    const isPerNode = object?.spec.placement?.mode === 'PerNode';
+    this.#versions.add(object, sets, isPerNode ? this.usable(object).length : undefined);
     return wrote;
   }
 
@@ -99,12 +101,15 @@ export class FleetRecording extends FleetSimulation {
   }
 }
 
-function isWhole({ spec, status }: SLMDeployment, sets: readonly ReplicaSetObject[]): boolean {
-  const { replicas = 1 } = spec;
+function isWhole(
+  { spec, status }: SLMDeployment,
+  sets: readonly ReplicaSetObject[],
+  pods = spec.replicas ?? 1,
+): boolean {
   const isOwn = (set: ReplicaSetObject) => set.metadata?.labels?.[labels.revision] === status?.updateRevision;
   const available = sets.filter(isOwn).reduce((sum, set) => sum + (set.status?.availableReplicas ?? 0), 0);
   const others = sets
     .filter((set) => !isOwn(set))
     .reduce((sum, set) => sum + (set.spec?.replicas ?? 0) + (set.status?.replicas ?? 0), 0);
-  return available >= replicas && others === 0;
+  return available >= pods && others === 0;
 }

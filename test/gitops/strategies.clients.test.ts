@@ -1,5 +1,16 @@
 /** What GitOps tools say of deployments that move by steps, are taken back, or wait, and of the waves that they wait for. */
-import { annotations, type SLMDeploymentSpec, type SLMRolloutSpec, type Strategy } from '@slm-operator/crds';
+import {
+  API_VERSION,
+  annotations,
+  type SLMDeployment,
+  type SLMDeploymentSpec,
+  type SLMRollout,
+  type SLMRolloutSpec,
+  type Strategy,
+} from '@slm-operator/crds';
+import type { ReplicaSetObject } from '@slm-operator/operator/deployment/observed';
+import { planDeployment } from '@slm-operator/operator/deployment/plan';
+import { cache, config, deployment, model, now, observed } from '@slm-operator/operator/deployment/testing/objects';
 import type { Quality } from '@slm-operator/operator/deployment/testing/strategy-simulation';
 import { inOrder, seeded } from '@slm-operator/operator/hardware/testing/choices';
 import { describe, expect, test } from 'vitest';
@@ -96,6 +107,40 @@ function fleet(spec: Partial<SLMRolloutSpec>, faults: Record<string, string[]> =
   return world;
 }
 
+/** A deployment that serves, whose model has new bytes that its wave has not come to. */
+function heldByWave(): SLMDeployment {
+  const context = { now, config };
+  const object = deployment({ replicas: 2 });
+  const [set] = planDeployment(observed({ deployment: object }), context).apply.filter(
+    ({ kind }) => kind === 'ReplicaSet',
+  );
+  const served = { ...(set as ReplicaSetObject), status: { replicas: 2, readyReplicas: 2, availableReplicas: 2 } };
+  const spec = { ...served.spec, replicas: 2 } as NonNullable<ReplicaSetObject['spec']>;
+  const replicaSets = [{ ...served, spec }];
+  const { status } = planDeployment(observed({ deployment: object, replicaSets }), context);
+  const digest = `sha256:${'b'.repeat(64)}`;
+  const known = model();
+  const [old] = known.status?.revisions ?? [];
+  const next = { ...(old as NonNullable<typeof old>), name: 'bbbbbbbbbb', digest };
+  const rollout: SLMRollout = {
+    apiVersion: API_VERSION,
+    kind: 'SLMRollout',
+    metadata: { name: 'fleet', generation: 1 },
+    spec: { waves: [{ name: 'prod', requireApproval: true }] },
+  };
+  const later = planDeployment(
+    observed({
+      deployment: { ...object, ...(status && { status }) },
+      model: model({ latestRevision: next, revisions: [next, ...(known.status?.revisions ?? [])] }),
+      replicaSets,
+      caches: new Map([['n1', cache('n1', { digest })]]),
+      fleet: { rollouts: [rollout], namespaceLabels: {} },
+    }),
+    context,
+  );
+  return { ...object, ...(later.status && { status: later.status }) };
+}
+
 const fleets: Record<string, [play: () => FleetRecording, verdicts: string[]]> = {
   'waves one after the other': [() => fleet({}), [moving, ready, moving, ready]],
   'a wave that waits for approval': [
@@ -136,6 +181,16 @@ describe.skipIf(!(await isInstalled('go')))('an SLMDeployment (needs Go on the P
     expect(wrong).toEqual([]);
   }, 600_000);
 });
+
+test.skipIf(!(await isInstalled('go')))(
+  'a deployment that waits for its wave (needs Go on the PATH)',
+  async () => {
+    const object = heldByWave();
+    expect(object.status?.rollout?.phase).toBe('WaitingForWave');
+    expect(await storyOf([{ object }])).toEqual([held]);
+  },
+  600_000,
+);
 
 describe.skipIf(!(await isInstalled('go')))('an SLMRollout (needs Go on the PATH)', () => {
   test.each(Object.entries(fleets))(
