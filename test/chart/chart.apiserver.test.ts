@@ -106,7 +106,7 @@ describe('before an install', () => {
 describe('installed', () => {
   beforeAll(async () => {
     await clients.helm(install);
-    for (const crd of ['slmmodels', 'slmdeployments', 'slmnodecaches'])
+    for (const crd of ['slmmodels', 'slmdeployments', 'slmrollouts', 'slmnodecaches'])
       await clients.kubectl(['wait', '--for=condition=Established', `crd/${crd}.slm.dev`, '--timeout=30s']);
     await clients.kubectl(['create', 'namespace', 'team']);
   });
@@ -153,6 +153,8 @@ describe('installed', () => {
     [OPERATOR, false, ['create', 'pods', '-n', 'team']],
     [OPERATOR, false, ['update', 'slmdeployments', '-n', 'team']],
     [OPERATOR, true, ['patch', 'slmdeployments/status', '-n', 'team']],
+    [OPERATOR, false, ['patch', 'slmrollouts']],
+    [OPERATOR, true, ['patch', 'slmrollouts/status']],
     [OPERATOR, true, ['update', 'leases/slm-operator', '-n', NAMESPACE]],
     [OPERATOR, false, ['update', 'leases/other', '-n', NAMESPACE]],
     [OPERATOR, false, ['update', 'leases/slm-operator', '-n', 'kube-system']],

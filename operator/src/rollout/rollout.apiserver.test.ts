@@ -1,5 +1,8 @@
 import type { SLMRollout as Rollout, SLMRolloutSpec } from '@slm-operator/crds';
 import { afterEach, beforeEach, expect, inject, it } from 'vitest';
+import { makeDeploymentController } from '../deployment/controller.ts';
+import { makePodReports } from '../deployment/pod-reports.ts';
+import { config } from '../deployment/testing/objects.ts';
 import { condition, conditions, slow, versionOf, World } from '../deployment/testing/world.ts';
 import { SLMDeployment, SLMModel, SLMRollout } from '../execution/kinds.ts';
 import { storedParts } from '../execution/stored-parts.ts';
@@ -19,8 +22,8 @@ let node: string;
 /** Digest of the model's first revision. */
 let first: string;
 
-/** The rollout controller as a process of its own. */
-async function startRollouts(): Promise<() => Promise<void>> {
+/** The rollout controller as a process of its own; with images of its own, the deployment controller of that operator, too. */
+async function startRollouts(newer?: Readonly<Record<string, string>>): Promise<() => Promise<void>> {
   const client = makeKubeClient({
     access: accessFrom(loadKubeConfig({ file: inject('kubeconfig') })),
     userAgent: 'rollouts/test',
@@ -28,7 +31,13 @@ async function startRollouts(): Promise<() => Promise<void>> {
   });
   const manager = makeManager({ client, log: silentLogger, shutdownTimeoutMs: 0, transforms: storedParts });
   const recorder = { record: (_type: unknown, _object: unknown, message: EventMessage) => void events.push(message) };
-  manager.add(makeRolloutController({ manager, recorder, images }));
+  manager.add(makeRolloutController({ manager, recorder, images: newer ?? images }));
+  if (newer !== undefined) {
+    const broker = { namespace: world.namespace, service: 'slm-operator' };
+    const reports = makePodReports({ ask: () => Promise.reject(new Error('it says nothing')) });
+    const changed = { ...config, serverImages: newer };
+    manager.add(makeDeploymentController({ manager, client, config: changed, broker, recorder, reports }));
+  }
   const running = manager.start();
   await manager.running;
   return async () => {
@@ -90,6 +99,19 @@ async function commit(content: string): Promise<void> {
   await world.reportNode(node, digest, 100);
 }
 
+/** Kubelets let the pods of this deployment alone serve, until it has another revision than before. */
+async function servesAnother(name: string, old: string | undefined): Promise<void> {
+  const look = async () => {
+    for (const pod of await world.pods()) {
+      const isOurs = pod.metadata?.labels?.['slm.dev/deployment'] === name;
+      if (isOurs && pod.status?.phase !== 'Running') await world.serve(pod, node);
+    }
+    const { status } = await world.deployment(name);
+    return status?.currentRevision;
+  };
+  await expect.poll(look, slow).not.toBe(old);
+}
+
 it('moves one wave after the other, approved in the spec, and edits none of them', async () => {
   const old = await serving('dev', 'prod');
   await order({
@@ -110,7 +132,7 @@ it('moves one wave after the other, approved in the spec, and edits none of them
     rollout: { phase: 'WaitingForWave' },
     conditions: conditions(condition('Available', 'True'), condition('Ready', 'False', 'WaitingForWave')),
   });
-  await world.serveUntil('dev', ready);
+  await servesAnother('dev', old['dev']);
   await until({
     wave: 'prod',
     waves: [
@@ -144,8 +166,7 @@ it('takes everything back when one fails, the wave that was through as well', as
   await order({ onFailure: 'RollbackAll' });
   await until({ progressText: '2/2', ...ready });
   await commit('two');
-  await world.serveUntil('dev', ready);
-  expect((await world.deployment('dev')).status?.currentRevision).not.toBe(old['dev']);
+  await servesAnother('dev', old['dev']);
   // Nobody lets the pod of the second wave serve, and the deadline passes.
   await until({ waves: [{ state: 'RolledBack' }, { state: 'RolledBack', failed: 1 }] });
   // The agent still has the bytes of before, or has them again.
@@ -158,6 +179,42 @@ it('takes everything back when one fails, the wave that was through as well', as
     [`${world.namespace}/prod`, old['prod']],
   ]);
   expect(status?.conditions).toMatchObject(conditions(condition('Ready', 'False', 'WaveFailed')));
+});
+
+it('a newer operator restarts no model; its server image comes in waves where an SLMRollout brings it, approved by name', async () => {
+  await serving('dev', 'prod');
+  await stop();
+  await world.stopOperators();
+  const sets = await world.replicaSets();
+  stop = await startRollouts({ cpu: 'slm.dev/server:2', cuda: 'slm.dev/server-cuda:2' });
+  // A change of size makes it act for certain.
+  await world.change('dev', { replicas: 2 });
+  await world.serveUntil('dev', { readyReplicas: 2, ...ready });
+  expect(await world.replicaSets()).toHaveLength(sets.length);
+
+  await order({
+    sources: ['RuntimeImage'],
+    waves: [
+      { name: 'dev', selector: { matchLabels: { wave: 'dev' } } },
+      { name: 'prod', selector: { matchLabels: { wave: 'prod' } }, requireApproval: true },
+    ],
+  });
+  const imagesOf = async (name: string) => {
+    const pods = (await world.pods()).filter(({ metadata }) => metadata?.labels?.['slm.dev/deployment'] === name);
+    return [...new Set(pods.map(({ spec }) => spec?.containers[0]?.image))];
+  };
+  const serves = async (name: string) => {
+    await world.serveAll();
+    return imagesOf(name);
+  };
+  await expect.poll(() => serves('dev'), slow).toEqual(['slm.dev/server:2']);
+  await until({ waves: [{ state: 'Done' }, { state: 'WaitingForApproval' }] });
+  expect((await rollout()).status?.waves?.[1]?.message).toContain('add slm.dev/server:2 to spec.approvedRevisions');
+  expect(await imagesOf('prod')).toEqual(['slm.dev/server:1']);
+
+  const approvedRevisions = ['slm.dev/server:2'];
+  await world.client.patch(SLMRollout, { name: world.namespace }, 'merge', { spec: { approvedRevisions } });
+  await expect.poll(() => serves('prod'), slow).toEqual(['slm.dev/server:2']);
 });
 
 it('at rest, and as a new process, writes nothing', async () => {
