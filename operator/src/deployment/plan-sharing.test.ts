@@ -78,6 +78,10 @@ test('a deployment that is let in says on its ReplicaSet where the model is, and
   expect(set?.spec?.template?.spec?.volumes?.[0]?.csi?.volumeAttributes?.[csi.attributes.model]).toBe('models/smollm2');
 });
 
+test('status says where the model is', () => {
+  expect(planFor({}, [serving], false).plan.status?.modelName).toBe('models/smollm2');
+});
+
 test('the namespace in a reference makes no other revision of a model of the same namespace', () => {
   const nameIn = (namespace: string | undefined) => {
     const ref = { name: 'smollm2', ...(namespace === undefined ? {} : { namespace }) };

@@ -17,7 +17,7 @@ import { causesOf } from './causes.ts';
 import { type DeploymentGate, isAccessReason } from './gate.ts';
 import { hardwareStatus } from './hardware-status.ts';
 import type { ModelState } from './model-state.ts';
-import { apiKeySecretName, modelNameOf, podSelectorText, servedNamesOf, serviceName, tlsSecretName } from './names.ts';
+import { apiKeySecretName, modelTextOf, podSelectorText, servedNamesOf, serviceName, tlsSecretName } from './names.ts';
 import { hasPods, type Observed, type ReplicaSetObject, revisionOf, tierOf } from './observed.ts';
 import { isReady } from './pod-causes.ts';
 import { judgeProgress } from './progress.ts';
@@ -154,7 +154,7 @@ export function deploymentStatus(input: StatusInput): StatusResult {
     ...numbers,
     ...(countsAway === undefined ? {} : { updatedReplicas: countsAway.pods }),
     selector: podSelectorText(metadata.name),
-    modelName: modelNameOf(deployment),
+    modelName: modelTextOf(deployment),
     ...(currentRevision === undefined ? {} : { currentRevision }),
     ...(asked === undefined ? {} : { updateRevision: asked }),
     readyText: `${counts.readyReplicas}/${replicas}`,
