@@ -39,7 +39,9 @@ export const SLMDeploymentStatus = object(
     selector: optional(
       text({ max: 512, description: 'Label selector of the pods, for kubectl scale and autoscalers.' }),
     ),
-    modelName: optional(text({ max: 253, description: 'Name of the SLMModel; NAMESPACE/NAME of one in another namespace.' })),
+    modelName: optional(
+      text({ max: 253, description: 'Name of the SLMModel; NAMESPACE/NAME of one in another namespace.' }),
+    ),
     currentRevision: optional(text({ max: 63, description: 'Revision that all pods had when a rollout last ended.' })),
     updateRevision: optional(text({ max: 63, description: 'Revision that the spec asks for.' })),
     readyText: optional(text({ max: 32, description: 'READY/WANTED for the REPLICAS column.' })),
