@@ -40,4 +40,4 @@ it('is moving from the first moment until it serves, and again with the next com
     object: { ...object, apiVersion: 'slm.dev/v1alpha1', kind: 'SLMDeployment' },
   }));
   expect(await storyOf(asSent)).toEqual([moving, ready, moving, ready]);
-}, 300_000);
+}, 600_000);
