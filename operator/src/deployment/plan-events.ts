@@ -44,7 +44,11 @@ export function statusEvents(before: SLMDeploymentStatus | undefined, after: SLM
   const known = new Set(before?.blockedBy?.map((block) => block.reason));
   const events: EventIntent[] = (after.blockedBy ?? [])
     .filter((block) => !ordinaryWaits.has(block.reason) && !known.has(block.reason))
-    .map((block) => ({ type: 'Warning', reason: block.reason as Reason, note: block.message }));
+    .map((block) => ({
+      ...(block.reason === 'WaitingForApproval' ? {} : { type: 'Warning' as const }),
+      reason: block.reason as Reason,
+      note: block.message,
+    }));
   // The first one is told by the condition Ready.
   const changed = before?.currentRevision !== undefined && before.currentRevision !== after.currentRevision;
   if (changed && after.currentRevision !== undefined) {

@@ -31,6 +31,14 @@ export const ordinaryWaits: ReadonlySet<string> = new Set<Reason>([
   'MountPending',
   'RollingUpdate',
   'Paused',
+  'WaitingForWave',
+  'CanaryStep',
+  'SmokeTesting',
+  'Analyzing',
+  'Promoted',
+  // Told by an event of its own.
+  'RollingBack',
+  'RolledBack',
 ]);
 
 type Status = SLMDeploymentStatus;
@@ -143,13 +151,18 @@ function restOf(
   return Math.max(first, (last ?? Number.NEGATIVE_INFINITY) + interval * factor) - now;
 }
 
+/** Phases that somebody acts on, or that the next step begins with. */
+const told: ReadonlySet<string | undefined> = new Set(['Stalled', 'Paused', 'Analyzing', 'WaitingForApproval']);
+
 /** What somebody may be waiting for or has to act on: a new spec was seen, the end of a rollout, trouble, and whether it serves. */
 function isNews(before: Status | undefined, after: Status): boolean {
   const phase = after.rollout?.phase;
   // Whoever changed the spec and waits for Ready must not see the one of before.
   if (before !== undefined && before.observedGeneration !== after.observedGeneration) return true;
-  if (phase === 'Idle' || (phase !== before?.rollout?.phase && (phase === 'Stalled' || phase === 'Paused')))
-    return true;
+  if (phase === 'Idle' || (phase !== before?.rollout?.phase && told.has(phase))) return true;
+  // Where the rollout is, and what was decided over the revision.
+  if (before?.rollout?.step !== after.rollout?.step || before?.rollout?.weight !== after.rollout?.weight) return true;
+  if (before?.lastRollback?.time !== after.lastRollback?.time) return true;
   if (conditionOf(after, 'Stalled') !== conditionOf(before, 'Stalled')) return true;
   const known = new Set(before?.blockedBy?.map(({ reason }) => reason));
   if (after.blockedBy?.some(({ reason }) => !ordinaryWaits.has(reason) && !known.has(reason))) return true;

@@ -24,12 +24,14 @@ import {
   ServiceAccount,
 } from '../../kube/index.ts';
 import { type EventMessage, makeManager, silentLogger } from '../../runtime/index.ts';
+import type { Analyst } from '../analysis/analyst.ts';
 import { makeDeploymentController } from '../controller.ts';
 import type { DeploymentConfig } from '../plan.ts';
 import { isReady } from '../pod-causes.ts';
 import { makePodReports } from '../pod-reports.ts';
 import { deviceOf, placesFor } from './device-places.ts';
 import { config } from './objects.ts';
+import { trafficReport } from './rollout-servers.ts';
 
 export { condition, conditions, versionOf } from './expectations.ts';
 
@@ -55,12 +57,14 @@ export class World implements AsyncDisposable {
   readonly #offers = new Map<string, Map<string, number>>();
   /** What servers say of themselves, by the address of their pod. */
   readonly said = new Map<string, ReadyReport>();
+  /** With one, servers also say what they pass on. */
+  readonly analyst: Analyst | undefined;
   #addresses = 1;
   readonly #heart: NodeJS.Timeout;
 
   /** @param more configuration that differs from the tests' usual */
-  static async start(kubeconfig: string, more: Partial<DeploymentConfig> = {}): Promise<World> {
-    const world = new World(kubeconfig, more);
+  static async start(kubeconfig: string, more: Partial<DeploymentConfig> = {}, analyst?: Analyst): Promise<World> {
+    const world = new World(kubeconfig, more, analyst);
     const { client, namespace } = world;
     await client.create(Namespace, {
       metadata: { name: namespace, labels: { 'pod-security.kubernetes.io/enforce': 'restricted' } },
@@ -70,7 +74,8 @@ export class World implements AsyncDisposable {
     return world;
   }
 
-  constructor(kubeconfig: string, more: Partial<DeploymentConfig> = {}) {
+  constructor(kubeconfig: string, more: Partial<DeploymentConfig> = {}, analyst?: Analyst) {
+    this.analyst = analyst;
     this.#config = { ...config, serverImages: { cpu: 'slm.dev/server:1', cuda: 'slm.dev/server-cuda:1' }, ...more };
     const access = accessFrom(loadKubeConfig({ file: kubeconfig }));
     this.#access = access;
@@ -121,12 +126,14 @@ export class World implements AsyncDisposable {
         manager,
         client,
         onOutcome,
+        ...(this.analyst === undefined ? {} : { analyst: this.analyst }),
         config: this.#config,
         broker: { namespace: this.namespace, service: 'slm-operator' },
         recorder: { record: (_type, _object, message) => this.events.push(message) },
         reports: makePodReports({
           ask: ({ ip }) => {
             const report = this.said.get(ip);
+            if (this.analyst !== undefined) return trafficReport(this.client, this.namespace, ip);
             return report === undefined ? Promise.reject(new Error('it says nothing')) : Promise.resolve(report);
           },
         }),
@@ -317,7 +324,7 @@ export class World implements AsyncDisposable {
     if (report !== undefined) this.said.set(podIP, report);
     await this.podStatus(pod, {
       phase: 'Running',
-      ...(report === undefined ? {} : { podIP, podIPs: [{ ip: podIP }] }),
+      ...(report === undefined && this.analyst === undefined ? {} : { podIP, podIPs: [{ ip: podIP }] }),
       conditions: ['PodScheduled', 'Initialized', 'ContainersReady', 'Ready'].map(condition),
     });
   }
