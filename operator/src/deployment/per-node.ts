@@ -136,8 +136,8 @@ function viewOf(observed: Observed, scene: NodeScene): Observed {
 }
 
 /**
- * Sizes without the pods beside, counted by the pods: the ReplicaSet's status comes later, and by it a node could lose its old pod
- * for a new one that went along with another node.
+ * Sizes without the pods beside. Who serves is counted by the pods: the ReplicaSet's status comes later, and by it a node could
+ * lose its old pod for a new one that went along with another node. How many there are is what either says, the larger.
  */
 function setInView(set: ReplicaSetObject, beside: ReadonlySet<PodObject>, pods: readonly PodObject[]) {
   const there = podsOfSet(pods, set);
@@ -145,10 +145,11 @@ function setInView(set: ReplicaSetObject, beside: ReadonlySet<PodObject>, pods: 
   const out = there.filter((pod) => beside.has(pod));
   const ready = seen.filter(isReady).length;
   const desired = sizeInView(set, out, pods);
+  const replicas = Math.max(seen.length, (set.status?.replicas ?? 0) - out.length);
   return {
     ...set,
     spec: { ...set.spec, replicas: desired } as NonNullable<ReplicaSetObject['spec']>,
-    status: { ...set.status, replicas: seen.length, readyReplicas: ready, availableReplicas: ready },
+    status: { ...set.status, replicas, readyReplicas: ready, availableReplicas: ready },
   };
 }
 
@@ -167,6 +168,8 @@ interface Shrinks {
   readonly marks: readonly PatchIntent[];
   /** Pods on nodes that match no more and still stay, by ReplicaSet. */
   readonly kept: ReadonlyMap<string, number>;
+  /** ReplicaSets that must not shrink before marks are gone. */
+  readonly wait: ReadonlySet<string>;
   readonly events: readonly EventIntent[];
   readonly notes: readonly string[];
 }
@@ -179,23 +182,33 @@ function shrinksOf(
 ): Shrinks {
   const marks: PatchIntent[] = [];
   const kept = new Map<string, number>();
+  const wait = new Set<string>();
   const events: EventIntent[] = [];
   const notes: string[] = [];
+  const [gone, stays] = [new Set(leaving), new Set(parked)];
   for (const set of replicaSets) {
     const name = set.metadata?.name ?? '';
     const there = podsOfSet(pods, set);
-    const going = there.filter((pod) => leaving.includes(pod));
+    const going = there.filter((pod) => gone.has(pod));
+    const staying = there.filter((pod) => stays.has(pod));
+    if (going.length === 0 && staying.length === 0) continue;
+    const others = there.filter((pod) => !gone.has(pod) && !stays.has(pod));
+    const before = sizeInView(set, [...going, ...staying], pods);
+    const planned = plannedSize(patches, name) ?? before;
+    // Others of it are chosen to go, and marked; else no mark may be left from before.
+    const isChosen = planned < before || others.some((pod) => patches.some(({ target }) => isThe(target, pod)));
+    const cleared = marksFor(isChosen ? staying : [...staying, ...others], []);
+    const missing = marksFor(going, going);
+    marks.push(...cleared, ...missing);
+    if (cleared.length > 0) wait.add(name);
     if (going.length === 0) continue;
-    const others = there.filter((pod) => !going.includes(pod) && !parked.includes(pod));
-    const beside = there.filter((pod) => !others.includes(pod));
-    const planned = plannedSize(patches, name) ?? sizeInView(set, beside, pods);
     const isStarting = others.length < planned || !others.every(isReady);
     const where = going.map((pod) => pod.spec?.nodeName).join(', ');
-    const missing = marksFor(going, going);
-    marks.push(...missing);
-    if (missing.length > 0 || isStarting) {
+    if (missing.length + cleared.length > 0 || isStarting || isChosen) {
       kept.set(name, going.length);
-      notes.push(`wait with the pods of ${name} on ${where}: ${isStarting ? 'others are starting' : 'marked'}`);
+      notes.push(
+        `wait with the pods of ${name} on ${where}: ${isStarting ? 'others are starting' : 'others go first'}`,
+      );
       continue;
     }
     notes.push(`scale down ${name}: ${where} matches no more`);
@@ -206,7 +219,11 @@ function shrinksOf(
       note: `scaled ${name} down by ${going.length}: ${where} matches no more`,
     });
   }
-  return { marks, kept, events, notes };
+  return { marks, kept, wait, events, notes };
+}
+
+function isThe(target: PatchIntent['target'], pod: PodObject): boolean {
+  return target.kind === 'Pod' && target.name === pod.metadata?.name;
 }
 
 /** Size of a ReplicaSet that is planned, if another one is. */
@@ -220,7 +237,7 @@ function realSizes(
   patches: readonly PatchIntent[],
   { replicaSets, pods }: Observed,
   { parked, leaving }: NodeScene,
-  { kept }: Shrinks,
+  { kept, wait }: Shrinks,
 ): PatchIntent[] {
   const beside = new Set([...parked, ...leaving]);
   const stays = new Set(parked);
@@ -235,7 +252,9 @@ function realSizes(
     if (set === undefined) return [intent];
     sized.add(intent.target.name);
     const planned = spec?.replicas ?? sizeInView(set, podsBeside(set, beside, pods), pods);
-    const size = sizeOf(set, planned);
+    const size = wait.has(intent.target.name)
+      ? Math.max(set.spec?.replicas ?? 1, sizeOf(set, planned))
+      : sizeOf(set, planned);
     const changed = size === (set.spec?.replicas ?? 1) ? {} : { replicas: size };
     const { replicas: _, ...more } = spec ?? {};
     const patch = {
@@ -247,7 +266,7 @@ function realSizes(
   const unplanned = replicaSets.flatMap((set) => {
     const { name = '', namespace, uid, resourceVersion } = set.metadata ?? {};
     const out = podsBeside(set, beside, pods);
-    if (sized.has(name) || out.length === 0) return [];
+    if (sized.has(name) || wait.has(name) || out.length === 0) return [];
     const size = sizeOf(set, sizeInView(set, out, pods));
     if (size >= (set.spec?.replicas ?? 1)) return [];
     const target = { apiVersion: 'apps/v1', kind: 'ReplicaSet', name, namespace, uid, resourceVersion };

@@ -105,12 +105,12 @@ describe('the pod that goes', () => {
       ['chat-older=0'],
     ],
     [
-      'is one that does not serve, and then nothing is chosen',
+      'is one that does not serve, and stays the one when it gets ready',
       [podAt('old@n1', { ready: false }), podAt('old@n2'), podAt('new@n2')],
       [shrink('old', 2, 1)],
       { old: 2, new: 1 },
+      ['+old@n1'],
       [],
-      ['chat-old=1'],
     ],
     [
       'is one that was not made yet',

@@ -94,10 +94,14 @@ export function choosePodsByNode(
     const why = group.find(({ to, from }) => to < from)?.why ?? '';
     for (const one of group) {
       const mine = one.there.filter((pod) => chosen.includes(pod));
-      const to = one.from - Math.min(one.from - one.to, one.idle) - mine.length;
+      const fromIdle = Math.min(one.from - one.to, one.idle);
+      const to = one.from - fromIdle - mine.length;
       if (to >= one.from) continue;
+      // They are marked as well: one that gets ready in this very moment must not send another one away in its place.
+      const unready = one.there.filter((pod) => !isReady(pod));
+      const idle = choice.choose(unready, fromIdle - (one.idle - unready.length));
       const all = to === 0 && podsOfSet(beside, one.set).length === 0;
-      const marks = all ? [] : marksFor(one.there, mine);
+      const marks = all ? [] : marksFor(one.there, [...mine, ...idle]);
       patch.push(...marks);
       if (marks.length === 0) planned.push({ name: one.set.metadata?.name ?? '', from: one.from, to, why });
     }
