@@ -13,7 +13,7 @@ export async function trafficReport(client: KubeClient, namespace: string, ip: s
   const pod = items.find(({ status }) => status?.podIP === ip);
   if (pod === undefined) throw new Error(`no pod has ${ip}`);
   const weight = weightOf(pod);
-  return { traffic: weight === undefined ? {} : { weight } } as ReadyReport;
+  return { traffic: weight === undefined ? {} : { weight } };
 }
 
 /** Smoke tests and gates whose outcome the test decides. */
