@@ -86,7 +86,11 @@ export class NodeSimulation extends PlanSimulation {
     const after = servedAfter(plan);
     const { maxSurge, maxUnavailable } = object.spec.strategy ?? {};
     const bounds = resolveBounds(nodes.length, maxSurge, maxUnavailable);
-    const spared = Math.max(bounds.maxUnavailable, this.mayYield && bounds.mayYield ? 1 : 0);
+    const elsewhere = pods.filter(({ spec }) => spec?.nodeName !== undefined && !nodes.includes(spec.nodeName)).length;
+    const places = plan.expected?.places.reduce((sum, place) => sum + place.replicas, 0);
+    const placed = places === undefined ? nodes.length : Math.max(0, places - elsewhere);
+    const yielding = this.mayYield && bounds.mayYield ? Math.max(0, nodes.length - placed) + 1 : 0;
+    const spared = Math.max(bounds.maxUnavailable, yielding);
     if (after < before && after < nodes.length - spared) {
       const places = JSON.stringify(this.layout(name));
       throw this.failed(`${name}: ${after} of ${nodes.length} nodes are served, ${spared} may be unserved: ${places}`);
