@@ -100,7 +100,7 @@ function failureOf(seed: number): string | undefined {
 }
 
 describe('nodes with GPUs and without, made at random', () => {
-  const { SLM_SEED: only, SLM_SEEDS: count = '100' } = process.env;
+  const { SLM_SEED: only, SLM_SEEDS: count = '60' } = process.env;
   const seeds = only === undefined ? Array.from({ length: Number(count) }, (_, index) => index + 1) : [Number(only)];
   it('each have one pod of the newest revision in the end', () => {
     expect(seeds.map(failureOf).find((failure) => failure !== undefined)).toBeUndefined();

@@ -287,7 +287,7 @@ function failureOf(seed: number): string | undefined {
 }
 
 describe('nodes that come and go at random', () => {
-  const { SLM_SEED: only, SLM_SEEDS: count = '200' } = process.env;
+  const { SLM_SEED: only, SLM_SEEDS: count = '100' } = process.env;
   const seeds = only === undefined ? Array.from({ length: Number(count) }, (_, index) => index + 1) : [Number(only)];
   it('are each served, and no step leaves more unserved than allowed', () => {
     expect(seeds.map(failureOf).find((failure) => failure !== undefined)).toBeUndefined();
