@@ -18,9 +18,10 @@ import { type DeploymentGate, isAccessReason } from './gate.ts';
 import { hardwareStatus } from './hardware-status.ts';
 import type { ModelState } from './model-state.ts';
 import { apiKeySecretName, modelTextOf, podSelectorText, servedNamesOf, serviceName, tlsSecretName } from './names.ts';
-import { hasPods, type Observed, type ReplicaSetObject, revisionOf, tierOf } from './observed.ts';
+import { hasPods, type Observed, type ReplicaSetObject, tierOf } from './observed.ts';
 import { isReady } from './pod-causes.ts';
 import { judgeProgress } from './progress.ts';
+import { awayFrom, type Counts, countsOf } from './replica-counts.ts';
 import type { WantedRevision } from './revision.ts';
 import { goalLine, rolledBackCondition } from './rollout-lines.ts';
 import type { Goal } from './strategy/goal.ts';
@@ -201,43 +202,6 @@ export function refusedStatus(
     statusText: shorten(refusal.message, MAX_STATUS_TEXT),
     blockedBy: withSince(blocks as Block[], previous, now),
   };
-}
-
-interface Counts {
-  readonly replicas: number;
-  readonly updatedReplicas: number;
-  readonly readyReplicas: number;
-  readonly availableReplicas: number;
-  /** Those of them that get requests. */
-  readonly servingReplicas: number;
-}
-
-function countsOf(
-  update: readonly ReplicaSetObject[],
-  old: readonly ReplicaSetObject[],
-  { decision: { closed, weight } }: StrategyPlan,
-): Counts {
-  const all = [...update, ...old];
-  const isIdle = (set: ReplicaSetObject) => closed.has(revisionOf(set)) && revisionOf(set) !== weight?.candidate;
-  const sum = (sets: readonly ReplicaSetObject[], field: 'replicas' | 'readyReplicas' | 'availableReplicas') =>
-    sets.reduce((total, set) => total + (set.status?.[field] ?? 0), 0);
-  return {
-    replicas: sum(all, 'replicas'),
-    updatedReplicas: sum(update, 'replicas'),
-    readyReplicas: sum(all, 'readyReplicas'),
-    availableReplicas: sum(all, 'availableReplicas'),
-    servingReplicas: sum(
-      all.filter((set) => !isIdle(set)),
-      'availableReplicas',
-    ),
-  };
-}
-
-/** Pods of the revision that the spec asks for, where the deployment is not brought to that. */
-function awayFrom({ choice }: Goal, sets: readonly ReplicaSetObject[]): { readonly pods: number } | undefined {
-  if (choice.asked === undefined || choice.revision === choice.asked) return undefined;
-  const own = sets.filter((set) => revisionOf(set) === choice.asked);
-  return { pods: own.reduce((total, set) => total + (set.status?.replicas ?? 0), 0) };
 }
 
 function earliest(...times: readonly (number | undefined)[]): number | undefined {

@@ -6,7 +6,8 @@ import { annotations, type SLMDeploymentSpec } from '@slm-operator/crds';
 import { describe, expect, it } from 'vitest';
 import { inOrder } from '../../hardware/testing/choices.ts';
 import { GPU } from '../testing/hardware-plans.ts';
-import { type Quality, StrategySimulation } from '../testing/strategy-simulation.ts';
+import type { Quality } from '../testing/strategy-answers.ts';
+import { StrategySimulation } from '../testing/strategy-simulation.ts';
 
 const smokeTests = [{ name: 'capital', prompt: 'The capital of France?', contains: 'Paris' }];
 const gates = { errorRate: { maxPercent: 5 } };

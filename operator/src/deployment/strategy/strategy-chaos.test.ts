@@ -2,7 +2,8 @@ import { annotations, type SLMDeploymentSpec, type Strategy } from '@slm-operato
 import { describe, expect, it } from 'vitest';
 import { type Choose, seeded } from '../../hardware/testing/choices.ts';
 import { GPU } from '../testing/hardware-plans.ts';
-import { type Quality, StrategySimulation } from '../testing/strategy-simulation.ts';
+import type { Quality } from '../testing/strategy-answers.ts';
+import { StrategySimulation } from '../testing/strategy-simulation.ts';
 
 const smokeTests = [{ name: 'capital', prompt: 'The capital of France?', contains: 'Paris' }];
 

@@ -14,27 +14,19 @@ import {
 import type { KubeObject, PatchIntent } from '../../execution/plan.ts';
 import { makeInventory } from '../../hardware/inventory.ts';
 import type { Choose } from '../../hardware/testing/choices.ts';
-import type { GateState, SmokeState } from '../analysis/types.ts';
 import { type PodObject, type ReplicaSetObject, revisionOf, type ServiceObject } from '../observed.ts';
 import { type DeploymentPlan, planDeployment } from '../plan.ts';
 import { isReady } from '../pod-causes.ts';
 import type { PodReport } from '../pod-reports.ts';
 import { resolveBounds } from '../rollout-planner.ts';
-import { hasMetricGates, stepsOf } from '../strategy/steps.ts';
+import { stepsOf } from '../strategy/steps.ts';
 import { Feed, found, isGoing, ObjectCluster } from './object-cluster.ts';
 import { cache, config, deployment, model, observed } from './objects.ts';
+import { gatesOf, merge, type Quality, smokeOf, stateOf } from './strategy-answers.ts';
 
-/** What a revision is like. */
-export interface Quality {
-  /** Default: its pods get ready. */
-  readonly pods?: 'hangs' | 'crashes';
-  readonly failsSmoke?: boolean;
-  /** It is worse than the one before, as soon as it gets this part of the requests. */
-  readonly failsAt?: number;
-}
+export type { Quality } from './strategy-answers.ts';
 
 const NAME = 'chat';
-const WINDOW_MS = 60_000;
 const START = 1024;
 
 export class StrategySimulation extends ObjectCluster {
@@ -53,6 +45,7 @@ export class StrategySimulation extends ObjectCluster {
   readonly #passing = new Map<string, TrafficSetting | undefined>();
   readonly #letters = new Map<string, string>();
   #wakeAt: number | undefined;
+  #wakeGates = Number.POSITIVE_INFINITY;
   #queued = true;
   #capped = false;
   #said = '';
@@ -141,10 +134,9 @@ export class StrategySimulation extends ObjectCluster {
           nodes,
           caches: new Map([...this.nodes.objects.keys()].map((node) => [node, cache(node)])),
           reports: new Map(pods.map((pod) => [pod.metadata?.uid ?? '', this.#report(pod)])),
-          smoke: this.#smoke(),
-          gates: this.#gates(),
+          ...this.#answers(),
         }),
-        ...({ services: this.#observedServices() } as object),
+        services: this.#observedServices(),
       },
       { now: this.clock.now(), config },
     );
@@ -166,6 +158,13 @@ export class StrategySimulation extends ObjectCluster {
     this.#wakeAt = times.length === 0 ? undefined : this.clock.now() + Math.max(1, Math.min(...times));
   }
 
+  #answers() {
+    const { gates, again } = gatesOf(this.object, (revision) => this.qualityOf(revision), this.clock.now());
+    // The meters wake the deployment when the window is over.
+    this.#wakeGates = Math.min(this.#wakeGates, again);
+    return { gates, smoke: smokeOf(this.object, (revision) => this.#passed.get(revision)) };
+  }
+
   #observedServices() {
     return { main: this.#services.get(NAME), candidate: this.#services.get(`${NAME}-candidate`) };
   }
@@ -175,55 +174,6 @@ export class StrategySimulation extends ObjectCluster {
     const traffic = passing === undefined ? {} : { weight: passing.weight, revision: passing.revision };
     return { at: this.clock.now(), running: 0, traffic };
   }
-
-  #smoke(): SmokeState {
-    const candidate = this.status.rollout?.revision;
-    if (this.object.spec.strategy?.analysis?.smokeTests === undefined || candidate === undefined) {
-      return { state: 'none', results: [] };
-    }
-    const passed = this.#passed.get(candidate);
-    const results = [
-      {
-        name: 'smoke/capital',
-        result: passed === undefined ? ('Waiting' as const) : passed ? ('Passed' as const) : ('Failed' as const),
-      },
-    ];
-    if (passed === undefined) return { candidate, state: 'running', results };
-    return passed
-      ? { candidate, state: 'passed', results }
-      : { candidate, state: 'failed', message: 'smoke test capital: the answer lacks Paris', results };
-  }
-
-  #gates(): GateState {
-    const {
-      revision: candidate,
-      stableRevision: stable,
-      stepStartedAt,
-      step,
-      steps,
-      weight,
-    } = this.status.rollout ?? {};
-    const { strategy } = this.object.spec;
-    if (!hasMetricGates(strategy) || candidate === undefined || stepStartedAt === undefined) {
-      return { result: 'none', items: [], why: '' };
-    }
-    const since = Date.parse(stepStartedAt);
-    const subject = { candidate, stable, since };
-    const { failsAt } = this.qualityOf(candidate);
-    const item = { name: 'errorRate', value: '12.0 %', baseline: '0.1 %' };
-    if (failsAt !== undefined && (weight ?? (step === steps ? 100 : 50)) >= failsAt) {
-      const why = 'error rate is 12.0 % of 250 requests, at most 5 % may fail';
-      return { subject, result: 'failed', items: [{ ...item, result: 'Failed', message: why }], why };
-    }
-    if (this.clock.now() < since + WINDOW_MS) {
-      // The meters wake the deployment when the window is over.
-      this.#wakeGates = Math.min(this.#wakeGates, since + WINDOW_MS);
-      return { subject, result: 'waiting', items: [{ ...item, result: 'Waiting' }], why: 'the window is not over' };
-    }
-    return { subject, result: 'passed', items: [{ ...item, result: 'Passed' }], why: '' };
-  }
-
-  #wakeGates = Number.POSITIVE_INFINITY;
 
   #carryOut(plan: DeploymentPlan): void {
     for (const object of plan.apply) this.#apply(object);
@@ -485,18 +435,4 @@ export class StrategySimulation extends ObjectCluster {
   failed(what: string): Error {
     return new Error(`${what}\n${this.log.slice(-24).join('\n')}`);
   }
-}
-
-function stateOf(set: ReplicaSetObject): string {
-  return set.spec?.template?.metadata?.labels?.[labels.traffic] === 'closed' ? ' closed' : '';
-}
-
-function merge(target: unknown, patch: unknown): unknown {
-  if (typeof patch !== 'object' || patch === null || Array.isArray(patch)) return patch;
-  const base = typeof target === 'object' && target !== null ? { ...target } : {};
-  for (const [key, value] of Object.entries(patch)) {
-    if (value === null) delete (base as Record<string, unknown>)[key];
-    else (base as Record<string, unknown>)[key] = merge((base as Record<string, unknown>)[key], value);
-  }
-  return base;
 }
