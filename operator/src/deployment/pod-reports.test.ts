@@ -158,6 +158,18 @@ describe('a pod that passes requests on', () => {
     expect(pods.look([told()]).again).toBeUndefined();
   });
 
+  it('and says the same as before is asked again, although such an answer wakes nobody', async () => {
+    pods.look([told()]);
+    await pods.answer(says());
+    pods.clock.advance(1000);
+    expect(pods.look([told(10)]).again).toBe(1000);
+    await pods.answer(says());
+    expect(pods.woken).toHaveLength(1);
+    pods.clock.advance(1000);
+    pods.look([told(10)]);
+    expect(pods.asked).toHaveLength(3);
+  });
+
   it('and does not answer is asked for as long as that takes', async () => {
     pods.look([told()]);
     await pods.answer(says());

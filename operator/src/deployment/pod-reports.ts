@@ -112,6 +112,9 @@ class BackgroundReports implements PodReports {
       const due = this.#due(entry, pod, options);
       if (due !== undefined && due <= 0) this.#enqueue(key, entry, pod, options.tls);
       else if (due !== undefined) again.push(due);
+      // An answer that says nothing new wakes nobody; without this, what did not follow yet would never be asked again.
+      const pace = Math.min(options.activityMs ?? Number.POSITIVE_INFINITY, trafficAge(entry.report, pod));
+      if (entry.asking && pace < Number.POSITIVE_INFINITY) again.push(pace);
       if (entry.report !== undefined) reports.set(uid, entry.report);
       const isNew = entry.report?.device === undefined && entry.failures === 0;
       if (isNew && entry.asking && isReady(pod)) hold.push(this.#heldFor(entry));
