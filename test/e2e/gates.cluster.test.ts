@@ -141,6 +141,30 @@ describe('a deployment with smoke tests', () => {
   });
 });
 
+describe('a first revision that fails its smoke tests', () => {
+  it('says so, and nobody is sent to it; with better tests it serves', async () => {
+    await write('first', 512, { smokeTests: [{ ...capital, contains: 'Rome' }] });
+    const found = await until(
+      'it says what was wrong',
+      () => read('first'),
+      (one) => condition(one, 'Stalled')?.status === 'True',
+      { timeoutMs: 120_000 },
+    );
+    expect(condition(found, 'Ready')?.message).toMatch(/capital: the answer does not contain "Rome"/);
+    expect(holds(found, 'Available')).toBe(false);
+    const slices = await lab.list<{ readonly endpoints?: readonly unknown[] | null }>(
+      'endpointslices',
+      '-n',
+      space.name,
+      '-l',
+      'kubernetes.io/service-name=first',
+    );
+    expect(slices.flatMap(({ endpoints }) => endpoints ?? [])).toEqual([]);
+    await write('first', 512, { smokeTests: [capital] });
+    await served('first');
+  });
+});
+
 describe('a deployment whose clients show ServiceAccounts', () => {
   it('is asked its smoke tests by the operator’s own', async () => {
     const auth = { type: 'ServiceAccount', allowedServiceAccounts: [{ name: 'nobody' }] };

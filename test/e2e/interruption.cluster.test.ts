@@ -13,6 +13,12 @@ beforeAll(async () => {
   hub = await openHub();
   space = await lab.namespace('interruption');
   ({ sha256 } = await hub.addModel('lm.gguf'));
+  // Pods of a test before may still be draining, and bytes that a node has are not pulled.
+  await until(
+    'the nodes hold no model of a test before',
+    () => lab.nodeCaches(),
+    (caches) => caches.every((cache) => !cache.status?.entries?.length),
+  );
 });
 afterEach(() => hub.server.setBytesPerSecond(undefined));
 afterAll(async () => {
