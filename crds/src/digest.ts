@@ -1,7 +1,7 @@
 /** How a revision gets its digest. Pure, and the same in operator and agent. */
 import { createHash } from 'node:crypto';
 import type { ModelFile } from './common.ts';
-import type { ModelVariant } from './slm-model.ts';
+import type { ModelVariant } from './slm-model-status.ts';
 
 /**
  * Digest of a revision: SHA-256 over one line `HEX  PATH\n` for each file, sorted by path in code-unit order. That is what

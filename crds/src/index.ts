@@ -11,5 +11,6 @@ export * from './reasons.ts';
 export * from './slm-deployment.ts';
 export * from './slm-deployment-status.ts';
 export * from './slm-model.ts';
+export * from './slm-model-status.ts';
 export * from './slm-node-cache.ts';
 export * from './slm-rollout.ts';

@@ -5,7 +5,8 @@ import { GROUP, VERSION } from './contract.ts';
 import { type CelRule, toStructural } from './schema.ts';
 import { SLMDeploymentSpec } from './slm-deployment.ts';
 import { SLMDeploymentStatus } from './slm-deployment-status.ts';
-import { SLMModelSpec, SLMModelStatus } from './slm-model.ts';
+import { SLMModelSpec } from './slm-model.ts';
+import { SLMModelStatus } from './slm-model-status.ts';
 import { SLMNodeCacheSpec, SLMNodeCacheStatus } from './slm-node-cache.ts';
 import { SLMRolloutSpec, SLMRolloutStatus } from './slm-rollout.ts';
 
