@@ -10,8 +10,8 @@ import {
   serverPaths,
   type TrafficReport,
 } from '@slm-operator/crds';
-import { Agent, type Dispatcher } from 'undici';
 import type { PodObject } from './observed.ts';
+import { makePodRequest } from './pod-request.ts';
 
 /** A pod on the same cluster answers within milliseconds; one that takes longer is asked again later. */
 const TIMEOUT_MS = 2000;
@@ -33,25 +33,12 @@ export function placeOf(pod: PodObject, tls: boolean): PodPlace | undefined {
   return ip === undefined || ip === '' ? undefined : { ip, port: ports.ollama, tls };
 }
 
-/** Asks over HTTP. Certificates are not verified, as the kubelet's probes do not: nothing secret is sent or learned. */
+/** Asks over HTTP. */
 export function makeAskPod(): AskPod {
-  const dispatcher: Dispatcher = new Agent({
-    connect: { timeout: TIMEOUT_MS, rejectUnauthorized: false },
-    headersTimeout: TIMEOUT_MS,
-    bodyTimeout: TIMEOUT_MS,
-    // Each pod is asked once or twice in its life.
-    pipelining: 0,
-    maxResponseSize: MAX_BODY_BYTES,
-  });
-  return async ({ ip, port, tls }) => {
-    const host = ip.includes(':') ? `[${ip}]` : ip;
-    const { statusCode, body } = await dispatcher.request({
-      origin: `${tls ? 'https' : 'http'}://${host}:${port}`,
-      path: serverPaths.readyz,
-      method: 'GET',
-      signal: AbortSignal.timeout(TIMEOUT_MS),
-    });
-    const report = readReport(await body.text());
+  const ask = makePodRequest(serverPaths.readyz, { timeoutMs: TIMEOUT_MS, maxBodyBytes: MAX_BODY_BYTES });
+  return async (place) => {
+    const { statusCode, text } = await ask(place);
+    const report = readReport(text);
     if (report === undefined) throw new Error(`the pod answered ${statusCode} without a report`);
     return report;
   };
