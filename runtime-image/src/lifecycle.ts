@@ -17,12 +17,17 @@ export interface Unfit {
   readonly message: string;
 }
 
+/** How many requests in how long make a rate; what is older says nothing of now. */
+const LATELY = { seconds: 60, least: 4, most: 16 } as const;
+
 export class Lifecycle {
   readonly models: ModelRegistry;
   #phase: Phase = 'loading';
   #progress = 0;
   #running = 0;
   #lastEnd: number;
+  /** When the last requests began; the oldest first. */
+  readonly #begun: number[] = [];
   readonly #now: () => number;
   #unfit: Unfit | undefined;
   #idle: (() => void)[] = [];
@@ -64,6 +69,13 @@ export class Lifecycle {
   /** Seconds since the last request ended, or since the start before the first; undefined while one runs. */
   get idleSeconds(): number | undefined {
     return this.#running > 0 ? undefined : (this.#now() - this.#lastEnd) / 1000;
+  }
+
+  /** Between the beginnings of two API requests, on average of the last ones; undefined with less than four in the last minute. */
+  get secondsBetween(): number | undefined {
+    const now = this.#now();
+    const lately = this.#begun.filter((at) => now - at <= LATELY.seconds * 1000);
+    return lately.length < LATELY.least ? undefined : (now - lately[0]!) / 1000 / lately.length;
   }
 
   /** Why the server answers and shall not be asked by others. */
@@ -111,6 +123,8 @@ export class Lifecycle {
   /** Counts a request. @returns what to call when it ends; later calls do nothing. */
   begin(): () => void {
     this.#running++;
+    this.#begun.push(this.#now());
+    if (this.#begun.length > LATELY.most) this.#begun.shift();
     let ended = false;
     return () => {
       if (ended) return;

@@ -4,9 +4,10 @@ import { setTimeout as delay } from 'node:timers/promises';
 import { pino } from 'pino';
 import { afterEach, describe, expect, test } from 'vitest';
 import type { FakeEngineOptions } from './engines/fake.ts';
+import { Lifecycle } from './lifecycle.ts';
 import { type Listeners, listen } from './listeners.ts';
 import { makeTestServer } from './routes/testing.ts';
-import { shutDown } from './shutdown.ts';
+import { lingerFor, shutDown } from './shutdown.ts';
 
 const log = pino({ level: 'silent' });
 const agent = new Agent({ keepAlive: true });
@@ -130,6 +131,26 @@ describe('draining', () => {
     await text(next);
     expect(await down).toBe(true);
     one.destroy();
+  });
+
+  test('waits for requests to stay away longer where few come', () => {
+    let now = 0;
+    const lifecycle = new Lifecycle(undefined, () => now);
+    const lingerAfter = (requests: number, everyMs: number) => {
+      for (let i = 0; i < requests; i++) {
+        lifecycle.begin()();
+        now += everyMs;
+      }
+      return lingerFor(lifecycle.secondsBetween);
+    };
+    expect([lingerAfter(0, 0), lingerAfter(3, 1000)]).toEqual([2000, 2000]);
+    expect(lingerAfter(20, 10)).toBe(2000);
+    expect(lingerAfter(20, 500)).toBe(4000);
+    expect(lingerAfter(20, 1500)).toBe(12_000);
+    expect(lingerAfter(20, 10_000)).toBe(15_000);
+    // A minute without a request: nobody is expected.
+    now += 60_001;
+    expect(lingerFor(lifecycle.secondsBetween)).toBe(2000);
   });
 
   test('with nothing to do takes no time', async () => {

@@ -18,10 +18,13 @@ export interface ShutdownOptions {
 }
 
 /**
- * How long nobody may have been answered before connections are closed, in milliseconds. The head of a stream that began before
- * the drain has promised to keep the connection, and whoever has read its end may ask the next question on it at once.
+ * How long nobody may have been answered before connections are closed, in milliseconds; more where few ask.
+ *
+ * The head of a stream that began before the drain has promised to keep the connection, and whoever has read its end may ask the
+ * next question on it at once. And a proxy that has not learnt that this server is going, since the control plane was away or is
+ * slow, goes on sending its share: it has learnt when as many are missing as cannot be missing by chance.
  */
-const LINGER_MS = 2000;
+const LINGER = { leastMs: 2000, mostMs: 15_000, missing: 8 } as const;
 
 /**
  * Drains the server without failing a request. A client on a kept-alive connection is told by `Connection: close` to open its
@@ -31,14 +34,16 @@ const LINGER_MS = 2000;
  */
 export async function shutDown(options: ShutdownOptions): Promise<boolean> {
   const { lifecycle, listeners, log } = options;
+  const lingerMs = lingerFor(lifecycle.secondsBetween);
   lifecycle.drain();
-  log.info({ running: lifecycle.running, timeoutSeconds: options.timeoutSeconds }, 'draining');
+  log.info({ running: lifecycle.running, timeoutSeconds: options.timeoutSeconds, lingerMs }, 'draining');
   const delayMs = (options.delaySeconds ?? 0) * 1000;
   if (delayMs > 0) await delay(delayMs);
   const given = new AbortController();
-  const quiet = untilQuiet(lifecycle, Math.min(delayMs, LINGER_MS), given.signal);
-  const finished = await within(quiet, options.timeoutSeconds * 1000);
+  const quiet = untilQuiet(lifecycle, delayMs > 0 ? lingerMs : 0, given.signal);
+  await within(quiet, options.timeoutSeconds * 1000);
   given.abort();
+  const finished = lifecycle.running === 0;
   if (!finished) log.warn({ running: lifecycle.running }, 'the drain timed out; ending the requests that still run');
   // Aborts what is left, whose streams end with that; nothing new can start.
   // Not without bound: a decoder that is stuck must not keep the process from ending.
@@ -46,6 +51,13 @@ export async function shutDown(options: ShutdownOptions): Promise<boolean> {
   // Answers that were just written are still on their way; a client that never reads must not hold the process.
   await within(listeners.close(), CLOSE_MS);
   return finished;
+}
+
+/** @param secondsBetween of two requests, lately; undefined where hardly any came */
+export function lingerFor(secondsBetween: number | undefined): number {
+  const { leastMs, mostMs, missing } = LINGER;
+  if (secondsBetween === undefined) return leastMs;
+  return Math.round(Math.min(mostMs, Math.max(leastMs, secondsBetween * missing * 1000)));
 }
 
 /** Resolves when nothing runs and the last answer ended that long ago. */
