@@ -50,12 +50,12 @@ import {
   type Stores,
   scheduledAt,
 } from './observe.ts';
-import type { Observed } from './observed.ts';
+import { type Observed, type ReplicaSetObject, sizeOf } from './observed.ts';
 import { makeOwnWrites } from './own-writes.ts';
 import { type DeploymentConfig, planDeployment } from './plan.ts';
 import { isMounting } from './pod-causes.ts';
 import { makePodReports, type PodReports } from './pod-reports.ts';
-import { stableJson } from './revision.ts';
+import { isAlike } from './revision.ts';
 import { refusedStatus } from './status.ts';
 import { makePace } from './status-pace.ts';
 
@@ -80,7 +80,7 @@ export interface DeploymentControllerOptions {
   readonly onOutcome?: ((key: string, outcome: object) => void) | undefined;
 }
 
-/** Milliseconds that echoes of our own writes wait for each other. */
+/** Milliseconds that echoes of our own writes, and the steps of pods, wait for each other. */
 const ECHO_DELAY_MS = 100;
 
 /** The controller; give it to `manager.add`. */
@@ -109,8 +109,12 @@ export function makeDeploymentController(options: DeploymentControllerOptions): 
       watches(Namespace, (namespace) => borrowersIn(stores, namespace), { predicate: labelsChanged }),
       watches(SLMNodeCache, (cache) => interestedIn(stores, cache), { predicate: entriesChanged }),
       watches(Node, () => moving(stores), { predicate: placementChanged }),
-      watches(ReplicaSet, ownedBy(SLMDeployment), managed),
-      watches(Pod, deploymentKeyOf, allPods),
+      watches(ReplicaSet, ownedBy(SLMDeployment), {
+        ...managed,
+        delayMs: (event) => (countsChanged(event) ? 0 : ECHO_DELAY_MS),
+      }),
+      // A step follows from what their ReplicaSet counts, whose event comes at the same time.
+      watches(Pod, deploymentKeyOf, { ...allPods, delayMs: ECHO_DELAY_MS }),
       watches(Service, ownedBy(SLMDeployment), { ...managed, delayMs: ECHO_DELAY_MS }),
       watches(PodDisruptionBudget, ownedBy(SLMDeployment), { ...managed, delayMs: ECHO_DELAY_MS }),
       watches(NetworkPolicy, ownedBy(SLMDeployment), { ...managed, delayMs: ECHO_DELAY_MS }),
@@ -167,7 +171,7 @@ export function makeDeploymentController(options: DeploymentControllerOptions): 
       if (executed.refusal !== undefined) log.info({ refusal: executed.refusal }, 'write refused');
       else
         for (const { kind, metadata } of plan.create ?? []) if (kind === 'Secret') secrets.note(stored, metadata.name);
-      if (executed.refusal === undefined && stableJson(plan.status) !== stableJson(stored.status)) {
+      if (executed.refusal === undefined && !isAlike(plan.status, stored.status)) {
         ahead.set(key, { uid: stored.metadata.uid, status: plan.status });
       } else ahead.delete(key);
       const again = [paced.again, look.again, mountCheck(observed.pods, clock.now()), brokerCheck(observed)];
@@ -220,13 +224,21 @@ function entriesChanged(event: StoreEvent<NodeCache>): boolean {
     status?.entries,
     status?.observedGeneration !== undefined,
   ];
-  return stableJson(view(object)) !== stableJson(view(previous));
+  return !isAlike(view(object), view(previous));
+}
+
+/** True unless the change is one that we or somebody else wrote: what became of it follows. */
+function countsChanged(event: StoreEvent<ReplicaSetObject>): boolean {
+  if (event.type !== 'update') return event.type === 'delete';
+  const { current, available } = sizeOf(event.object);
+  const before = sizeOf(event.previous);
+  return current !== before.current || available !== before.available;
 }
 
 /** Heartbeats and image lists change a Node all the time; what decides over placement seldom does. */
 function placementChanged(event: StoreEvent<ObjectOf<typeof Node>>): boolean {
   if (event.type !== 'update') return true;
-  return stableJson(nodeView(event.object)) !== stableJson(nodeView(event.previous));
+  return !isAlike(nodeView(event.object), nodeView(event.previous));
 }
 
 /** The broker's authority and address are not watched; both change once in years. */

@@ -1,6 +1,6 @@
 import { describe, expect, it } from 'vitest';
 import { knownRevision } from './observed.ts';
-import { imageOf, type RevisionInput, stableJson, type WantedRevision, wantedRevision } from './revision.ts';
+import { imageOf, isAlike, type RevisionInput, stableJson, type WantedRevision, wantedRevision } from './revision.ts';
 import { deployment, digest, replicaSet, replicaSetOf } from './testing/objects.ts';
 
 type Spec = Parameters<typeof deployment>[0];
@@ -210,4 +210,27 @@ describe('where an SLMRollout brings server images', () => {
 
 it('writes JSON whatever the order of keys', () => {
   expect(stableJson({ b: 1, a: { d: [{ z: 1, y: undefined }], c: {} } })).toBe('{"a":{"d":[{"z":1}]},"b":1}');
+});
+
+it.each([
+  [{}, {}],
+  [
+    { a: 1, b: 2 },
+    { b: 2, a: 1 },
+  ],
+  [{ a: 1 }, { a: 1, b: undefined, c: {}, d: [], e: { f: { g: [] } } }],
+  [{ a: { b: {} } }, {}],
+  [{ a: [{}] }, { a: [{ b: undefined }] }],
+  [{ a: null }, {}],
+  [{ a: 0 }, {}],
+  [{ a: [1, 2] }, { a: [2, 1] }],
+  [{ a: [1, 2] }, { a: [1] }],
+  [{ a: [] }, { a: {} }],
+  [{ a: '1' }, { a: 1 }],
+  [{ a: { b: 1 } }, { a: { b: 1, c: 2 } }],
+  [undefined, { a: 1 }],
+  [[{ a: 1 }], { 0: { a: 1 } }],
+])('is alike just when the JSON is: %j and %j', (one, other) => {
+  const expected = stableJson(one) === stableJson(other);
+  expect([isAlike(one, other), isAlike(other, one)]).toEqual([expected, expected]);
 });

@@ -142,6 +142,31 @@ export function stableJson(value: unknown): string {
   return JSON.stringify(prune(value)) ?? 'null';
 }
 
+/** True when both have the same {@link stableJson}, and told much faster, since most differ early or are the same object. */
+export function isAlike(one: unknown, other: unknown): boolean {
+  if (one === other) return true;
+  if (typeof one !== 'object' || typeof other !== 'object' || one === null || other === null) return false;
+  if (Array.isArray(one) || Array.isArray(other)) {
+    if (!Array.isArray(one) || !Array.isArray(other) || one.length !== other.length) return false;
+    return one.every((inner, index) => isAlike(inner, other[index]));
+  }
+  const left = one as Readonly<Record<string, unknown>>;
+  const right = other as Readonly<Record<string, unknown>>;
+  for (const key of Object.keys(left)) if (!isAlikeEntry(left[key], right[key])) return false;
+  for (const key of Object.keys(right)) if (!(key in left) && !saysNothing(right[key])) return false;
+  return true;
+}
+
+function isAlikeEntry(one: unknown, other: unknown): boolean {
+  return isAlike(one, other) || (saysNothing(one) && saysNothing(other));
+}
+
+/** True of what {@link prune} leaves out of an object, which is also what is empty after its own parts were left out. */
+function saysNothing(value: unknown): boolean {
+  const pruned = typeof value === 'object' && value !== null ? prune(value) : value;
+  return pruned === undefined || isEmpty(pruned);
+}
+
 function prune(value: unknown): unknown {
   if (Array.isArray(value)) return value.map(prune);
   if (typeof value !== 'object' || value === null) return value;

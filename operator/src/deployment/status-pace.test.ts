@@ -113,6 +113,15 @@ describe('a first rollout', () => {
     expect(writes).toEqual(['0.9 s: serving chat']);
   });
 
+  it('waits longer while many others have something to tell, so that a fleet that moves is no flood', () => {
+    const others = Array.from({ length: 100 }, (_, index) => `demo/other-${index}`);
+    for (const key of others) pace.status(key, deployment(), plan(moving('made')));
+    expect(want(moving('made'))).toBe(3 * FIRST_STATUS_MS);
+    clock.advance(500);
+    for (const key of others) pace.forget(key);
+    expect(want(moving('made'))).toBe(500);
+  });
+
   it('tells of trouble at once', () => {
     const blockedBy = [{ reason: 'Unschedulable', message: 'x', since: '2026-11-23T12:00:00Z' }];
     want(moving('no node has room', { blockedBy }));

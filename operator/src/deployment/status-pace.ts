@@ -6,7 +6,7 @@
 import type { SLMDeployment as Deployment, Reason, SLMDeploymentStatus } from '@slm-operator/crds';
 import type { EventIntent, Plan } from '../execution/plan.ts';
 import type { Clock } from '../runtime/clock.ts';
-import { stableJson } from './revision.ts';
+import { isAlike } from './revision.ts';
 
 /**
  * Milliseconds between two status writes that tell of nothing but how far a pull is: fast enough to watch, and a pull of an hour
@@ -14,7 +14,7 @@ import { stableJson } from './revision.ts';
  */
 export const PROGRESS_INTERVAL_MS = 2000;
 
-/** The same where pods come and go: there are fewer steps to watch, and of many deployments that roll at once each is one. */
+/** The same where pods come and go: there are fewer steps to watch. */
 export const PODS_INTERVAL_MS = 5000;
 
 /**
@@ -84,7 +84,7 @@ export function makePace(clock: Clock): StatusPace {
     },
     status(key, { status: stored }, plan, { hold, backlog = 0 } = {}) {
       const { status } = plan;
-      if (status === undefined || stableJson(status) === stableJson(stored)) {
+      if (status === undefined || isAlike(status, stored)) {
         held.delete(key);
         return { plan, again: undefined };
       }
@@ -94,7 +94,7 @@ export function makePace(clock: Clock): StatusPace {
       const awaited = hold !== undefined && (status.readyReplicas ?? 0) > (stored?.readyReplicas ?? 0) ? hold : 0;
       const rest = isNews(stored, status)
         ? 0
-        : restOf(now, since, written.get(key), stored, slowness(backlog), intervalOf(status));
+        : restOf(now, since, written.get(key), stored, slowness(Math.max(backlog, held.size)), intervalOf(status));
       const wait = Math.max(awaited, rest);
       const events = merge(before, plan.events.filter(isOfStatus));
       const ofChildren = plan.events.filter((event) => !isOfStatus(event));
@@ -132,9 +132,9 @@ function intervalOf({ blockedBy }: Status): number {
 
 const pulls: ReadonlySet<string> = new Set<Reason>(['ModelNotReady', 'WaitingForBytes', 'MountPending']);
 
-/** How many times as long progress waits: twice with 50 others in line, ten times at most. */
-function slowness(backlog: number): number {
-  return Math.min(10, 1 + backlog / 50);
+/** How many times as long progress waits: twice with 50 others that wait as well, ten times at most. */
+function slowness(others: number): number {
+  return Math.min(10, 1 + Math.floor(others / 50));
 }
 
 /** Milliseconds until progress may be told. */

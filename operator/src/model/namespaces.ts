@@ -1,5 +1,5 @@
 /** What is read of Namespaces: their labels, for models that are shared by label. Asks a store; keeps nothing. */
-import { stableJson } from '../deployment/revision.ts';
+import { isAlike } from '../deployment/revision.ts';
 import type { Namespace, ObjectOf } from '../kube/resource.ts';
 import type { Store, StoreEvent } from '../runtime/store.ts';
 import type { NamespaceLabels } from './sharing.ts';
@@ -17,5 +17,5 @@ export function labelsIn(namespaces: Pick<Store<NamespaceObject>, 'get'>): Names
 /** Whether an event may change who is let in. */
 export function labelsChanged(event: StoreEvent<NamespaceObject>): boolean {
   if (event.type !== 'update') return true;
-  return stableJson(event.object.metadata?.labels) !== stableJson(event.previous.metadata?.labels);
+  return !isAlike(event.object.metadata?.labels, event.previous.metadata?.labels);
 }

@@ -6,7 +6,7 @@ import type { SLMRollout as Rollout, SLMRolloutStatus } from '@slm-operator/crds
 import { modelKeyOf } from '../deployment/names.ts';
 import { deploymentKeyOf, managed } from '../deployment/observe.ts';
 import type { ServerImages } from '../deployment/revision.ts';
-import { stableJson } from '../deployment/revision.ts';
+import { isAlike } from '../deployment/revision.ts';
 import { executePlan, FIELD_MANAGER } from '../execution/execute.ts';
 import { SLMDeployment, SLMModel, SLMRollout } from '../execution/kinds.ts';
 import { done, type Plan } from '../execution/plan.ts';
@@ -61,7 +61,7 @@ export function makeRolloutController(options: RolloutControllerOptions): Contro
       last !== undefined &&
       last.uid === stored.metadata.uid &&
       clock.now() - last.at < LAG_MS &&
-      stableJson(stored.status) !== stableJson(last.status);
+      !isAlike(stored.status, last.status);
     return isBehind ? { ...stored, status: last.status } : stored;
   };
 

@@ -288,11 +288,14 @@ function fingerprint(value: unknown): string {
   return createHash('sha1').update(stableJson(value)).digest('base64');
 }
 
-/** JSON with sorted keys; what JSON leaves out is left out. Exported for tests. */
+/** JSON with sorted keys; what JSON leaves out is left out. By hand, since a replacer takes several times as long. Exported for tests. */
 export function stableJson(value: unknown): string {
-  return (
-    JSON.stringify(value, (_key, inner: unknown) =>
-      isRecord(inner) ? Object.fromEntries(Object.entries(inner).sort(([a], [b]) => (a < b ? -1 : 1))) : inner,
-    ) ?? 'null'
-  );
+  if (Array.isArray(value)) return `[${value.map(stableJson).join(',')}]`;
+  if (!isRecord(value)) return JSON.stringify(value) ?? 'null';
+  const entries: string[] = [];
+  for (const key of Object.keys(value).sort()) {
+    const inner = value[key];
+    if (inner !== undefined) entries.push(`${JSON.stringify(key)}:${stableJson(inner)}`);
+  }
+  return `{${entries.join(',')}}`;
 }
