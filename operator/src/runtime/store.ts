@@ -235,9 +235,28 @@ class MemoryStore<T extends KubeObject> implements WritableStore<T> {
 
 const NAMESPACE = 'metadata.namespace';
 
-/** Freezes an object and all that hangs on it; answers the same object. */
+/** Texts as long as names, times, images and digests: shorter ones V8 shares by itself, longer ones are seldom the same. */
+const SHARED = { least: 11, most: 256, count: 20_000 } as const;
+const texts = new Map<string, string>();
+
+/** The text that was seen first of all that are the same: each parsed object brings its own copies, most of what it weighs. */
+function shared(text: string): string {
+  if (text.length < SHARED.least || text.length > SHARED.most) return text;
+  const known = texts.get(text);
+  if (known !== undefined) return known;
+  if (texts.size >= SHARED.count) texts.clear();
+  texts.set(text, text);
+  return text;
+}
+
+/** Freezes an object and all that hangs on it, and lets it share its texts with others; answers the same object. */
 export function deepFreeze<T>(value: T): T {
   if (typeof value !== 'object' || value === null || Object.isFrozen(value)) return value;
-  for (const inner of Object.values(value)) deepFreeze(inner);
+  const parts = value as Record<string, unknown>;
+  for (const key of Object.keys(parts)) {
+    const inner = parts[key];
+    if (typeof inner === 'string') parts[key] = shared(inner);
+    else deepFreeze(inner);
+  }
   return Object.freeze(value);
 }
