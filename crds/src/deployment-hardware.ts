@@ -1,6 +1,6 @@
 /** What an SLMDeployment says of hardware, and what its status tells of it. */
 import type { Static } from 'typebox';
-import { boolean, integer, list, number, object, optional, text, time, word } from './schema.ts';
+import { boolean, duration, integer, list, number, object, optional, text, time, word } from './schema.ts';
 
 /** Classes of devices, the most special first. */
 export const hardwareClasses = ['npu', 'gpu', 'cpu'] as const;
@@ -23,13 +23,7 @@ export const Hardware = object(
       }),
     ),
     fallbackAfter: optional(
-      text({
-        max: 16,
-        pattern: '^([0-9]+h)?([0-9]+m)?([0-9]+s)?$',
-        min: 2,
-        description:
-          'How long a pod waits for a device before it goes to the next in line, such as 90s or 5m. Default 2m.',
-      }),
+      duration('How long a pod waits for a device before it goes to the next in line, such as 90s or 5m. Default 2m.'),
     ),
     policy: optional(
       word(['Fallback', 'Never'], {

@@ -1,9 +1,6 @@
 /** What an SLMDeployment says of how a new revision comes: steps, gates and the way back. */
 import type { Static } from 'typebox';
-import { boolean, integer, intOrPercent, list, number, object, optional, text, word } from './schema.ts';
-
-const duration = (description: string) =>
-  text({ max: 16, min: 2, pattern: '^([0-9]+h)?([0-9]+m)?([0-9]+s)?$', description });
+import { boolean, duration, integer, intOrPercent, list, number, object, optional, text, word } from './schema.ts';
 
 /** A whole number, a percentage such as `25%`, or Auto. */
 function bound(description: string) {

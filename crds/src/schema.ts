@@ -74,6 +74,11 @@ export function time(options: Common): TUnsafe<string> {
   return Type.Unsafe<string>({ type: 'string', format: 'date-time', ...extensions(options) });
 }
 
+/** A time such as 90s, 10m or 1h30m. */
+export function duration(description: string): TUnsafe<string> {
+  return text({ max: 16, min: 2, pattern: '^([0-9]+h)?([0-9]+m)?([0-9]+s)?$', description });
+}
+
 /** A number of things, or a percentage such as `25%`. */
 export function intOrPercent(options: Common): TUnsafe<number | string> {
   return Type.Unsafe<number | string>({

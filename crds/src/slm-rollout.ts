@@ -2,10 +2,7 @@
 import type { Static } from 'typebox';
 import { conditions, type ObjectMeta, observedGeneration } from './common.ts';
 import { labelSelector } from './label-selector.ts';
-import { boolean, integer, list, mapOf, object, optional, text, time, word } from './schema.ts';
-
-const duration = (description: string) =>
-  text({ max: 16, min: 2, pattern: '^([0-9]+h)?([0-9]+m)?([0-9]+s)?$', description });
+import { boolean, duration, integer, list, mapOf, object, optional, text, time, word } from './schema.ts';
 
 export const Wave = object(
   {
