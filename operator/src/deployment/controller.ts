@@ -36,7 +36,7 @@ import { done, type Outcome } from '../runtime/outcome.ts';
 import type { StoreEvent } from '../runtime/store.ts';
 import { type BrokerPlace, makeSeenSecrets } from './access-state.ts';
 import type { Analyst } from './analysis/analyst.ts';
-import { isPerNode, modelKeyOf } from './names.ts';
+import { isPerNode } from './names.ts';
 import {
   borrowersIn,
   deploymentKeyOf,
@@ -49,6 +49,7 @@ import {
   openStores,
   type Stores,
   scheduledAt,
+  serversOf,
 } from './observe.ts';
 import { type Observed, type ReplicaSetObject, sizeOf } from './observed.ts';
 import { makeOwnWrites } from './own-writes.ts';
@@ -194,9 +195,9 @@ function withStatus(stored: Deployment, planned: PlannedStatus | undefined): Dep
 /** Deployments whose model this node holds or is to hold. */
 function interestedIn(stores: Stores, cache: NodeCache): string[] {
   const models = new Set(cache.spec?.wanted?.flatMap((wanted) => wanted.models));
-  return stores.deployments
-    .list()
-    .filter((deployment) => isMoving(deployment) && models.has(modelKeyOf(deployment)))
+  return [...models]
+    .flatMap((model) => serversOf(stores, model))
+    .filter(isMoving)
     .map((deployment) => keyOf(deployment));
 }
 

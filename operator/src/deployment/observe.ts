@@ -104,7 +104,12 @@ export function openStores(manager: Pick<Manager, 'store'>): Stores {
 
 /** Keys of the deployments that serve this model. */
 export function deploymentsOf(stores: Pick<Stores, 'deployments'>, model: Model): string[] {
-  return stores.deployments.byIndex(BY_MODEL, keyOf(model)).map((deployment) => keyOf(deployment));
+  return serversOf(stores, keyOf(model)).map((deployment) => keyOf(deployment));
+}
+
+/** The deployments that serve a model. @param key `namespace/name` of it */
+export function serversOf(stores: Pick<Stores, 'deployments'>, key: string): readonly Deployment[] {
+  return stores.deployments.byIndex(BY_MODEL, key);
 }
 
 /** Keys of the deployments of a namespace whose models are in others. */
