@@ -76,8 +76,13 @@ export async function startOperator(options: OperatorOptions): Promise<OperatorP
   });
   child.stdout.pipe(log, { end: false });
   child.stderr.pipe(log, { end: false });
+  let stopping = false;
   const ended = new Promise<void>((resolve) => {
-    child.once('exit', () => resolve());
+    child.once('exit', (code, signal) => {
+      // As a pod it would be started again; here whatever is waited for never comes.
+      if (!stopping) console.error(`the operator ended by itself (${signal ?? code}); see ${options.log}`);
+      resolve();
+    });
     child.once('error', () => resolve());
   });
   const { pid } = child;
@@ -90,6 +95,7 @@ export async function startOperator(options: OperatorOptions): Promise<OperatorP
       return sumOf(await response.text(), name, words);
     },
     async stop() {
+      stopping = true;
       child.kill('SIGTERM');
       const killed = setTimeout(() => child.kill('SIGKILL'), 30_000);
       await ended;
