@@ -41,9 +41,9 @@ export async function shutDown(options: ShutdownOptions): Promise<boolean> {
   if (delayMs > 0) await delay(delayMs);
   const given = new AbortController();
   const quiet = untilQuiet(lifecycle, delayMs > 0 ? lingerMs : 0, given.signal);
-  await within(quiet, options.timeoutSeconds * 1000);
+  // Who still lingers while nothing runs has lost nothing.
+  const finished = (await within(quiet, options.timeoutSeconds * 1000)) || lifecycle.running === 0;
   given.abort();
-  const finished = lifecycle.running === 0;
   if (!finished) log.warn({ running: lifecycle.running }, 'the drain timed out; ending the requests that still run');
   // Aborts what is left, whose streams end with that; nothing new can start.
   // Not without bound: a decoder that is stuck must not keep the process from ending.
