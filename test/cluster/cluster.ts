@@ -47,9 +47,9 @@ export interface Cluster {
   node(name: string): ClusterNode;
   /** Control over the API server; for bare and kind. */
   readonly apiServer: {
-    /** Kills it: connections break and new ones are refused. What runs on the nodes goes on. */
+    /** Kills it: connections break and new ones are refused. What runs on the nodes goes on; who led by a lease ends. */
     stop(): Promise<void>;
-    /** Starts it again; resolves when it is ready. */
+    /** Starts it again, and who ended with it; resolves when it is ready. */
     start(): Promise<void>;
   };
   /** Ends the cluster. Images stay on disk for the next `up`, unless `purge` is set. */

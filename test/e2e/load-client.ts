@@ -3,8 +3,10 @@
  * JSON line for each request that it planned. Runs by itself as `node load-client.ts PLAN` in a pod of the server image, so it
  * imports nothing but Node. Owns what counts as an answer; sums nothing up.
  */
+import { lookup } from 'node:dns/promises';
 import http from 'node:http';
 import type { Socket } from 'node:net';
+import { setTimeout as sleep } from 'node:timers/promises';
 
 /** What to ask, and when. */
 export interface LoadPlan {
@@ -285,6 +287,10 @@ function stop(): void {
 }
 process.on('SIGTERM', stop);
 process.on('SIGINT', stop);
+
+// The cluster's DNS hears of a new Service in its own time, and late after an outage: nobody is asked before.
+const { hostname } = new URL(plan.url);
+while (!(await lookup(hostname).catch(() => undefined))) await sleep(100);
 
 const begin = Date.now();
 let turn = 0;

@@ -271,8 +271,13 @@ function makeCluster(context: Context, record: ClusterRecord): Cluster {
       };
     },
     apiServer: {
-      stop: () => endAllProcesses(instance.folder, 'kube-apiserver'),
-      start: () => startApiServer(context),
+      async stop() {
+        // The two that lead by a lease end without it, and come back with nothing remembered: one that lives on, as
+        // they do here without an election, takes nodes for lost by what it last heard of them.
+        for (const name of ['kube-apiserver', 'kube-controller-manager', 'kube-scheduler'])
+          await endAllProcesses(instance.folder, name);
+      },
+      start: () => startControlPlane(context, false),
     },
     down: (options) => downBareCluster(options),
   };
