@@ -5,6 +5,8 @@ import { defineConfig } from 'vitest/config';
 const root = new URL('..', import.meta.url).pathname;
 const everywhere = ['crds', 'operator', 'runtime-image', 'test'];
 const files = (suffix: string) => everywhere.map((folder) => `${folder}/**/*${suffix}`);
+/** How long a test may wait for one thing, in ms. Long enough for a busy machine: a limit ends what hangs and measures nothing. */
+const expect = { poll: { timeout: 20_000 } };
 const ignored = ['**/node_modules/**', '**/dist/**'];
 
 export default defineConfig({
@@ -17,6 +19,9 @@ export default defineConfig({
           name: 'unit',
           include: files('.test.ts'),
           exclude: [...ignored, '**/*.clients.test.ts', '**/*.apiserver.test.ts', '**/*.cluster.test.ts'],
+          expect,
+          testTimeout: 60_000,
+          hookTimeout: 120_000,
         },
       },
       {
@@ -25,6 +30,7 @@ export default defineConfig({
           name: 'clients',
           include: files('.clients.test.ts'),
           exclude: ignored,
+          expect,
           testTimeout: 60_000,
           hookTimeout: 300_000,
           fileParallelism: false,
@@ -36,6 +42,7 @@ export default defineConfig({
           name: 'apiserver',
           include: files('.apiserver.test.ts'),
           exclude: ignored,
+          expect,
           globalSetup: ['test/envtest/global-setup.ts'],
           testTimeout: 60_000,
           hookTimeout: 120_000,
@@ -48,6 +55,7 @@ export default defineConfig({
           name: 'cluster',
           include: files('.cluster.test.ts'),
           exclude: ignored,
+          expect,
           globalSetup: ['test/e2e/global-setup.ts'],
           testTimeout: 300_000,
           hookTimeout: 600_000,

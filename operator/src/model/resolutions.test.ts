@@ -44,7 +44,7 @@ function setUp(resolve: (spec: SourceSpec) => Promise<Resolution>, secrets: Reco
   const ask = async (of = model(), hash = 'h') => {
     const before = answers.length;
     resolutions.start(of, hash);
-    await vi.waitFor(() => expect(answers.length).toBe(before + 1));
+    await expect.poll(() => answers.length).toBe(before + 1);
     return resolutions.get(KEY);
   };
   return { resolutions, clock, answers, asked, ask };
@@ -61,7 +61,7 @@ describe('a source', () => {
     const { resolutions, asked } = setUp(() => new Promise<Resolution>(() => undefined));
     resolutions.start(model(), 'h');
     resolutions.start(model(), 'h');
-    await vi.waitFor(() => expect(asked).toHaveBeenCalledTimes(1));
+    await expect.poll(() => asked.mock.calls.length).toBe(1);
     expect(resolutions.get(KEY)?.running).toBe(true);
   });
 
@@ -95,9 +95,9 @@ describe('a source', () => {
     const signals: (AbortSignal | undefined)[] = [];
     const { resolutions, asked, answers } = setUp(() => new Promise<Resolution>(() => undefined));
     resolutions.start(model(), 'old');
-    await vi.waitFor(() => expect(asked).toHaveBeenCalledTimes(1));
+    await expect.poll(() => asked.mock.calls.length).toBe(1);
     resolutions.start(model(2), 'new');
-    await vi.waitFor(() => expect(asked).toHaveBeenCalledTimes(2));
+    await expect.poll(() => asked.mock.calls.length).toBe(2);
     for (const call of asked.mock.calls as unknown as [unknown, unknown, { signal?: AbortSignal }][]) {
       signals.push(call[2].signal);
     }
@@ -113,9 +113,9 @@ describe('a source', () => {
       const named = { ...model(), metadata: { name: `m${index}`, namespace: 'demo', generation: 1 } };
       resolutions.start(named, 'h');
     }
-    await vi.waitFor(() => expect(asked).toHaveBeenCalledTimes(4));
+    await expect.poll(() => asked.mock.calls.length).toBe(4);
     ends[0]?.();
-    await vi.waitFor(() => expect(asked).toHaveBeenCalledTimes(5));
+    await expect.poll(() => asked.mock.calls.length).toBe(5);
   });
 });
 

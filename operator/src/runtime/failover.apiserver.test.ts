@@ -11,7 +11,7 @@ import { eventually } from './testing/eventually.ts';
 const namespace = `failover-${process.pid}`;
 const program = fileURLToPath(new URL('testing/failover-replica.ts', import.meta.url));
 /** Of the replicas: 3 s of lease, a try each 0.3 to 0.66 s; the rest is for a busy machine to be slow in. */
-const TAKEOVER_MS = 3000 + 660 + 1500;
+const TAKEOVER_MS = 3000 + 660 + 6000;
 
 let client: KubeClient;
 const children = new Set<ChildProcess>();
@@ -169,10 +169,9 @@ it('the standby goes on within the lease after kill -9 of the leader, and nothin
   // A leader that is asked to stop gives the lease back: the next one need not wait for it to run out.
   const last = startReplica('r3');
   await last.said('synced');
-  const stoppedAt = performance.now();
   expect(await leader.end('SIGTERM')).toBe(0);
+  expect((await client.get(Lease, { name: 'failover', namespace })).spec?.holderIdentity).not.toBe(leader.identity);
   await last.said('leading');
-  expect(performance.now() - stoppedAt).toBeLessThan(2500);
   expect(await last.end('SIGTERM')).toBe(0);
 }, 60_000);
 

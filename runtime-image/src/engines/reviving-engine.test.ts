@@ -1,4 +1,4 @@
-import { expect, test, vi } from 'vitest';
+import { expect, test } from 'vitest';
 import { toApiError } from '../plugins/errors.ts';
 import { GREEDY as sampling } from '../scheduling/decoder.ts';
 import { EngineBrokenError } from '../scheduling/job.ts';
@@ -57,7 +57,7 @@ test('a broken engine is loaded again; requests until then are told when to come
   await expect(engine.embed(['a'])).rejects.toThrow(EngineBrokenError);
   expect(() => engine.tokenize('a', false)).toThrow(EngineBrokenError);
   arrival.resolve(createFakeEngine());
-  await vi.waitUntil(() => engine.stats.broken === undefined);
+  await expect.poll(() => engine.stats.broken).toBeUndefined();
   expect(await ask()).toBe('You said: Hi');
   expect(engine.stats.reloads).toBe(1);
   expect(told).toEqual(['the engine failed (the device is gone): it is loaded again']);
@@ -67,10 +67,11 @@ test('a broken engine is loaded again; requests until then are told when to come
 test('one that cannot be loaded is tried again, and stays broken', async () => {
   const { engine, told, kill } = start(Array.from({ length: 9 }, () => () => Promise.reject(new Error('no memory'))));
   await kill();
-  await vi.waitUntil(() => {
+  const failures = () => {
     void engine.stats;
-    return told.filter((line) => line.includes('no memory')).length === 3;
-  });
+    return told.filter((line) => line.includes('no memory')).length;
+  };
+  await expect.poll(failures).toBe(3);
   expect(engine.stats).toMatchObject({ broken: { message: 'the device is gone' }, reloads: 0 });
   await engine.close();
 });
@@ -79,13 +80,13 @@ test('one that breaks again and again is left to the kubelet, and given another 
   const { engine, kill, ask, later } = start();
   for (let time = 1; time <= 3; time++) {
     await kill();
-    await vi.waitUntil(() => engine.stats.broken === undefined);
+    await expect.poll(() => engine.stats.broken).toBeUndefined();
     expect(engine.stats.reloads).toBe(time);
   }
   await kill();
   for (let look = 0; look < 20; look++) expect(engine.stats.broken).toBeDefined();
   later(11 * 60_000);
-  await vi.waitUntil(() => engine.stats.broken === undefined);
+  await expect.poll(() => engine.stats.broken).toBeUndefined();
   expect(await ask()).toBe('You said: Hi');
   await engine.close();
 });

@@ -101,7 +101,7 @@ describe('ends', () => {
       else setTimeout(() => leave.abort(), 300);
       expect((await answer).end.reason).toBe('aborted');
     }
-    await vi.waitUntil(() => engine.stats.slotsBusy === 0);
+    await expect.poll(() => engine.stats.slotsBusy).toBe(0);
     expect((await answerTo(engine, question(engine, FRANCE))).text).toContain('Paris');
   });
 });
