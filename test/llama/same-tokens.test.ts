@@ -111,8 +111,10 @@ async function write({ target, side }: RunningServer, route: string, body: objec
     usage: { prompt_tokens: number; completion_tokens: number };
   };
   const reason = choices[0]?.finish_reason ?? '';
+  const text = choices[0]?.text ?? choices[0]?.message?.content ?? '';
   return {
-    text: choices[0]?.text ?? choices[0]?.message?.content ?? '',
+    // Where the last token begins a character that the limit cuts off, llama-server writes U+FFFD, and ours nothing, as Ollama.
+    text: side.name === 'ours' ? text : text.replace(/\ufffd+$/, ''),
     promptTokens: usage.prompt_tokens,
     // llama-server counts the token that ends an answer too.
     completionTokens: usage.completion_tokens - (side.name !== 'ours' && reason === 'stop' ? 1 : 0),

@@ -190,7 +190,7 @@ describe('resuming', () => {
   it('survives a kill -9 of the agent in mid-download', async () => {
     await using bench = await startBench(model, {}, { bytesPerSecond: 1 * MB });
     const first = startProcess(bench);
-    await expect.poll(() => bench.store.partialSize(big), { timeout: 10_000 }).toBeGreaterThan(300_000);
+    await expect.poll(() => bench.store.partialSize(big)).toBeGreaterThan(300_000);
     first.kill();
     await first.ended;
     const there = await bench.store.partialSize(big);
@@ -199,7 +199,7 @@ describe('resuming', () => {
     expect(await startProcess(bench).ended).toBe(0);
     expect(await isWhole(bench)).toBe(true);
     expect(rangesOf(bench)).toEqual([undefined, `bytes=${there}-`]);
-  }, 20_000);
+  }, 60_000);
 
   it('comes to its end however often the agent is killed, and fetches hardly a byte twice', async () => {
     await using bench = await startBench(model, {}, { bytesPerSecond: 1 * MB });
